@@ -1,1 +1,39 @@
-//! placeholder
+//! The decisions of CacheFlow, without Redis.
+//!
+//! # Goals
+//! - Every rule that COMMANDS.md states about an entry is decided here and is
+//!   tested here: how a request is read, when an entry is fresh, stale or
+//!   gone, what a write keeps of the entry before it, how an entry lies in
+//!   memory and how it travels.
+//! - Total on hostile bytes: nothing in this crate panics on input.
+//! - Time and chance are parameters. A race is a ten-line test.
+//!
+//! # Non-goals
+//! - No Redis, no clock, no I/O, no `unsafe`. The module performs what is
+//!   decided here: it replies, stores, replicates and notifies.
+//!
+//! # Where things live
+//! | file | holds |
+//! | --- | --- |
+//! | [`units`] | lengths of time, points in time, stamps |
+//! | [`stamp`] | the strictly monotonic clock that stamps are drawn from |
+//! | [`number`] | integers as Redis reads and writes them |
+//! | [`request`] | the options of SET, TOUCH and GET, from raw arguments |
+//! | [`times`] | a request's time options resolved to ends |
+//! | [`entry`] | the bytes of an entry in memory, drawn |
+//! | [`codec`] | the bytes of an entry's metadata in RDB, AOF, DUMP and replication |
+//! | [`decide`] | what a command does with what it finds under a key |
+//! | [`saved`] | the state of a shard that is no entry's (aux data) |
+//! | [`namespace`] | a key's namespace |
+#![forbid(unsafe_code)]
+
+pub mod codec;
+pub mod decide;
+pub mod entry;
+pub mod namespace;
+pub mod number;
+pub mod request;
+pub mod saved;
+pub mod stamp;
+pub mod times;
+pub mod units;

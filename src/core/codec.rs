@@ -1,0 +1,267 @@
+//! An entry's metadata as it travels: in RDB files, DUMP payloads, the AOF and
+//! the replication stream. The value travels raw beside it.
+//!
+//! ```text
+//! version   u8      1
+//! fields    u8      which of the following are there
+//! born      varint  stamp, µs
+//! END       varint  fresh until, Unix ms
+//! TIMES     varint  written, Unix ms; with END: then the fresh length, ms
+//! GRACE     varint  ms, not 0
+//! STALED    varint  Unix ms
+//! COST      varint  ms, not 0
+//! HITS      varint  not 0
+//! ```
+//!
+//! Varints are LEB128, at most 10 bytes, and in their shortest form: one
+//! metadata has one encoding. The decoder is total: it answers any bytes with
+//! metadata that is sound ([`Meta::is_sound`]) or with an error, allocates
+//! nothing and looks at nothing past the end.
+//!
+//! A new version gets a new number and an arm in [`decode`]; the old arm stays
+//! for as long as files of it may be about. An entry of a later version is
+//! refused, never misread.
+
+use std::fmt;
+
+use crate::entry::{Cost, Meta};
+use crate::units::{Millis, Stamp, Time};
+
+const VERSION: u8 = 1;
+
+const END: u8 = 1;
+const TIMES: u8 = 1 << 1;
+const GRACE: u8 = 1 << 2;
+const STALED: u8 = 1 << 3;
+const COST: u8 = 1 << 4;
+const HITS: u8 = 1 << 5;
+const KNOWN: u8 = (1 << 6) - 1;
+
+/// Why metadata was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CodecError {
+    /// The bytes end in the middle.
+    Truncated,
+    /// A version that this build does not know.
+    Version(u8),
+    /// A field that this version does not have.
+    Field,
+    /// A number that is too long, not in its shortest form, or out of range.
+    Number,
+    /// Fields that contradict each other.
+    Unsound,
+    /// Bytes behind the end.
+    Trailing,
+}
+
+impl fmt::Display for CodecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CodecError::Truncated => f.write_str("metadata is truncated"),
+            CodecError::Version(v) => write!(f, "metadata of version {v}, which this build does not know"),
+            CodecError::Field => f.write_str("metadata has an unknown field"),
+            CodecError::Number => f.write_str("a number in the metadata is malformed or out of range"),
+            CodecError::Unsound => f.write_str("metadata contradicts itself"),
+            CodecError::Trailing => f.write_str("bytes behind the metadata"),
+        }
+    }
+}
+
+/// Appends the encoding of `meta` to `out`. `with_hits` is false where two
+/// servers must agree (replication, digests): each counts its own reads.
+pub fn encode(meta: &Meta, with_hits: bool, out: &mut Vec<u8>) {
+    let hits = if with_hits { meta.hits } else { 0 };
+    let times = !meta.times_are_implied();
+    let mut fields = 0;
+    let mut set = |field, present| fields |= if present { field } else { 0 };
+    set(END, meta.fresh_until.is_some());
+    set(TIMES, times);
+    set(GRACE, meta.grace.0 != 0);
+    set(STALED, meta.staled_at.is_some());
+    set(COST, meta.cost.0 != 0);
+    set(HITS, hits != 0);
+    out.extend_from_slice(&[VERSION, fields]);
+    put(out, meta.born.0);
+    if let Some(end) = meta.fresh_until {
+        put(out, end.0);
+    }
+    if times {
+        put(out, meta.written.0);
+        if let Some(length) = meta.length {
+            put(out, length.0);
+        }
+    }
+    if meta.grace.0 != 0 {
+        put(out, meta.grace.0);
+    }
+    if let Some(at) = meta.staled_at {
+        put(out, at.0);
+    }
+    if meta.cost.0 != 0 {
+        put(out, u64::from(meta.cost.0));
+    }
+    if hits != 0 {
+        put(out, hits);
+    }
+}
+
+/// Metadata from bytes that may be anything.
+///
+/// # Errors
+/// [`CodecError`] says what is wrong with them.
+pub fn decode(bytes: &[u8]) -> Result<Meta, CodecError> {
+    match bytes {
+        [] => Err(CodecError::Truncated),
+        [VERSION, rest @ ..] => decode_1(rest),
+        [version, ..] => Err(CodecError::Version(*version)),
+    }
+}
+
+fn decode_1(bytes: &[u8]) -> Result<Meta, CodecError> {
+    let (&fields, rest) = bytes.split_first().ok_or(CodecError::Truncated)?;
+    if fields & !KNOWN != 0 {
+        return Err(CodecError::Field);
+    }
+    let mut rest = rest;
+    let mut number = |field| -> Result<Option<u64>, CodecError> {
+        if field != 0 && fields & field == 0 {
+            return Ok(None);
+        }
+        take(&mut rest).map(Some)
+    };
+    let born = Stamp(number(0)?.unwrap_or(0));
+    let fresh_until = number(END)?.map(Time);
+    let written = number(TIMES)?.map(Time);
+    let length = match (written, fresh_until) {
+        (Some(_), Some(_)) => number(0)?.map(Millis),
+        (None, Some(end)) => Some(end.since(born.time())),
+        (_, None) => None,
+    };
+    let grace = nonzero(number(GRACE)?)?;
+    let staled_at = number(STALED)?.map(Time);
+    let cost = nonzero(number(COST)?)?;
+    let hits = nonzero(number(HITS)?)?;
+    if !rest.is_empty() {
+        return Err(CodecError::Trailing);
+    }
+    let meta = Meta {
+        born,
+        written: written.unwrap_or(born.time()),
+        fresh_until,
+        length,
+        grace: Millis(grace),
+        staled_at,
+        cost: Cost(u32::try_from(cost).map_err(|_| CodecError::Number)?),
+        hits,
+    };
+    if !meta.is_sound() || (written.is_some() && meta.times_are_implied()) {
+        return Err(CodecError::Unsound);
+    }
+    Ok(meta)
+}
+
+/// A field that is only written where it is not zero.
+fn nonzero(field: Option<u64>) -> Result<u64, CodecError> {
+    match field {
+        Some(0) => Err(CodecError::Unsound),
+        other => Ok(other.unwrap_or(0)),
+    }
+}
+
+fn put(out: &mut Vec<u8>, mut n: u64) {
+    while n >= 0x80 {
+        out.push(n as u8 | 0x80);
+        n >>= 7;
+    }
+    out.push(n as u8);
+}
+
+fn take(bytes: &mut &[u8]) -> Result<u64, CodecError> {
+    let mut n = 0u64;
+    for shift in (0..).step_by(7) {
+        let (&byte, rest) = bytes.split_first().ok_or(CodecError::Truncated)?;
+        *bytes = rest;
+        let low = u64::from(byte & 0x7f);
+        if shift > 63 || (shift == 63 && low > 1) || (shift > 0 && byte == 0) {
+            return Err(CodecError::Number);
+        }
+        n |= low << shift;
+        if byte & 0x80 == 0 {
+            break;
+        }
+    }
+    Ok(n)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::tests::any_meta;
+    use proptest::prelude::*;
+
+    fn encoded(meta: &Meta) -> Vec<u8> {
+        let mut out = Vec::new();
+        encode(meta, true, &mut out);
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(meta in any_meta()) {
+            prop_assert_eq!(decode(&encoded(&meta)), Ok(meta));
+        }
+
+        #[test]
+        fn without_hits_nothing_else_is_lost(meta in any_meta()) {
+            let mut out = Vec::new();
+            encode(&meta, false, &mut out);
+            prop_assert_eq!(decode(&out), Ok(Meta { hits: 0, ..meta }));
+        }
+
+        #[test]
+        fn any_bytes_are_answered(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+            if let Ok(meta) = decode(&bytes) {
+                prop_assert!(meta.is_sound());
+                prop_assert_eq!(encoded(&meta), bytes, "one metadata, one encoding");
+            }
+        }
+
+        #[test]
+        fn any_bytes_behind_a_right_head_are_answered(
+            fields in 0..=KNOWN,
+            rest in proptest::collection::vec(any::<u8>(), 0..80),
+        ) {
+            let bytes = [&[VERSION, fields][..], &rest].concat();
+            if let Ok(meta) = decode(&bytes) {
+                prop_assert!(meta.is_sound());
+                prop_assert_eq!(encoded(&meta), bytes);
+            }
+        }
+
+        #[test]
+        fn every_truncation_and_every_flip_is_answered(meta in any_meta(), bit in 0usize..8) {
+            let good = encoded(&meta);
+            for end in 0..good.len() {
+                prop_assert!(decode(&good[..end]).is_err());
+            }
+            for at in 0..good.len() {
+                let mut bad = good.clone();
+                bad[at] ^= 1 << bit;
+                if let Ok(other) = decode(&bad) {
+                    prop_assert!(other.is_sound() && other != meta);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn each_error_is_told() {
+        assert_eq!(decode(&[]), Err(CodecError::Truncated));
+        assert_eq!(decode(&[9, 0, 0]), Err(CodecError::Version(9)));
+        assert_eq!(decode(&[1, 0x80, 0]), Err(CodecError::Field));
+        assert_eq!(decode(&[1, 0, 0x80, 0x00]), Err(CodecError::Number));
+        assert_eq!(decode(&[1, GRACE, 1, 5]), Err(CodecError::Unsound), "grace without an end");
+        assert_eq!(decode(&[1, 0, 1, 1]), Err(CodecError::Trailing));
+        assert_eq!(decode(&[1, COST, 1, 0x80, 0x80, 0x80, 0x80, 0x10]), Err(CodecError::Number));
+    }
+}

@@ -1,0 +1,194 @@
+//! What a command does with what it finds under a key. The module looks the
+//! key up, asks here, and performs the answer.
+
+use crate::entry::{Meta, View};
+use crate::number::parse_i64;
+use crate::request::{Condition, SetOptions, TouchOptions};
+use crate::times::{Defaults, Ends, Expiry, InvalidTime};
+use crate::units::{Millis, Stamp, Time};
+
+/// What lies under a key.
+#[derive(Clone, Copy)]
+pub enum Found<'a> {
+    /// Nothing.
+    Absent,
+    /// A key of another type.
+    Native,
+    /// An entry.
+    Entry(View<'a>),
+}
+
+/// The moment of a write: the wall clock, and the stamp drawn for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// The wall clock.
+    pub now: Time,
+    /// The stamp that what is written now is born with.
+    pub stamp: Stamp,
+}
+
+/// What a write does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// Nothing: the condition does not hold, or there is nothing to write to.
+    Nothing,
+    /// Remove what is there: nothing would be left of what was to be written.
+    Remove,
+    /// Store an entry with this metadata; the key's TTL becomes `expire`.
+    Store {
+        /// The new metadata.
+        meta: Meta,
+        /// The key's own TTL; `None`: none.
+        expire: Option<Time>,
+    },
+}
+
+fn store(meta: Meta, ends: Ends) -> Write {
+    let Ends { fresh_until, length, grace, expire } = ends;
+    Write::Store { meta: Meta { fresh_until, length, grace, ..meta }, expire }
+}
+
+/// `CACHE.SET`. `expire` is the TTL of the key found.
+///
+/// # Errors
+/// [`InvalidTime`] for ends past what an entry can carry.
+pub fn set(
+    options: &SetOptions,
+    found: Found<'_>,
+    expire: Option<Time>,
+    at: Moment,
+    defaults: Defaults,
+) -> Result<Write, InvalidTime> {
+    let old = match found {
+        Found::Entry(view) => Some(view.meta()),
+        Found::Absent | Found::Native => None,
+    };
+    let keep = options.expiry == Expiry::Keep;
+    let ends = match (found, &old) {
+        (Found::Entry(_), Some(meta)) if keep && meta.is_fresh(at.now) => Ends::kept(meta, expire),
+        (Found::Native, _) if keep => Ends::kept_from_native(expire, at.now),
+        _ => Ends::of_set(options.expiry, options.grace, at.now, defaults)?,
+    };
+    let holds = match options.condition {
+        Condition::Always => true,
+        Condition::Absent => matches!(found, Found::Absent),
+        Condition::Present => !matches!(found, Found::Absent),
+    };
+    if !holds {
+        return Ok(Write::Nothing);
+    }
+    if ends.are_past(at.now) {
+        return Ok(Write::Remove);
+    }
+    let kept_cost = old.map(|meta| meta.cost).unwrap_or_default();
+    let meta =
+        Meta { born: at.stamp, written: at.now, cost: options.cost.unwrap_or(kept_cost), ..Meta::default() };
+    Ok(store(meta, ends))
+}
+
+/// `CACHE.TOUCH` on an entry: the same value, born and written anew.
+///
+/// # Errors
+/// [`InvalidTime`] for ends past what an entry can carry.
+pub fn touch(
+    options: &TouchOptions,
+    old: &Meta,
+    at: Moment,
+    defaults: Defaults,
+) -> Result<Write, InvalidTime> {
+    let ends = Ends::of_touch(options.expiry, options.grace, at.now, defaults, old)?;
+    if ends.are_past(at.now) {
+        return Ok(Write::Remove);
+    }
+    let meta = Meta { born: at.stamp, written: at.now, staled_at: None, ..*old };
+    Ok(store(meta, ends))
+}
+
+/// `CACHE.STALE` on an entry: nothing where it is stale already, else stale
+/// from now on with all else as it was.
+pub fn stale(old: &Meta, expire: Option<Time>, now: Time) -> Write {
+    if !ages(old, expire, now).fresh {
+        return Write::Nothing;
+    }
+    Write::Store { meta: Meta { staled_at: Some(now), ..*old }, expire }
+}
+
+/// Why an increment was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IncrError {
+    /// The value is no 64-bit integer.
+    NotAnInteger,
+    /// The sum is none.
+    Overflow,
+    /// A key of another type.
+    WrongType,
+}
+
+/// `CACHE.INCRBY`: the sum, and the entry to store it in. Tags and times stay;
+/// an absent key counts from 0 and gets the namespace's times.
+///
+/// # Errors
+/// [`IncrError`] says why nothing may be stored.
+pub fn incr(
+    by: i64,
+    found: Found<'_>,
+    expire: Option<Time>,
+    at: Moment,
+    defaults: Defaults,
+) -> Result<(i64, Write), IncrError> {
+    let (value, meta, ends) = match found {
+        Found::Native => return Err(IncrError::WrongType),
+        Found::Absent => {
+            // The namespace's times were checked when they were set; past the
+            // range they are no times.
+            let ends = Ends::of_set(Expiry::Unsaid, None, at.now, defaults).unwrap_or(Ends::NEVER);
+            (0, Meta::default(), ends)
+        }
+        Found::Entry(view) => {
+            let meta = view.meta();
+            let value = parse_i64(view.value()).ok_or(IncrError::NotAnInteger)?;
+            (value, meta, Ends::kept(&meta, expire))
+        }
+    };
+    let sum = value.checked_add(by).ok_or(IncrError::Overflow)?;
+    let meta = Meta { born: at.stamp, written: at.now, hits: 0, ..meta };
+    Ok((sum, store(meta, ends)))
+}
+
+/// Where freshness ends in effect: a TTL that EXPIRE put before the entry's
+/// own end shortens it. `None`: never.
+pub fn fresh_end(meta: &Meta, expire: Option<Time>) -> Option<Time> {
+    match (meta.fresh_until, expire) {
+        (Some(end), Some(ttl)) => Some(end.min(ttl)),
+        (end, ttl) => end.or(ttl),
+    }
+}
+
+/// What `CACHE.META` says of an entry's times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ages {
+    /// Fresh, not stale.
+    pub fresh: bool,
+    /// Fresh for this long yet; zero: stale; `None`: no end.
+    pub fresh_for: Option<Millis>,
+    /// Gone after this long; `None`: no end.
+    pub gone_after: Option<Millis>,
+    /// Since it was written or touched.
+    pub age: Millis,
+}
+
+/// The times of an entry at `now`, `expire` being its key's TTL.
+pub fn ages(meta: &Meta, expire: Option<Time>, now: Time) -> Ages {
+    let end = fresh_end(meta, expire);
+    let fresh = meta.is_fresh(now) && end.is_none_or(|end| now < end);
+    Ages {
+        fresh,
+        fresh_for: if fresh { end.map(|end| end.since(now)) } else { Some(Millis::ZERO) },
+        gone_after: expire.map(|end| end.since(now)),
+        age: now.since(meta.written),
+    }
+}
+
+#[cfg(test)]
+#[path = "decide_tests.rs"]
+mod tests;

@@ -1,0 +1,294 @@
+//! Random sequences of commands against a model that keeps nothing but the
+//! sentences of COMMANDS.md: a value, two lengths, two ends and two flags.
+
+use super::*;
+use crate::entry::{build, Cost};
+use proptest::prelude::*;
+
+/// What COMMANDS.md says about an entry, kept the naive way.
+#[derive(Clone, Debug, PartialEq)]
+struct Model {
+    value: Vec<u8>,
+    end: Option<u64>,
+    length: Option<u64>,
+    grace: u64,
+    ttl: Option<u64>,
+    staled: bool,
+    written: u64,
+    cost: u32,
+}
+
+impl Model {
+    fn fresh(&self, now: u64) -> bool {
+        !self.staled && self.end.is_none_or(|e| now < e) && self.ttl.is_none_or(|e| now < e)
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Wait(u64),
+    Set { value: i64, condition: Condition, ex: u64, grace: Option<u64>, cost: Option<u32> },
+    SetKeep { value: i64 },
+    Touch { ex: Option<u64>, grace: Option<u64> },
+    Stale,
+    Incr(i64),
+    Expire(u64),
+    Persist,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let condition = prop_oneof![Just(Condition::Always), Just(Condition::Absent), Just(Condition::Present)];
+    let small = || proptest::option::of(0u64..40);
+    prop_oneof![
+        (0u64..30).prop_map(Step::Wait),
+        (any::<i64>(), condition, 0u64..50, small(), proptest::option::of(0u32..9))
+            .prop_map(|(value, condition, ex, grace, cost)| Step::Set { value, condition, ex, grace, cost }),
+        any::<i64>().prop_map(|value| Step::SetKeep { value }),
+        (proptest::option::of(1u64..50), small()).prop_map(|(ex, grace)| Step::Touch { ex, grace }),
+        Just(Step::Stale),
+        any::<i64>().prop_map(Step::Incr),
+        (1u64..60).prop_map(Step::Expire),
+        Just(Step::Persist),
+    ]
+}
+
+/// The store under test: what the module would hold.
+#[derive(Default)]
+struct Store {
+    entry: Option<(Box<[u8]>, Option<Time>)>,
+}
+
+impl Store {
+    fn found(&self) -> (Found<'_>, Option<Time>) {
+        match &self.entry {
+            None => (Found::Absent, None),
+            Some((bytes, expire)) => (Found::Entry(View::new(bytes)), *expire),
+        }
+    }
+
+    fn perform(&mut self, write: Write, value: &[u8]) {
+        match write {
+            Write::Nothing => {}
+            Write::Remove => self.entry = None,
+            Write::Store { meta, expire } => {
+                assert!(meta.is_sound(), "{meta:?}");
+                self.entry = Some((build(&meta, b"key", value).expect("memory"), expire));
+            }
+        }
+    }
+
+    fn value(&self) -> Vec<u8> {
+        self.entry.as_ref().map(|(bytes, _)| View::new(bytes).value().to_vec()).unwrap_or_default()
+    }
+}
+
+fn apply_to_model(model: &mut Option<Model>, step: &Step, now: u64) {
+    let fresh = model.as_ref().is_some_and(|m| m.fresh(now));
+    let ends = |ex: Option<u64>, grace: u64| (ex.map(|ex| now + ex), ex.map(|ex| now + ex + grace));
+    match *step {
+        Step::Wait(_) => {}
+        Step::Set { value, condition, ex, grace, cost } => {
+            let holds = match condition {
+                Condition::Always => true,
+                Condition::Absent => model.is_none(),
+                Condition::Present => model.is_some(),
+            };
+            if !holds {
+                return;
+            }
+            let ex = (ex > 0).then_some(ex);
+            let grace = if ex.is_some() { grace.unwrap_or(0) } else { 0 };
+            let (end, ttl) = ends(ex, grace);
+            let cost = cost.unwrap_or(model.as_ref().map_or(0, |m| m.cost));
+            let value = value.to_string().into_bytes();
+            *model = Some(Model { value, end, length: ex, grace, ttl, staled: false, written: now, cost });
+        }
+        Step::SetKeep { value } => {
+            let value = value.to_string().into_bytes();
+            let cost = model.as_ref().map_or(0, |m| m.cost);
+            let naked = Model {
+                value: value.clone(),
+                end: None,
+                length: None,
+                grace: 0,
+                ttl: None,
+                staled: false,
+                written: now,
+                cost,
+            };
+            *model = match model.take() {
+                Some(old) if fresh && old.end.is_none_or(|e| now < e) => {
+                    Some(Model { value, written: now, ..old })
+                }
+                _ => Some(naked),
+            };
+        }
+        Step::Touch { ex, grace } => {
+            let Some(old) = model else { return };
+            let (length, grace) = match ex {
+                Some(ex) => (Some(ex), grace.unwrap_or(0)),
+                None => (old.length, grace.unwrap_or(old.grace)),
+            };
+            let grace = if length.is_some() { grace } else { 0 };
+            let (end, ttl) = ends(length, grace);
+            *old = Model { end, length, grace, ttl, staled: false, written: now, ..old.clone() };
+        }
+        Step::Stale => {
+            if let (Some(m), true) = (model, fresh) {
+                m.staled = true;
+            }
+        }
+        Step::Incr(by) => match model {
+            None => {
+                *model = Some(Model {
+                    value: by.to_string().into_bytes(),
+                    end: None,
+                    length: None,
+                    grace: 0,
+                    ttl: None,
+                    staled: false,
+                    written: now,
+                    cost: 0,
+                });
+            }
+            Some(m) => {
+                let old: i64 = String::from_utf8_lossy(&m.value).parse().expect("values are integers");
+                if let Some(sum) = old.checked_add(by) {
+                    m.value = sum.to_string().into_bytes();
+                    m.written = now;
+                }
+            }
+        },
+        Step::Expire(after) => {
+            if let Some(m) = model {
+                m.ttl = Some(now + after);
+            }
+        }
+        Step::Persist => {
+            if let Some(m) = model {
+                m.ttl = None;
+            }
+        }
+    }
+}
+
+fn apply(store: &mut Store, step: &Step, at: Moment) {
+    let (found, expire) = store.found();
+    let old = match found {
+        Found::Entry(view) => Some(view.meta()),
+        _ => None,
+    };
+    match *step {
+        Step::Wait(_) => {}
+        Step::Set { value, condition, ex, grace, cost } => {
+            let expiry = if ex > 0 { Expiry::After(Millis(ex)) } else { Expiry::Unsaid };
+            let options = SetOptions { condition, expiry, grace: grace.map(Millis), cost: cost.map(Cost) };
+            let write = set(&options, found, expire, at, Defaults::default()).expect("in range");
+            store.perform(write, value.to_string().as_bytes());
+        }
+        Step::SetKeep { value } => {
+            let options = SetOptions { expiry: Expiry::Keep, ..SetOptions::default() };
+            let write = set(&options, found, expire, at, Defaults::default()).expect("in range");
+            store.perform(write, value.to_string().as_bytes());
+        }
+        Step::Touch { ex, grace } => {
+            let expiry = ex.map_or(Expiry::Unsaid, |ex| Expiry::After(Millis(ex)));
+            let options = TouchOptions { expiry, grace: grace.map(Millis) };
+            if let Some(old) = old {
+                let write = touch(&options, &old, at, Defaults::default()).expect("in range");
+                let value = store.value();
+                store.perform(write, &value);
+            }
+        }
+        Step::Stale => {
+            if let Some(old) = old {
+                let (write, value) = (stale(&old, expire, at.now), store.value());
+                store.perform(write, &value);
+            }
+        }
+        Step::Incr(by) => {
+            if let Ok((sum, write)) = incr(by, found, expire, at, Defaults::default()) {
+                store.perform(write, sum.to_string().as_bytes());
+            }
+        }
+        Step::Expire(after) => {
+            if let Some((_, expire)) = &mut store.entry {
+                *expire = Some(Time(at.now.0 + after));
+            }
+        }
+        Step::Persist => {
+            if let Some((_, expire)) = &mut store.entry {
+                *expire = None;
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #[test]
+    fn any_sequence_is_as_the_contract_says(steps in proptest::collection::vec(step(), 1..40)) {
+        let (mut now, mut store, mut model) = (1_000_000u64, Store::default(), None::<Model>);
+        for (i, step) in steps.iter().enumerate() {
+            if let Step::Wait(ms) = step {
+                now += ms;
+            }
+            // The server expires keys; a TTL of zero length is past at once.
+            if model.as_ref().is_some_and(|m| m.ttl.is_some_and(|e| e <= now)) {
+                model = None;
+                store.entry = None;
+            }
+            apply_to_model(&mut model, step, now);
+            if model.as_ref().is_some_and(|m| m.ttl.is_some_and(|e| e <= now)) {
+                model = None;
+            }
+            // Stamps that are not the clock's: TIMES must not lean on them.
+            apply(&mut store, step, Moment { now: Time(now), stamp: Stamp(5_000_000_000 + i as u64) });
+            let (found, expire) = store.found();
+            match (found, &model) {
+                (Found::Absent, None) => {}
+                (Found::Entry(view), Some(m)) => {
+                    let meta = view.meta();
+                    prop_assert_eq!(view.value(), &m.value[..]);
+                    prop_assert_eq!(expire.map(|t| t.0), m.ttl);
+                    let ages = ages(&meta, expire, Time(now));
+                    prop_assert_eq!(ages.fresh, m.fresh(now), "{:?}", m);
+                    prop_assert_eq!(ages.age.0, now - m.written);
+                    prop_assert_eq!(ages.gone_after.map(|t| t.0), m.ttl.map(|t| t - now));
+                    let end = [m.end, m.ttl].into_iter().flatten().min();
+                    let left = if ages.fresh { end.map(|e| e - now) } else { Some(0) };
+                    prop_assert_eq!(ages.fresh_for.map(|t| t.0), left);
+                    prop_assert_eq!(meta.cost.0, m.cost);
+                }
+                (found, model) => {
+                    prop_assert!(false, "{} but {:?}", matches!(found, Found::Entry(_)), model);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_native_key_keeps_its_ttl_where_asked() {
+    let at = Moment { now: Time(1000), stamp: Stamp(1_000_000) };
+    let options = SetOptions { expiry: Expiry::Keep, ..SetOptions::default() };
+    let write = set(&options, Found::Native, Some(Time(1500)), at, Defaults::default());
+    let Ok(Write::Store { meta, expire }) = write else { panic!("{write:?}") };
+    assert_eq!((meta.fresh_until, expire), (Some(Time(1500)), Some(Time(1500))));
+}
+
+#[test]
+fn increments_that_cannot_be() {
+    let at = Moment { now: Time(1000), stamp: Stamp(1) };
+    let entry = |value: &[u8]| build(&Meta::default(), b"k", value).expect("memory");
+    let run = |value: &[u8], by| {
+        let bytes = entry(value);
+        incr(by, Found::Entry(View::new(&bytes)), None, at, Defaults::default()).map(|(sum, _)| sum)
+    };
+    assert_eq!(run(b"41", 1), Ok(42));
+    assert_eq!(run(b"4x", 1), Err(IncrError::NotAnInteger));
+    assert_eq!(run(b"", 1), Err(IncrError::NotAnInteger));
+    assert_eq!(run(b"9223372036854775807", 1), Err(IncrError::Overflow));
+    let native = incr(1, Found::Native, None, at, Defaults::default());
+    assert_eq!(native, Err(IncrError::WrongType));
+}

@@ -1,0 +1,112 @@
+use super::*;
+use proptest::option;
+use proptest::prelude::*;
+
+/// Every sound [`Meta`], the implied times as likely as others.
+pub fn any_meta() -> impl Strategy<Value = Meta> {
+    let time = 0..=LAST_TIME;
+    (
+        (0..STAMP_LIMIT, option::of(time.clone()), option::of(time.clone()), time.clone()),
+        (option::of(time.clone()), time, any::<u32>(), 0u64..1 << 31),
+    )
+        .prop_map(|((born, end, written, length), (staled, grace, cost, hits))| {
+            let born = Stamp(born);
+            let written = written.map_or(born.time(), Time);
+            let fresh_until = end.map(Time);
+            let implied = length % 2 == 0;
+            let length = fresh_until.map(|end| if implied { end.since(written) } else { Millis(length) });
+            Meta {
+                born,
+                written,
+                fresh_until,
+                length,
+                grace: Millis(if fresh_until.is_some() && grace % 3 != 0 { grace } else { 0 }),
+                staled_at: staled.map(Time),
+                cost: Cost(if cost % 2 == 0 { cost } else { 0 }),
+                hits: hits::decode(hits::encode(hits)),
+            }
+        })
+}
+
+fn bytes(longest: usize) -> impl Strategy<Value = Vec<u8>> {
+    proptest::collection::vec(any::<u8>(), 0..longest)
+}
+
+proptest! {
+    #[test]
+    fn reads_what_was_built(meta in any_meta(), name in bytes(300), value in bytes(70_000)) {
+        prop_assert!(meta.is_sound());
+        let entry = build(&meta, &name, &value).expect("memory");
+        let base: &[u8; BASE] = entry[..BASE].try_into().expect("a base");
+        prop_assert_eq!(size(&entry[..head_size(base)]), entry.len());
+        let view = View::new(&entry);
+        prop_assert_eq!(view.meta(), meta);
+        prop_assert_eq!(view.name(), &name[..]);
+        prop_assert_eq!(view.value(), &value[..]);
+        for now in [0, meta.fresh_until.map_or(5, |end| end.0), LAST_TIME] {
+            prop_assert_eq!(view.is_fresh(Time(now)), meta.is_fresh(Time(now)));
+        }
+    }
+
+    #[test]
+    fn the_counter_rounds_down_to_what_it_can_hold(count in 0u64..1 << 31) {
+        let held = hits::decode(hits::encode(count));
+        prop_assert!(held <= count && count - held <= count >> 16);
+    }
+}
+
+#[test]
+fn the_plain_entry_fits_the_size_class_of_160() {
+    let meta = Meta {
+        born: Stamp(1_700_000_000_000_000),
+        written: Time(1_700_000_000_000),
+        fresh_until: Some(Time(1_700_000_060_000)),
+        length: Some(Millis(60_000)),
+        ..Meta::default()
+    };
+    let entry = build(&meta, &[b'k'; 30], &[b'v'; 100]).expect("memory");
+    assert_eq!(entry.len(), 160, "one byte more costs 32 an entry");
+    let kept = build(&Meta { cost: Cost(7), grace: Millis(9), ..meta }, b"", b"").expect("memory");
+    assert_eq!(kept.len(), BASE + 4 + 6);
+}
+
+#[test]
+fn hits_are_exact_to_two_to_the_seventeen() {
+    let mut entry = build(&Meta::default(), b"", b"").expect("memory");
+    let base: &mut [u8; BASE] = (&mut entry[..]).try_into().expect("a base");
+    for _ in 0..1 << 17 {
+        count_hit(base, || unreachable!("no chance below 2^17"));
+    }
+    assert_eq!(View::new(&entry).meta().hits, 1 << 17);
+}
+
+#[test]
+fn hits_past_that_are_right_in_the_mean() {
+    let mut state = 42u64;
+    let mut dice = || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 32) as u32
+    };
+    let mut stored = 0;
+    for _ in 0..4_000_000 {
+        stored = hits::raise(stored, &mut dice);
+    }
+    let counted = hits::decode(stored) as f64;
+    assert!((counted / 4e6 - 1.0).abs() < 0.02, "{counted}");
+    let full = ((1 << 20) - 1) | (5 << 20);
+    assert_eq!(hits::raise(full, || 0), full);
+}
+
+#[test]
+fn the_extents_are_the_sums_of_their_fields() {
+    for fields in 0..=FIELD_BITS {
+        let sum: usize = FIELDS.iter().filter(|f| fields & f.0 != 0).map(|f| f.1).sum();
+        assert_eq!(usize::from(EXTENTS[usize::from(fields)]), sum);
+    }
+}
+
+#[test]
+fn what_is_too_long_is_refused() {
+    let long = vec![0; LONGEST_VALUE + 1];
+    assert_eq!(build(&Meta::default(), b"k", &long), Err(BuildError::TooLong));
+}

@@ -1,0 +1,212 @@
+//! The ends of an entry's life, from the words of a request.
+//!
+//! ```text
+//! written          fresh_until            key's TTL
+//!    ├── length ────────┤├───── grace ───────┤
+//!    │      FRESH       ││      STALE        │  gone
+//! ```
+
+use crate::entry::Meta;
+use crate::units::{Millis, Time};
+
+/// Where freshness shall end, as a request says it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Expiry {
+    /// Not said.
+    #[default]
+    Unsaid,
+    /// `EX`, `PX`: after this long.
+    After(Millis),
+    /// `EXAT`, `PXAT`: then.
+    At(Time),
+    /// `KEEPTTL`: as it is.
+    Keep,
+    /// `PERSIST`: never.
+    Never,
+}
+
+/// The times that a namespace gives where a request is silent; zero: none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Defaults {
+    /// The fresh length.
+    pub ttl: Millis,
+    /// The grace.
+    pub grace: Millis,
+}
+
+/// The times asked for are not positive or past what an entry can carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidTime;
+
+/// The ends that an entry gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// Where freshness ends.
+    pub fresh_until: Option<Time>,
+    /// The fresh length given.
+    pub length: Option<Millis>,
+    /// The grace given.
+    pub grace: Millis,
+    /// The key's own TTL: where the entry is gone.
+    pub expire: Option<Time>,
+}
+
+impl Ends {
+    /// No end at all.
+    pub const NEVER: Ends = Ends { fresh_until: None, length: None, grace: Millis::ZERO, expire: None };
+
+    /// Freshness up to `end`, then `grace`.
+    fn at(end: Time, now: Time, grace: Millis) -> Result<Ends, InvalidTime> {
+        Ok(Ends {
+            fresh_until: Some(end),
+            length: Some(end.since(now)),
+            grace,
+            expire: Some(end.after(grace).ok_or(InvalidTime)?),
+        })
+    }
+
+    fn after(length: Millis, now: Time, grace: Millis) -> Result<Ends, InvalidTime> {
+        Ends::at(now.after(length).ok_or(InvalidTime)?, now, grace)
+    }
+
+    /// Whether nothing is left of it at `now`: neither freshness nor grace.
+    pub fn are_past(&self, now: Time) -> bool {
+        self.expire.is_some_and(|end| end <= now)
+    }
+
+    /// The ends of a SET that finds nothing to keep: KEEPTTL is as if not
+    /// given, the namespace's times hold where the request is silent, and
+    /// grace without an end of freshness is ignored.
+    ///
+    /// # Errors
+    /// [`InvalidTime`] for ends past what an entry can carry.
+    pub fn of_set(
+        expiry: Expiry,
+        grace: Option<Millis>,
+        now: Time,
+        defaults: Defaults,
+    ) -> Result<Ends, InvalidTime> {
+        let grace = grace.unwrap_or(defaults.grace);
+        match expiry {
+            Expiry::Never => Ok(Ends::NEVER),
+            Expiry::At(end) => Ends::at(end, now, grace),
+            Expiry::After(length) => Ends::after(length, now, grace),
+            Expiry::Unsaid | Expiry::Keep if defaults.ttl == Millis::ZERO => Ok(Ends::NEVER),
+            Expiry::Unsaid | Expiry::Keep => Ends::after(defaults.ttl, now, grace),
+        }
+    }
+
+    /// The ends of a TOUCH: without a time it repeats the entry's last
+    /// lengths, a grace named beside it in place of the last one.
+    ///
+    /// # Errors
+    /// [`InvalidTime`] for ends past what an entry can carry.
+    pub fn of_touch(
+        expiry: Expiry,
+        grace: Option<Millis>,
+        now: Time,
+        defaults: Defaults,
+        old: &Meta,
+    ) -> Result<Ends, InvalidTime> {
+        match (expiry, old.length) {
+            (Expiry::Unsaid, None) => Ok(Ends::NEVER),
+            (Expiry::Unsaid, Some(length)) => Ends::after(length, now, grace.unwrap_or(old.grace)),
+            _ => Ends::of_set(expiry, grace, now, defaults),
+        }
+    }
+
+    /// The ends that an entry has and keeps; `expire` is its key's own TTL,
+    /// which EXPIRE and PERSIST may have moved.
+    pub fn kept(old: &Meta, expire: Option<Time>) -> Ends {
+        Ends { fresh_until: old.fresh_until, length: old.length, grace: old.grace, expire }
+    }
+
+    /// The ends of an entry that takes the place of a native key and keeps its
+    /// TTL, without grace.
+    pub fn kept_from_native(expire: Option<Time>, now: Time) -> Ends {
+        match expire {
+            None => Ends::NEVER,
+            Some(end) => Ends {
+                fresh_until: Some(end),
+                length: Some(end.since(now)),
+                grace: Millis::ZERO,
+                expire: Some(end),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::LAST_TIME;
+
+    const NOW: Time = Time(1_000_000);
+    const NONE: Defaults = Defaults { ttl: Millis(0), grace: Millis(0) };
+    const NAMESPACE: Defaults = Defaults { ttl: Millis(50), grace: Millis(7) };
+
+    fn ends(expiry: Expiry, grace: Option<u64>, defaults: Defaults) -> (Option<u64>, u64, Option<u64>) {
+        let e = Ends::of_set(expiry, grace.map(Millis), NOW, defaults).expect("valid");
+        (e.fresh_until.map(|t| t.0 - NOW.0), e.grace.0, e.expire.map(|t| t.0 - NOW.0))
+    }
+
+    #[test]
+    fn set() {
+        use Expiry::*;
+        assert_eq!(ends(Unsaid, None, NONE), (None, 0, None));
+        assert_eq!(ends(Unsaid, Some(9), NONE), (None, 0, None), "grace without an end is ignored");
+        assert_eq!(ends(After(Millis(60)), Some(30), NONE), (Some(60), 30, Some(90)));
+        assert_eq!(ends(At(Time(NOW.0 + 5)), None, NONE), (Some(5), 0, Some(5)));
+        assert_eq!(ends(Keep, None, NONE), (None, 0, None));
+        assert_eq!(ends(Unsaid, None, NAMESPACE), (Some(50), 7, Some(57)));
+        assert_eq!(ends(Keep, None, NAMESPACE), (Some(50), 7, Some(57)));
+        assert_eq!(ends(After(Millis(60)), None, NAMESPACE), (Some(60), 7, Some(67)));
+        assert_eq!(ends(After(Millis(60)), Some(0), NAMESPACE), (Some(60), 0, Some(60)));
+        assert_eq!(ends(Never, None, NAMESPACE), (None, 0, None), "PERSIST beats the namespace");
+        assert_eq!(ends(Never, Some(4), NAMESPACE), (None, 0, None));
+    }
+
+    #[test]
+    fn set_in_the_past_leaves_what_grace_leaves() {
+        let past = Expiry::At(Time(NOW.0 - 10));
+        let gone = Ends::of_set(past, None, NOW, NONE).expect("valid");
+        assert!(gone.are_past(NOW));
+        let stale = Ends::of_set(past, Some(Millis(11)), NOW, NONE).expect("valid");
+        assert!(!stale.are_past(NOW));
+        assert_eq!(stale.length, Some(Millis(0)));
+    }
+
+    #[test]
+    fn what_an_entry_cannot_carry_is_invalid() {
+        for (expiry, grace) in [
+            (Expiry::After(Millis(u64::MAX)), 0),
+            (Expiry::After(Millis(LAST_TIME - NOW.0 + 1)), 0),
+            (Expiry::At(Time(LAST_TIME)), 1),
+            (Expiry::At(Time(LAST_TIME + 1)), 0),
+            (Expiry::After(Millis(1)), u64::MAX),
+        ] {
+            let got = Ends::of_set(expiry, Some(Millis(grace)), NOW, NONE);
+            assert_eq!(got, Err(InvalidTime), "{expiry:?} {grace}");
+        }
+        assert!(Ends::of_set(Expiry::At(Time(LAST_TIME)), None, NOW, NONE).is_ok());
+    }
+
+    #[test]
+    fn touch_repeats_the_last_lengths() {
+        let old = Meta {
+            fresh_until: Some(Time(500)),
+            length: Some(Millis(60)),
+            grace: Millis(30),
+            ..Meta::default()
+        };
+        let touch = |expiry, grace: Option<u64>| {
+            let e = Ends::of_touch(expiry, grace.map(Millis), NOW, NAMESPACE, &old).expect("valid");
+            (e.length.map(|l| l.0), e.grace.0, e.expire.map(|t| t.0 - NOW.0))
+        };
+        assert_eq!(touch(Expiry::Unsaid, None), (Some(60), 30, Some(90)));
+        assert_eq!(touch(Expiry::Unsaid, Some(5)), (Some(60), 5, Some(65)));
+        assert_eq!(touch(Expiry::After(Millis(10)), None), (Some(10), 7, Some(17)));
+        let endless = Meta::default();
+        assert_eq!(Ends::of_touch(Expiry::Unsaid, None, NOW, NAMESPACE, &endless), Ok(Ends::NEVER));
+    }
+}
