@@ -292,3 +292,11 @@ fn increments_that_cannot_be() {
     let native = incr(1, Found::Native, None, at, Defaults::default());
     assert_eq!(native, Err(IncrError::WrongType));
 }
+
+#[test]
+fn what_arrives_from_the_future_is_born_now() {
+    let at = Moment { now: Time(1000), stamp: Stamp(1_000_000) };
+    let born = |stamp| arrive(Meta { born: Stamp(stamp), ..Meta::default() }, at).born;
+    assert_eq!(born(999_999), Stamp(999_999));
+    assert_eq!(born(crate::units::STAMP_LIMIT - 1), at.stamp);
+}

@@ -331,6 +331,11 @@ impl<'a> View<'a> {
         &self.bytes[at..at + name]
     }
 
+    /// The size of the entry in bytes.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// When the value was born.
     #[inline]
     pub fn born(&self) -> Stamp {

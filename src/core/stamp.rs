@@ -14,6 +14,11 @@ pub struct StampClock {
 }
 
 impl StampClock {
+    /// A clock that has drawn nothing yet.
+    pub const fn new() -> StampClock {
+        StampClock { last: 0 }
+    }
+
     /// Draws the next stamp, given the wall clock in microseconds.
     ///
     /// At the end of the stamps' range (the year 2255, or a hostile payload

@@ -1,0 +1,77 @@
+//! `CACHE.APPLY key expire-at-ms metadata [value]`
+//!
+//! Internal: what a write replicates and what an AOF rewrite emits. It puts an
+//! entry under the key with just this metadata (`cacheflow_core::codec`) and
+//! TTL (Unix ms; 0: none); without a value the entry keeps the one it has. It
+//! is the same on whatever server and whenever it runs: times and stamps in it
+//! are absolute.
+//!
+//! A client may send it as it may send RESTORE: it must be allowed to write
+//! the key, its bytes go through the same checks, and its stamps cannot push
+//! the shard's clock.
+
+use std::ffi::CStr;
+
+use cacheflow_core::number::parse_u64;
+use cacheflow_core::request::RequestError;
+use cacheflow_core::units::{Time, LAST_TIME};
+
+use super::{check_size, Command, Error, Target};
+use crate::datatype::admit;
+use crate::ffi::args::Args;
+use crate::ffi::ctx::Ctx;
+use crate::ffi::raw::{REDISMODULE_CMD_KEY_OW as OW, REDISMODULE_CMD_KEY_UPDATE as UPDATE};
+use crate::ffi::register::{Arg, Keys, Spec};
+
+/// The command's name on the wire.
+pub const NAME: &CStr = c"CACHE.APPLY";
+/// Its expire-at for no TTL.
+pub const NO_EXPIRE: i64 = 0;
+
+pub struct Apply;
+
+impl Command for Apply {
+    const SPEC: Spec = Spec {
+        name: c"cache.apply",
+        summary: c"Internal: puts an entry with all its metadata under a key; the form in which writes are replicated and saved in the AOF.",
+        since: c"0.1.0",
+        complexity: c"O(1)",
+        // No deny-oom: what the primary has done must be done here too.
+        flags: c"write fast",
+        acl: c"write fast dangerous",
+        arity: -4,
+        keys: Keys::First(OW | UPDATE),
+        tips: None,
+        args: &[
+            Arg::key(),
+            Arg::time(c"expire-at-milliseconds"),
+            Arg::text(c"metadata"),
+            Arg::text(c"value").optional(),
+        ],
+    };
+
+    fn run(ctx: Ctx, args: Args<'_>) -> Result<(), Error> {
+        if args.len() > 5 {
+            return Err(RequestError::Syntax.into());
+        }
+        let expire = match parse_u64(args.get(2).bytes()) {
+            Some(0) => None,
+            Some(at) if at <= LAST_TIME => Some(Time(at)),
+            Some(_) => return Err(RequestError::InvalidTime.into()),
+            None => return Err(RequestError::NotAnInteger.into()),
+        };
+        let trusted = ctx.is_replicated();
+        let value = args.opt(4);
+        if let (Some(value), false) = (value, trusted) {
+            check_size(value.bytes())?;
+        }
+        let target = Target::open(ctx, args.get(1));
+        if value.is_none() && target.meta().is_none() {
+            return Err(Error::NothingToApplyTo);
+        }
+        let meta = admit(args.get(3).bytes(), trusted).map_err(Error::Payload)?;
+        target.apply(&meta, expire, value)?;
+        ctx.reply_ok();
+        Ok(())
+    }
+}

@@ -1,0 +1,48 @@
+//! `CACHE.DEBUG FAULT name` · `CACHE.DEBUG CLOCK offset-ms`
+//!
+//! For our own tests, and registered only with `debug yes` among the module's
+//! arguments: makes the border of that name panic (`""`: none), or turns the
+//! module's clock.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use cacheflow_core::number::parse_i64;
+use cacheflow_core::request::RequestError;
+
+use super::{Command, Error};
+use crate::border;
+use crate::ffi::args::Args;
+use crate::ffi::ctx::Ctx;
+use crate::ffi::register::{Arg, Keys, Spec};
+use crate::state::CLOCK_OFFSET;
+
+pub struct Debug;
+
+impl Command for Debug {
+    const SPEC: Spec = Spec {
+        name: c"cache.debug",
+        summary: c"For tests: FAULT makes a callback panic, CLOCK turns the clock.",
+        since: c"0.1.0",
+        complexity: c"O(1)",
+        flags: c"admin no-monitor",
+        acl: c"admin dangerous",
+        arity: 3,
+        keys: Keys::None,
+        tips: None,
+        args: &[Arg::text(c"subcommand"), Arg::text(c"argument")],
+    };
+
+    fn run(ctx: Ctx, args: Args<'_>) -> Result<(), Error> {
+        let (what, argument) = (args.get(1).bytes(), args.get(2).bytes());
+        if what.eq_ignore_ascii_case(b"FAULT") {
+            border::arm(argument);
+        } else if what.eq_ignore_ascii_case(b"CLOCK") {
+            let offset = parse_i64(argument).ok_or(RequestError::NotAnInteger)?;
+            CLOCK_OFFSET.store(offset, Relaxed);
+        } else {
+            return Err(RequestError::Syntax.into());
+        }
+        ctx.reply_ok();
+        Ok(())
+    }
+}

@@ -1,0 +1,49 @@
+//! `CACHE.INCRBY key n`
+//!
+//! ```text
+//! > CACHE.INCRBY visits:home 1
+//! (integer) 1
+//! ```
+//! Adds to the integer that an entry holds; its times stay. An absent key
+//! counts from 0.
+
+use cacheflow_core::decide;
+use cacheflow_core::number::parse_i64;
+use cacheflow_core::request::RequestError;
+
+use super::{Command, Error, Target, Value, NO_DEFAULTS};
+use crate::ffi::args::Args;
+use crate::ffi::ctx::Ctx;
+use crate::ffi::raw::{
+    REDISMODULE_CMD_KEY_ACCESS as ACCESS, REDISMODULE_CMD_KEY_RW as RW, REDISMODULE_CMD_KEY_UPDATE as UPDATE,
+};
+use crate::ffi::register::{Arg, Keys, Spec};
+use crate::state::{self, COUNTERS};
+
+pub struct IncrBy;
+
+impl Command for IncrBy {
+    const SPEC: Spec = Spec {
+        name: c"cache.incrby",
+        summary: c"Adds to the integer that an entry holds and returns the sum. An absent key counts from 0.",
+        since: c"0.1.0",
+        complexity: c"O(1)",
+        flags: c"write deny-oom fast",
+        acl: c"write fast",
+        arity: 3,
+        keys: Keys::First(RW | ACCESS | UPDATE),
+        tips: None,
+        args: &[Arg::key(), Arg::integer(c"increment")],
+    };
+
+    fn run(ctx: Ctx, args: Args<'_>) -> Result<(), Error> {
+        let by = parse_i64(args.get(2).bytes()).ok_or(RequestError::NotAnInteger)?;
+        let at = state::moment();
+        let target = Target::open(ctx, args.get(1));
+        let (sum, write) = decide::incr(by, target.found(), target.expire(), at, NO_DEFAULTS)?;
+        target.perform(write, Value::Bytes(sum.to_string().as_bytes()), c"cache.incrby")?;
+        COUNTERS.writes.add(1);
+        ctx.reply_integer(sum);
+        Ok(())
+    }
+}

@@ -1,0 +1,129 @@
+//! `CACHE.META key`
+//!
+//! ```text
+//! > CACHE.META user:42
+//!  1) "state"     2) "fresh"
+//!  3) "type"      4) "cacheflow"
+//!  5) "bytes"     6) (integer) 3
+//!  7) "fresh-ms"  8) (integer) 59000
+//!  …
+//! ```
+//! What is known of a key, or nil. Reads nothing into LRU or statistics.
+
+use cacheflow_core::decide::{ages, Ages};
+use cacheflow_core::entry::Meta;
+use cacheflow_core::namespace;
+use cacheflow_core::units::{Millis, Time};
+
+use super::{Command, Error};
+use crate::datatype::ours;
+use crate::directives;
+use crate::ffi::args::{Args, Str};
+use crate::ffi::ctx::{Ctx, Reply};
+use crate::ffi::key::{Key, Kind};
+use crate::ffi::raw::REDISMODULE_CMD_KEY_RO as RO;
+use crate::ffi::register::{Arg, Keys, Spec};
+use crate::state;
+use crate::stored::Stored;
+
+pub struct MetaOf;
+
+impl Command for MetaOf {
+    const SPEC: Spec = Spec {
+        name: c"cache.meta",
+        summary: c"Returns what is known of a key as a map: state, type, bytes, times, cost, hits, namespace; nil for an absent key.",
+        since: c"0.1.0",
+        complexity: c"O(1); for a native key that is no string O(N) in its elements",
+        flags: c"readonly fast",
+        acl: c"read fast",
+        arity: 2,
+        keys: Keys::First(RO),
+        tips: None,
+        args: &[Arg::key()],
+    };
+
+    fn run(ctx: Ctx, args: Args<'_>) -> Result<(), Error> {
+        let name = args.get(1);
+        let key = Key::look(ctx, name);
+        let (kind, expire, now) = (key.kind(ours()), key.expire().map(Time), state::now());
+        match kind {
+            Kind::Absent => ctx.reply_null(),
+            Kind::Ours(value) => {
+                // SAFETY: a value of our type, in a key that is held open.
+                let view = unsafe { Stored::new(value) }.view();
+                let meta = view.meta();
+                let sheet = Sheet {
+                    kind: b"cacheflow",
+                    bytes: view.value().len(),
+                    meta,
+                    ages: ages(&meta, expire, now),
+                };
+                sheet.reply(ctx, name);
+            }
+            Kind::String | Kind::Other => {
+                // The length of a string; of what has none, what it takes.
+                let length = (kind == Kind::String).then(|| key.length());
+                drop(key);
+                let ask = |command, sub| ctx.call(command, sub, &[name.raw()], false);
+                let usage = || {
+                    let reply = ask(c"MEMORY", Some(c"USAGE"))?;
+                    usize::try_from(reply.integer()?).ok()
+                };
+                let kind = ask(c"TYPE", None);
+                let meta = Meta { written: now, ..Meta::default() };
+                let sheet = Sheet {
+                    kind: kind.as_ref().and_then(Reply::bytes).unwrap_or_default(),
+                    bytes: length.or_else(usage).unwrap_or(0),
+                    meta,
+                    ages: ages(&meta, expire, now),
+                };
+                sheet.reply(ctx, name);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What META says.
+struct Sheet<'a> {
+    kind: &'a [u8],
+    bytes: usize,
+    meta: Meta,
+    ages: Ages,
+}
+
+impl Sheet<'_> {
+    fn reply(&self, ctx: Ctx, name: Str<'_>) {
+        let Ages { fresh, fresh_for, gone_after, age } = self.ages;
+        let numbers: [(&str, Option<u64>); 6] = [
+            ("bytes", Some(self.bytes as u64)),
+            ("fresh-ms", fresh_for.map(|Millis(ms)| ms)),
+            ("ttl-ms", gone_after.map(|Millis(ms)| ms)),
+            ("age-ms", Some(age.0)),
+            ("cost-ms", Some(u64::from(self.meta.cost.0))),
+            ("hits", Some(self.meta.hits)),
+        ];
+        ctx.reply_map(numbers.len() + 6);
+        let text = |field: &str, value: &[u8]| {
+            ctx.reply_bytes(field.as_bytes());
+            ctx.reply_bytes(value);
+        };
+        text("state", if fresh { b"fresh" } else { b"stale" });
+        text("type", self.kind);
+        for (field, value) in numbers {
+            ctx.reply_bytes(field.as_bytes());
+            match value {
+                Some(n) => ctx.reply_integer(n),
+                None => ctx.reply_integer(-1),
+            }
+        }
+        text("namespace", namespace::of(name.bytes(), directives::NAMESPACE_DELIMITER.get()));
+        // Tags, leases and waiters: an entry has none yet.
+        ctx.reply_bytes(b"tags");
+        ctx.reply_array(0);
+        for field in ["lease-ms", "waiters"] {
+            ctx.reply_bytes(field.as_bytes());
+            ctx.reply_integer(0);
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! `CACHE.SET key value [NX | XX] [EX s | PX ms | EXAT t | PXAT t | KEEPTTL |
+//! PERSIST] [GRACE s | PGRACE ms] [COST ms]`
+//!
+//! ```text
+//! > CACHE.SET user:42 "Ada" EX 60 GRACE 300
+//! OK
+//! > TTL user:42
+//! (integer) 360
+//! ```
+//! Fresh for 60 seconds, then stale for 300, then gone. Overwrites a key of
+//! any type. Nil where NX or XX did not hold; nothing is stored then.
+
+use cacheflow_core::decide::{self, Write};
+use cacheflow_core::request::SetOptions;
+
+use super::{check_size, Command, Error, Target, Value, NO_DEFAULTS};
+use crate::ffi::args::Args;
+use crate::ffi::ctx::Ctx;
+use crate::ffi::raw::{REDISMODULE_CMD_KEY_OW as OW, REDISMODULE_CMD_KEY_UPDATE as UPDATE};
+use crate::ffi::register::{Arg, Keys, Spec};
+use crate::state::{self, COUNTERS};
+
+pub struct Set;
+
+impl Command for Set {
+    const SPEC: Spec = Spec {
+        name: c"cache.set",
+        summary: c"Stores an entry: fresh up to the time given, then stale for the grace, then gone. Returns OK, or nil where NX or XX did not hold.",
+        since: c"0.1.0",
+        complexity: c"O(1)",
+        flags: c"write deny-oom fast",
+        acl: c"write fast",
+        arity: -3,
+        keys: Keys::First(OW | UPDATE),
+        tips: None,
+        args: &[
+            Arg::key(),
+            Arg::text(c"value"),
+            Arg::one_of(c"condition", &[Arg::word(c"nx", c"NX"), Arg::word(c"xx", c"XX")]),
+            Arg::one_of(
+                c"expiration",
+                &[
+                    Arg::integer(c"seconds").after(c"EX"),
+                    Arg::integer(c"milliseconds").after(c"PX"),
+                    Arg::time(c"unix-time-seconds").after(c"EXAT"),
+                    Arg::time(c"unix-time-milliseconds").after(c"PXAT"),
+                    Arg::word(c"keepttl", c"KEEPTTL"),
+                    Arg::word(c"persist", c"PERSIST"),
+                ],
+            ),
+            GRACE,
+            Arg::integer(c"cost-ms").after(c"COST").optional(),
+        ],
+    };
+
+    fn run(ctx: Ctx, args: Args<'_>) -> Result<(), Error> {
+        let options = SetOptions::parse(args.from(3))?;
+        let value = args.get(2);
+        check_size(value.bytes())?;
+        let at = state::moment();
+        let target = Target::open(ctx, args.get(1));
+        let write = decide::set(&options, target.found(), target.expire(), at, NO_DEFAULTS)?;
+        if write == Write::Nothing {
+            ctx.reply_null();
+            return Ok(());
+        }
+        target.perform(write, Value::Argument(value), c"cache.set")?;
+        COUNTERS.writes.add(1);
+        ctx.reply_ok();
+        Ok(())
+    }
+}
+
+/// The grace, for SET and TOUCH.
+pub const GRACE: Arg = Arg::one_of(
+    c"grace",
+    &[Arg::integer(c"grace-seconds").after(c"GRACE"), Arg::integer(c"grace-milliseconds").after(c"PGRACE")],
+);

@@ -1,0 +1,84 @@
+//! What must hold of every line of the table.
+
+use std::collections::HashSet;
+
+use super::*;
+use crate::ffi::register::{ArgKind, Keys};
+
+fn all() -> impl Iterator<Item = &'static Spec> {
+    TABLE.iter().chain(DEBUG_TABLE).map(|entry| entry.spec)
+}
+
+fn words(text: &'static CStr) -> HashSet<&'static str> {
+    text.to_str().expect("text").split(' ').collect()
+}
+
+#[test]
+fn names_are_unique_and_lower_case() {
+    let mut seen = HashSet::new();
+    for spec in all() {
+        let name = spec.name.to_str().expect("text");
+        assert!(name.starts_with("cache.") && name == name.to_lowercase(), "{name}");
+        assert!(seen.insert(name), "{name} twice");
+    }
+}
+
+#[test]
+fn a_write_denies_oom_or_says_why_not() {
+    // These free or must be done whatever memory is left; their files say so.
+    let without = ["cache.del", "cache.stale", "cache.apply"];
+    for spec in all() {
+        let (flags, name) = (words(spec.flags), spec.name.to_str().expect("text"));
+        let exempt = without.contains(&name);
+        assert_eq!(flags.contains("write") && !exempt, flags.contains("deny-oom"), "{name}");
+    }
+}
+
+#[test]
+fn flags_and_categories_agree() {
+    for spec in all() {
+        let (flags, acl) = (words(spec.flags), words(spec.acl));
+        for (flag, category) in
+            [("readonly", "read"), ("write", "write"), ("fast", "fast"), ("admin", "admin")]
+        {
+            assert_eq!(flags.contains(flag), acl.contains(category), "{:?}: {flag}", spec.name);
+        }
+        let kinds = ["readonly", "write", "admin"].iter().filter(|kind| flags.contains(**kind)).count();
+        assert_eq!(kinds, 1, "{:?}", spec.name);
+    }
+}
+
+#[test]
+fn every_key_is_under_a_key_spec_and_writes_say_so() {
+    use crate::ffi::raw::*;
+    for spec in all() {
+        let keys = spec.args.iter().filter(|arg| matches!(arg.kind, ArgKind::Key)).count();
+        let multiple = spec.args.iter().any(|arg| matches!(arg.kind, ArgKind::Key) && arg.multiple);
+        match spec.keys {
+            Keys::None => assert_eq!(keys, 0, "{:?}", spec.name),
+            Keys::First(flags) | Keys::All(flags) => {
+                assert_eq!(keys, 1, "{:?}", spec.name);
+                assert_eq!(multiple, matches!(spec.keys, Keys::All(_)), "{:?}", spec.name);
+                let reads_only = flags & REDISMODULE_CMD_KEY_RO != 0;
+                assert_eq!(reads_only, words(spec.flags).contains("readonly"), "{:?}", spec.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_arity_counts_the_arguments_that_must_be_there() {
+    for spec in all() {
+        let needed = 1 + spec.args.iter().filter(|arg| !arg.optional).count() as i32;
+        let open = spec.args.iter().any(|arg| arg.optional || arg.multiple);
+        assert_eq!(spec.arity, if open { -needed } else { needed }, "{:?}", spec.name);
+    }
+}
+
+#[test]
+fn errors_begin_with_their_stable_prefix() {
+    let too_big = Error::TooBig { bytes: 9, limit: 5 }.text("cache.set");
+    assert!(too_big.starts_with("TOOBIG value of 9 bytes exceeds cacheflow.max-value-size"), "{too_big}");
+    let time = Error::from(InvalidTime).text("cache.set");
+    assert_eq!(time, "ERR invalid expire time in 'cache.set' command");
+}

@@ -1,0 +1,136 @@
+//! The directives, `cacheflow.*`. Each stands in redis.conf.example as a
+//! trade-off.
+//!
+//! A value comes from, the later winning: the default here, the module's
+//! arguments (`loadmodule libcacheflow.so max-value-size 1mb`), redis.conf,
+//! CONFIG SET.
+
+use std::sync::atomic::{AtomicI64, AtomicU8};
+
+use cacheflow_core::entry::LONGEST_VALUE;
+use cacheflow_core::number::{parse_bytes, parse_i64};
+
+use crate::ffi::args::Args;
+use crate::ffi::config::{self, Byte, Number};
+use crate::ffi::ctx::Ctx;
+
+/// The longest value that SET takes.
+pub static MAX_VALUE_SIZE: Number = Number {
+    name: c"max-value-size",
+    value: AtomicI64::new(LONGEST_VALUE as i64),
+    default: LONGEST_VALUE as i64,
+    min: 1,
+    max: LONGEST_VALUE as i64,
+    bytes: true,
+};
+
+/// What ends a key's namespace.
+pub static NAMESPACE_DELIMITER: Byte =
+    Byte { name: c"namespace-delimiter", value: AtomicU8::new(b':'), default: b':' };
+
+static NUMBERS: &[&Number] = &[&MAX_VALUE_SIZE];
+static BYTES: &[&Byte] = &[&NAMESPACE_DELIMITER];
+
+/// What the module's arguments say.
+#[derive(Debug, Default, PartialEq)]
+pub struct Arguments {
+    numbers: Vec<(usize, i64)>,
+    bytes: Vec<(usize, u8)>,
+    /// `debug yes`: the commands for tests are there.
+    pub debug: bool,
+}
+
+impl Arguments {
+    /// Reads the module's arguments: names of directives, each with a value.
+    ///
+    /// # Errors
+    /// A sentence that names what is wrong.
+    pub fn parse<'a>(mut args: impl Iterator<Item = &'a [u8]>) -> Result<Arguments, String> {
+        let mut parsed = Arguments::default();
+        while let Some(name) = args.next() {
+            let shown = String::from_utf8_lossy(name);
+            let value = args.next().ok_or(format!("module argument '{shown}' has no value"))?;
+            let wrong = || {
+                let value = String::from_utf8_lossy(value);
+                format!("module argument '{shown}' has the invalid value '{value}'")
+            };
+            if name == b"debug" {
+                parsed.debug = match value {
+                    b"yes" => true,
+                    b"no" => false,
+                    _ => return Err(wrong()),
+                };
+            } else if let Some(at) = NUMBERS.iter().position(|n| n.name.to_bytes() == name) {
+                let number = NUMBERS[at];
+                let read = if number.bytes {
+                    parse_bytes(value).and_then(|n| i64::try_from(n).ok())
+                } else {
+                    parse_i64(value)
+                };
+                let read = read.filter(|n| (number.min..=number.max).contains(n)).ok_or_else(wrong)?;
+                parsed.numbers.push((at, read));
+            } else if let Some(at) = BYTES.iter().position(|b| b.name.to_bytes() == name) {
+                let [byte] = value else { return Err(wrong()) };
+                parsed.bytes.push((at, *byte));
+            } else {
+                return Err(format!("unknown module argument '{shown}'"));
+            }
+        }
+        Ok(parsed)
+    }
+
+    /// Registers every directive, the arguments' values as defaults, and takes
+    /// the values of redis.conf.
+    ///
+    /// # Errors
+    /// Where the server refuses one; it has logged which.
+    pub fn register(&self, ctx: Ctx) -> Result<(), &'static str> {
+        for (i, number) in NUMBERS.iter().enumerate() {
+            let given = self.numbers.iter().rev().find(|(at, _)| *at == i);
+            number.register(ctx, given.map_or(number.default, |(_, value)| *value))?;
+        }
+        for (i, byte) in BYTES.iter().enumerate() {
+            let given = self.bytes.iter().rev().find(|(at, _)| *at == i);
+            byte.register(ctx, given.map_or(byte.default, |(_, value)| *value))?;
+        }
+        config::load(ctx)
+    }
+}
+
+/// Reads the arguments that the module was loaded with.
+///
+/// # Errors
+/// A sentence that names what is wrong.
+pub fn arguments(args: Args<'_>) -> Result<Arguments, String> {
+    Arguments::parse(args.from(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Arguments, String> {
+        Arguments::parse(line.split_whitespace().map(str::as_bytes))
+    }
+
+    #[test]
+    fn arguments_are_directives_with_values() {
+        let parsed = parse("max-value-size 1mb debug yes namespace-delimiter /").expect("valid");
+        assert_eq!(parsed, Arguments { numbers: vec![(0, 1 << 20)], bytes: vec![(0, b'/')], debug: true });
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (line, word) in [
+            ("bogus 1", "unknown module argument 'bogus'"),
+            ("max-value-size", "has no value"),
+            ("max-value-size 0", "invalid value '0'"),
+            ("max-value-size 1tb", "invalid value '1tb'"),
+            ("namespace-delimiter ::", "invalid value '::'"),
+            ("debug maybe", "invalid value 'maybe'"),
+        ] {
+            let error = parse(line).expect_err(line);
+            assert!(error.contains(word), "{line}: {error}");
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Directives: registration with the server's own CONFIG, so that redis.conf,
+//! CONFIG GET, SET and REWRITE know them. The server puts the module's name
+//! before each (`cacheflow.max-value-size`).
+
+use std::ffi::CStr;
+use std::os::raw::{c_char, c_int, c_longlong, c_void};
+use std::sync::atomic::{AtomicI64, AtomicU8, Ordering::Relaxed};
+
+use super::args::Str;
+use super::ctx::Ctx;
+use super::{api, raw};
+use crate::border;
+
+/// A directive that is a number.
+pub struct Number {
+    pub name: &'static CStr,
+    pub value: AtomicI64,
+    pub default: i64,
+    pub min: i64,
+    pub max: i64,
+    /// In bytes: `512mb` will do.
+    pub bytes: bool,
+}
+
+impl Number {
+    #[inline]
+    pub fn get(&self) -> i64 {
+        self.value.load(Relaxed)
+    }
+
+    /// Registers the directive with `default` in place of its own.
+    ///
+    /// # Errors
+    /// Where the server refuses.
+    pub fn register(&'static self, ctx: Ctx, default: i64) -> Result<(), &'static str> {
+        let mut flags = raw::REDISMODULE_CONFIG_DEFAULT;
+        if self.bytes {
+            flags |= raw::REDISMODULE_CONFIG_MEMORY;
+        }
+        // SAFETY: a C string; the private data is a static of this type.
+        let done = unsafe {
+            api!(RedisModule_RegisterNumericConfig)(
+                ctx.raw(),
+                self.name.as_ptr(),
+                default,
+                flags,
+                self.min,
+                self.max,
+                Some(get_number),
+                Some(set_number),
+                None,
+                std::ptr::from_ref(self).cast_mut().cast::<c_void>(),
+            )
+        };
+        registered(done)
+    }
+}
+
+/// A directive that is one byte, fixed once the server runs.
+pub struct Byte {
+    pub name: &'static CStr,
+    pub value: AtomicU8,
+    pub default: u8,
+}
+
+impl Byte {
+    #[inline]
+    pub fn get(&self) -> u8 {
+        self.value.load(Relaxed)
+    }
+
+    /// Registers the directive with `default` in place of its own.
+    ///
+    /// # Errors
+    /// Where the server refuses.
+    pub fn register(&'static self, ctx: Ctx, default: u8) -> Result<(), &'static str> {
+        let text = [default, 0];
+        // SAFETY: C strings; the private data is a static of this type.
+        let done = unsafe {
+            api!(RedisModule_RegisterStringConfig)(
+                ctx.raw(),
+                self.name.as_ptr(),
+                text.as_ptr().cast::<c_char>(),
+                raw::REDISMODULE_CONFIG_IMMUTABLE,
+                Some(get_byte),
+                Some(set_byte),
+                None,
+                std::ptr::from_ref(self).cast_mut().cast::<c_void>(),
+            )
+        };
+        registered(done)
+    }
+}
+
+fn registered(done: c_int) -> Result<(), &'static str> {
+    if done == raw::REDISMODULE_OK as c_int {
+        Ok(())
+    } else {
+        Err("the server refused the directive")
+    }
+}
+
+/// Takes the directives' values from redis.conf and the command line.
+///
+/// # Errors
+/// Where one of them was refused; the server has logged which.
+pub fn load(ctx: Ctx) -> Result<(), &'static str> {
+    // SAFETY: the context is live.
+    let done = unsafe { api!(RedisModule_LoadConfigs)(ctx.raw()) };
+    if done == raw::REDISMODULE_OK as c_int {
+        Ok(())
+    } else {
+        Err("a directive's value was refused")
+    }
+}
+
+unsafe extern "C" fn get_number(_: *const c_char, data: *mut c_void) -> c_longlong {
+    // SAFETY: the private data that `register` passed, a static.
+    let number = unsafe { &*data.cast::<Number>() };
+    number.get()
+}
+
+unsafe extern "C" fn set_number(
+    _: *const c_char,
+    value: c_longlong,
+    data: *mut c_void,
+    _: *mut *mut raw::RedisModuleString,
+) -> c_int {
+    // SAFETY: as above. The server has checked the range.
+    let number = unsafe { &*data.cast::<Number>() };
+    number.value.store(value, Relaxed);
+    raw::REDISMODULE_OK as c_int
+}
+
+unsafe extern "C" fn get_byte(_: *const c_char, data: *mut c_void) -> *mut raw::RedisModuleString {
+    border::cross("config", std::ptr::null_mut(), || {
+        // SAFETY: as above.
+        let byte = unsafe { &*data.cast::<Byte>() };
+        // The server does not free what a getter returns: one string a value.
+        static TEXTS: [std::sync::atomic::AtomicPtr<raw::RedisModuleString>; 256] =
+            [const { std::sync::atomic::AtomicPtr::new(std::ptr::null_mut()) }; 256];
+        let text = &TEXTS[usize::from(byte.get())];
+        if text.load(Relaxed).is_null() {
+            let value = [byte.get()];
+            // SAFETY: the server copies the byte; a null context is allowed.
+            let string = unsafe {
+                api!(RedisModule_CreateString)(std::ptr::null_mut(), value.as_ptr().cast::<c_char>(), 1)
+            };
+            text.store(string, Relaxed);
+        }
+        text.load(Relaxed)
+    })
+}
+
+unsafe extern "C" fn set_byte(
+    _: *const c_char,
+    value: *mut raw::RedisModuleString,
+    data: *mut c_void,
+    error: *mut *mut raw::RedisModuleString,
+) -> c_int {
+    border::cross("config", raw::REDISMODULE_ERR as c_int, || {
+        // SAFETY: as above; the server passes a live string.
+        let (byte, text) = unsafe { (&*data.cast::<Byte>(), Str::new(value).bytes()) };
+        if let [one] = text {
+            byte.value.store(*one, Relaxed);
+            return raw::REDISMODULE_OK as c_int;
+        }
+        let why = b"must be exactly one byte";
+        // SAFETY: the server takes the string over; a null context is allowed.
+        unsafe {
+            *error = api!(RedisModule_CreateString)(
+                std::ptr::null_mut(),
+                why.as_ptr().cast::<c_char>(),
+                why.len(),
+            );
+        }
+        raw::REDISMODULE_ERR as c_int
+    })
+}

@@ -1,0 +1,265 @@
+//! The context of a call: replies, replication, events, logging.
+
+use std::ffi::CStr;
+use std::os::raw::{c_char, c_int, c_long, c_longlong};
+
+use super::args::Str;
+use super::{api, raw};
+
+/// The server's context, for the length of a call.
+#[derive(Clone, Copy)]
+pub struct Ctx {
+    raw: *mut raw::RedisModuleCtx,
+}
+
+/// A level of the server's log.
+#[derive(Clone, Copy)]
+pub enum Level {
+    Notice,
+    Warning,
+}
+
+impl Ctx {
+    /// # Safety
+    /// `raw` is the context that the server passed to the call that the result
+    /// is used in; null only for what says that it takes none.
+    pub unsafe fn new(raw: *mut raw::RedisModuleCtx) -> Ctx {
+        Ctx { raw }
+    }
+
+    /// No context: the few functions that do without take it.
+    pub fn none() -> Ctx {
+        Ctx { raw: std::ptr::null_mut() }
+    }
+
+    pub fn raw(self) -> *mut raw::RedisModuleCtx {
+        self.raw
+    }
+
+    /// Replies nil.
+    #[inline]
+    pub fn reply_null(self) {
+        // SAFETY: the context is live.
+        unsafe { api!(RedisModule_ReplyWithNull)(self.raw) };
+    }
+
+    /// Replies a bulk string.
+    #[inline]
+    pub fn reply_bytes(self, bytes: &[u8]) {
+        // SAFETY: the server copies the bytes.
+        unsafe {
+            api!(RedisModule_ReplyWithStringBuffer)(self.raw, bytes.as_ptr().cast::<c_char>(), bytes.len())
+        };
+    }
+
+    /// Replies an integer; one past i64 (none is) as its largest.
+    pub fn reply_integer(self, n: impl TryInto<i64>) {
+        // SAFETY: the context is live.
+        unsafe { api!(RedisModule_ReplyWithLongLong)(self.raw, n.try_into().unwrap_or(i64::MAX)) };
+    }
+
+    /// Replies OK.
+    pub fn reply_ok(self) {
+        // SAFETY: a C string.
+        unsafe { api!(RedisModule_ReplyWithSimpleString)(self.raw, c"OK".as_ptr()) };
+    }
+
+    /// Opens an array of `len` replies, which follow.
+    pub fn reply_array(self, len: usize) {
+        // SAFETY: the context is live.
+        unsafe { api!(RedisModule_ReplyWithArray)(self.raw, len as c_long) };
+    }
+
+    /// Opens a map of `pairs` pairs of replies, which follow (a flat array in
+    /// RESP2).
+    pub fn reply_map(self, pairs: usize) {
+        // SAFETY: the context is live.
+        unsafe { api!(RedisModule_ReplyWithMap)(self.raw, pairs as c_long) };
+    }
+
+    /// Replies an error. `text` must hold no bytes of a user's, for a line end
+    /// in it would be the protocol's; control characters are blanked all the
+    /// same.
+    pub fn reply_error(self, text: &str) {
+        let clean = c_text(text);
+        // SAFETY: a C string; the server copies it.
+        unsafe { api!(RedisModule_ReplyWithError)(self.raw, clean.as_ptr().cast::<c_char>()) };
+    }
+
+    /// Sends a keyspace event of the module class.
+    #[inline]
+    pub fn notify(self, event: &CStr, key: Str<'_>) {
+        // SAFETY: a C string, a live key name.
+        unsafe {
+            api!(RedisModule_NotifyKeyspaceEvent)(
+                self.raw,
+                raw::REDISMODULE_NOTIFY_MODULE,
+                event.as_ptr(),
+                key.raw(),
+            )
+        };
+    }
+
+    /// Tells WATCH and CLIENT TRACKING that a key changed.
+    #[inline]
+    pub fn signal_modified(self, key: Str<'_>) {
+        // SAFETY: a live key name.
+        unsafe { api!(RedisModule_SignalModifiedKey)(self.raw, key.raw()) };
+    }
+
+    /// Replicates `command key number bytes value`.
+    #[inline]
+    pub fn replicate_with_value(
+        self,
+        command: &CStr,
+        key: Str<'_>,
+        number: i64,
+        bytes: &[u8],
+        value: Str<'_>,
+    ) {
+        // SAFETY: the format names the arguments' types; the server copies or
+        // retains each.
+        unsafe {
+            api!(RedisModule_Replicate)(
+                self.raw,
+                command.as_ptr(),
+                c"slbs".as_ptr(),
+                key.raw(),
+                number as c_longlong,
+                bytes.as_ptr().cast::<c_char>(),
+                bytes.len(),
+                value.raw(),
+            )
+        };
+    }
+
+    /// Replicates `command key number bytes value`, the value being bytes.
+    pub fn replicate_with_bytes(self, command: &CStr, key: Str<'_>, number: i64, bytes: &[u8], value: &[u8]) {
+        // SAFETY: as above.
+        unsafe {
+            api!(RedisModule_Replicate)(
+                self.raw,
+                command.as_ptr(),
+                c"slbb".as_ptr(),
+                key.raw(),
+                number as c_longlong,
+                bytes.as_ptr().cast::<c_char>(),
+                bytes.len(),
+                value.as_ptr().cast::<c_char>(),
+                value.len(),
+            )
+        };
+    }
+
+    /// Replicates `command key number bytes`.
+    pub fn replicate(self, command: &CStr, key: Str<'_>, number: i64, bytes: &[u8]) {
+        // SAFETY: as above.
+        unsafe {
+            api!(RedisModule_Replicate)(
+                self.raw,
+                command.as_ptr(),
+                c"slb".as_ptr(),
+                key.raw(),
+                number as c_longlong,
+                bytes.as_ptr().cast::<c_char>(),
+                bytes.len(),
+            )
+        };
+    }
+
+    /// Calls a command with keys as its arguments; `replicate` propagates it.
+    /// None where the server refused.
+    pub fn call(
+        self,
+        command: &CStr,
+        sub: Option<&CStr>,
+        keys: &[*mut raw::RedisModuleString],
+        replicate: bool,
+    ) -> Option<Reply> {
+        let call = api!(RedisModule_Call);
+        // SAFETY: the formats name the arguments' types: c a C string, v a
+        // vector of live strings and its length.
+        let reply = unsafe {
+            match (sub, replicate) {
+                (None, true) => call(self.raw, command.as_ptr(), c"!v".as_ptr(), keys.as_ptr(), keys.len()),
+                (None, false) => call(self.raw, command.as_ptr(), c"v".as_ptr(), keys.as_ptr(), keys.len()),
+                (Some(sub), _) => {
+                    call(self.raw, command.as_ptr(), c"cv".as_ptr(), sub.as_ptr(), keys.as_ptr(), keys.len())
+                }
+            }
+        };
+        (!reply.is_null()).then_some(Reply { raw: reply })
+    }
+
+    /// Whether the server is loading a dataset (start, full resync, DEBUG
+    /// RELOAD).
+    pub fn is_loading(self) -> bool {
+        self.flags() & raw::REDISMODULE_CTX_FLAGS_LOADING as c_int != 0
+    }
+
+    /// Whether the command being run came from the primary or the AOF.
+    pub fn is_replicated(self) -> bool {
+        let by_stream = raw::REDISMODULE_CTX_FLAGS_REPLICATED | raw::REDISMODULE_CTX_FLAGS_LOADING;
+        self.flags() & by_stream as c_int != 0
+    }
+
+    fn flags(self) -> c_int {
+        // SAFETY: takes a null context too.
+        unsafe { api!(RedisModule_GetContextFlags)(self.raw) }
+    }
+
+    /// Writes a line to the server's log.
+    pub fn log(self, level: Level, text: &str) {
+        let level = match level {
+            Level::Notice => c"notice",
+            Level::Warning => c"warning",
+        };
+        let clean = c_text(text);
+        // SAFETY: C strings; the text is an argument and never the format.
+        unsafe {
+            api!(RedisModule_Log)(self.raw, level.as_ptr(), c"%s".as_ptr(), clean.as_ptr().cast::<c_char>())
+        };
+    }
+}
+
+/// The reply of a command that we called.
+pub struct Reply {
+    raw: *mut raw::RedisModuleCallReply,
+}
+
+impl Reply {
+    /// Its integer, where it is one.
+    pub fn integer(&self) -> Option<i64> {
+        // SAFETY: the reply is live until dropped.
+        unsafe {
+            let is_integer =
+                api!(RedisModule_CallReplyType)(self.raw) == raw::REDISMODULE_REPLY_INTEGER as c_int;
+            is_integer.then(|| api!(RedisModule_CallReplyInteger)(self.raw))
+        }
+    }
+
+    /// Its bytes, where it is a string.
+    pub fn bytes(&self) -> Option<&[u8]> {
+        let mut len = 0;
+        // SAFETY: the reply is live as long as the borrow.
+        unsafe {
+            let is_string =
+                api!(RedisModule_CallReplyType)(self.raw) == raw::REDISMODULE_REPLY_STRING as c_int;
+            is_string
+                .then(|| super::args::slice(api!(RedisModule_CallReplyStringPtr)(self.raw, &mut len), len))
+        }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        // SAFETY: ours, and freed once.
+        unsafe { api!(RedisModule_FreeCallReply)(self.raw) };
+    }
+}
+
+/// Text as a C string: control characters become blanks, so that neither the
+/// protocol nor the log can be injected into.
+pub fn c_text(text: &str) -> Vec<u8> {
+    text.bytes().map(|b| if b.is_ascii_control() { b' ' } else { b }).chain([0]).collect()
+}

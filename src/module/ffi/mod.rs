@@ -1,0 +1,122 @@
+//! The raw layer: the server's API as safe Rust, with nothing of caching in
+//! it. Why not the crate's own wrappers: a `Vec` of owned strings and a
+//! `RedisValue` a command cost 700 instructions of GET's 3,600, its logging
+//! passes the message as a printf format, and its strings panic on NUL.
+//!
+//! Function pointers are filled in by `RedisModule_Init`; those in
+//! [`REQUIRED`] are checked once at load, so that [`api!`] never meets a null
+//! one later.
+
+pub mod alloc;
+pub mod args;
+pub mod config;
+pub mod ctx;
+pub mod info;
+pub mod io;
+pub mod key;
+pub mod register;
+
+pub use redis_module::raw;
+
+/// A function that some servers lack.
+macro_rules! optional_api {
+    ($name:ident) => {{
+        #[allow(unused_unsafe)] // most uses stand inside of the call's own block
+        // SAFETY: written once by RedisModule_Init on this thread, before any
+        // other code of ours ran; only read since.
+        let function = unsafe { $crate::ffi::raw::$name };
+        function
+    }};
+}
+pub(crate) use optional_api;
+
+/// A function of the server's API. One that is missing unwinds into the
+/// nearest border, which answers an error: it cannot happen for functions that
+/// [`missing`] found at load.
+macro_rules! api {
+    ($name:ident) => {
+        match $crate::ffi::optional_api!($name) {
+            Some(function) => function,
+            None => $crate::ffi::absent(stringify!($name)),
+        }
+    };
+}
+pub(crate) use api;
+
+/// Unwinds into the nearest border.
+#[cold]
+#[inline(never)]
+#[allow(clippy::panic)] // caught there
+pub fn absent(name: &'static str) -> ! {
+    std::panic::panic_any(name)
+}
+
+macro_rules! required {
+    ($($name:ident),* $(,)?) => {
+        /// The first of the functions we cannot do without that this server
+        /// lacks.
+        pub fn missing() -> Option<&'static str> {
+            $(if optional_api!($name).is_none() {
+                return Some(stringify!($name));
+            })*
+            None
+        }
+    };
+}
+
+required!(
+    RedisModule_Alloc,
+    RedisModule_Call,
+    RedisModule_CloseKey,
+    RedisModule_CreateCommand,
+    RedisModule_CreateDataType,
+    RedisModule_CreateString,
+    RedisModule_DefragAlloc,
+    RedisModule_DigestAddStringBuffer,
+    RedisModule_DigestEndSequence,
+    RedisModule_EmitAOF,
+    RedisModule_Free,
+    RedisModule_FreeCallReply,
+    RedisModule_FreeString,
+    RedisModule_GetAbsExpire,
+    RedisModule_GetCommand,
+    RedisModule_GetContextFlags,
+    RedisModule_GetKeyNameFromIO,
+    RedisModule_GetToKeyNameFromOptCtx,
+    RedisModule_InfoAddFieldULongLong,
+    RedisModule_InfoAddSection,
+    RedisModule_IsIOError,
+    RedisModule_KeyType,
+    RedisModule_LoadConfigs,
+    RedisModule_LoadStringBuffer,
+    RedisModule_Log,
+    RedisModule_LogIOError,
+    RedisModule_MallocSize,
+    RedisModule_ModuleTypeGetType,
+    RedisModule_ModuleTypeGetValue,
+    RedisModule_ModuleTypeReplaceValue,
+    RedisModule_ModuleTypeSetValue,
+    RedisModule_NotifyKeyspaceEvent,
+    RedisModule_OpenKey,
+    RedisModule_RegisterInfoFunc,
+    RedisModule_RegisterNumericConfig,
+    RedisModule_RegisterStringConfig,
+    RedisModule_Replicate,
+    RedisModule_ReplyWithArray,
+    RedisModule_CallReplyInteger,
+    RedisModule_CallReplyStringPtr,
+    RedisModule_CallReplyType,
+    RedisModule_ReplyWithError,
+    RedisModule_ReplyWithLongLong,
+    RedisModule_ReplyWithMap,
+    RedisModule_ReplyWithNull,
+    RedisModule_ReplyWithSimpleString,
+    RedisModule_ReplyWithStringBuffer,
+    RedisModule_SaveStringBuffer,
+    RedisModule_SetAbsExpire,
+    RedisModule_SetCommandInfo,
+    RedisModule_SetModuleOptions,
+    RedisModule_SignalModifiedKey,
+    RedisModule_StringPtrLen,
+    RedisModule_ValueLength,
+);

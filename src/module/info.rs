@@ -1,0 +1,48 @@
+//! The INFO sections: `cacheflow_stats`, `cacheflow_memory`.
+
+use std::os::raw::c_int;
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::border::{cross, PANICS};
+use crate::ffi::ctx::Ctx;
+use crate::ffi::info::Info;
+use crate::ffi::{api, raw};
+use crate::state::{BYTES, COUNTERS, ENTRIES, UNLINKED};
+
+/// Registers the sections.
+///
+/// # Errors
+/// Where the server refuses.
+pub fn register(ctx: Ctx) -> Result<(), &'static str> {
+    // SAFETY: the context is live.
+    let done = unsafe { api!(RedisModule_RegisterInfoFunc)(ctx.raw(), Some(info)) };
+    if done == raw::REDISMODULE_OK as c_int {
+        Ok(())
+    } else {
+        Err("the server refused the INFO sections")
+    }
+}
+
+unsafe extern "C" fn info(info: *mut raw::RedisModuleInfoCtx, _for_crash_report: c_int) {
+    cross("info", (), || {
+        // SAFETY: what the server passed.
+        let info = unsafe { Info::new(info) };
+        if info.section(c"stats") {
+            info.number(c"hits", COUNTERS.hits.get());
+            info.number(c"stale_hits", COUNTERS.stale_hits.get());
+            info.number(c"misses", COUNTERS.misses.get());
+            info.number(c"writes", COUNTERS.writes.get());
+            info.number(c"unlinked", UNLINKED.get());
+            info.number(c"refused_payloads", COUNTERS.refused_payloads.get());
+            info.number(c"panics", PANICS.load(Relaxed));
+        }
+        if info.section(c"memory") {
+            // Both count what is allocated: an entry that waits for the
+            // lazy-free thread is still there.
+            let number =
+                |counter: &std::sync::atomic::AtomicI64| u64::try_from(counter.load(Relaxed)).unwrap_or(0);
+            info.number(c"entries", number(&ENTRIES));
+            info.number(c"bytes", number(&BYTES));
+        }
+    });
+}

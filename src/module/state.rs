@@ -1,0 +1,142 @@
+//! What the module holds beside the entries themselves.
+//!
+//! Everything here belongs to the server's main thread, on which every command
+//! and every callback but `free` runs. `free` (which may run on the lazy-free
+//! thread) touches the atomics alone.
+
+use std::cell::UnsafeCell;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use cacheflow_core::decide::Moment;
+use cacheflow_core::stamp::StampClock;
+use cacheflow_core::units::{Stamp, Time};
+
+/// A counter of the main thread's: an atomic only so that Rust lets it be
+/// static, read and written without a locked instruction.
+#[derive(Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    #[inline]
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// What is counted.
+pub struct Counters {
+    /// Reads answered with a fresh value.
+    pub hits: Counter,
+    /// Reads answered with a stale value.
+    pub stale_hits: Counter,
+    /// Reads answered with nothing.
+    pub misses: Counter,
+    /// Values written: SET, TOUCH, INCRBY.
+    pub writes: Counter,
+    /// Payloads refused: RESTORE, RDB, the internal carrier.
+    pub refused_payloads: Counter,
+}
+
+pub static COUNTERS: Counters = Counters {
+    hits: Counter(AtomicU64::new(0)),
+    stale_hits: Counter(AtomicU64::new(0)),
+    misses: Counter(AtomicU64::new(0)),
+    writes: Counter(AtomicU64::new(0)),
+    refused_payloads: Counter(AtomicU64::new(0)),
+};
+
+/// Entries that left a key: deleted, expired, evicted, overwritten, renamed.
+pub static UNLINKED: Counter = Counter(AtomicU64::new(0));
+/// Entries allocated, those included that wait for the lazy-free thread.
+pub static ENTRIES: AtomicI64 = AtomicI64::new(0);
+/// Bytes of their allocations.
+pub static BYTES: AtomicI64 = AtomicI64::new(0);
+
+/// How far `CACHE.DEBUG CLOCK` turns our clock, in ms.
+pub static CLOCK_OFFSET: AtomicI64 = AtomicI64::new(0);
+
+/// Something that the main thread alone touches.
+struct MainThread<T>(UnsafeCell<T>);
+
+// SAFETY: see the module's text: only reached from commands and callbacks of
+// the server's main thread, and by `with`, which hands no reference out.
+unsafe impl<T> Sync for MainThread<T> {}
+
+impl<T> MainThread<T> {
+    /// Runs `body` on it. `body` must not come back here: none of ours calls
+    /// the server.
+    #[inline]
+    fn with<R>(&self, body: impl FnOnce(&mut T) -> R) -> R {
+        // SAFETY: one thread, and not re-entered (see above).
+        body(unsafe { &mut *self.0.get() })
+    }
+}
+
+struct Chance {
+    clock: StampClock,
+    dice: u64,
+}
+
+static CHANCE: MainThread<Chance> =
+    MainThread(UnsafeCell::new(Chance { clock: StampClock::new(), dice: 0x9e37_79b9_7f4a_7c15 }));
+
+static SCRATCH: MainThread<Vec<u8>> = MainThread(UnsafeCell::new(Vec::new()));
+
+fn now_micros() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = u64::try_from(since.as_micros()).unwrap_or(0);
+    now.saturating_add_signed(CLOCK_OFFSET.load(Relaxed).saturating_mul(1000))
+}
+
+/// The wall clock.
+#[inline]
+pub fn now() -> Time {
+    Time(now_micros() / 1000)
+}
+
+/// The moment of a write: the wall clock, and a stamp drawn for it.
+#[inline]
+pub fn moment() -> Moment {
+    let micros = now_micros();
+    Moment { now: Time(micros / 1000), stamp: CHANCE.with(|chance| chance.clock.draw(micros)) }
+}
+
+/// Takes note of a stamp that another server drew.
+pub fn observe(stamp: Stamp) {
+    CHANCE.with(|chance| chance.clock.observe(stamp));
+}
+
+/// The last stamp drawn or observed.
+pub fn last_stamp() -> Stamp {
+    CHANCE.with(|chance| chance.clock.last())
+}
+
+/// A uniform number (xorshift*, Vigna, TOMS 2016): it decides nothing that an
+/// attacker would want to foresee.
+pub fn dice() -> u32 {
+    CHANCE.with(|chance| {
+        let mut x = chance.dice;
+        x ^= x >> 12;
+        x ^= x << 25;
+        x ^= x >> 27;
+        chance.dice = x;
+        (x.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) as u32
+    })
+}
+
+/// Takes the buffer that encodings are written to, empty; [`give_back`] it, so
+/// that a write allocates none.
+pub fn scratch() -> Vec<u8> {
+    SCRATCH.with(std::mem::take)
+}
+
+/// See [`scratch`].
+pub fn give_back(mut buffer: Vec<u8>) {
+    buffer.clear();
+    SCRATCH.with(|held| *held = buffer);
+}

@@ -1,0 +1,85 @@
+//! Entries where the server keeps them: a thin pointer to one allocation, laid
+//! out by `cacheflow_core::entry`.
+
+use std::os::raw::c_void;
+use std::ptr::NonNull;
+use std::sync::atomic::Ordering::Relaxed;
+
+use cacheflow_core::entry::{self, BuildError, Meta, View, BASE};
+
+use crate::state::{dice, BYTES, ENTRIES};
+
+/// An entry that the server holds or that we are about to give it.
+#[derive(Clone, Copy)]
+pub struct Stored {
+    ptr: NonNull<u8>,
+}
+
+impl Stored {
+    /// Lays an entry out.
+    ///
+    /// # Errors
+    /// See [`entry::build`].
+    pub fn build(meta: &Meta, name: &[u8], value: &[u8]) -> Result<Stored, BuildError> {
+        let bytes = Box::into_raw(entry::build(meta, name, value)?);
+        // SAFETY: from a box.
+        let stored = Stored { ptr: unsafe { NonNull::new_unchecked(bytes.cast()) } };
+        ENTRIES.fetch_add(1, Relaxed);
+        BYTES.fetch_add(stored.allocated() as i64, Relaxed);
+        Ok(stored)
+    }
+
+    /// # Safety
+    /// `value` is what [`Stored::raw`] gave, and not freed.
+    #[inline]
+    pub unsafe fn new(value: NonNull<c_void>) -> Stored {
+        Stored { ptr: value.cast() }
+    }
+
+    /// The pointer for the server to hold.
+    pub fn raw(self) -> NonNull<c_void> {
+        self.ptr.cast()
+    }
+
+    /// The entry's bytes, read. `'a` must end before the entry is replaced or
+    /// freed: use it within a command, before the write.
+    #[inline]
+    pub fn view<'a>(self) -> View<'a> {
+        // SAFETY: the allocation holds an entry made by `build`: at least
+        // BASE bytes, then what they say of the head, then what that says of
+        // the whole. Nothing writes it meanwhile but `count_hit`, between
+        // views.
+        unsafe {
+            let ptr = self.ptr.as_ptr().cast_const();
+            let head = entry::head_size(&*ptr.cast::<[u8; BASE]>());
+            let size = entry::size(std::slice::from_raw_parts(ptr, head));
+            View::new(std::slice::from_raw_parts(ptr, size))
+        }
+    }
+
+    /// Counts a read answered with the value.
+    #[inline]
+    pub fn count_hit(self) {
+        // SAFETY: at least BASE bytes, and no view is alive in the callers.
+        let base = unsafe { &mut *self.ptr.as_ptr().cast::<[u8; BASE]>() };
+        entry::count_hit(base, dice);
+    }
+
+    /// Bytes that the allocation takes.
+    pub fn allocated(self) -> usize {
+        // SAFETY: a live allocation of ours.
+        unsafe { crate::ffi::io::allocated(self.ptr.as_ptr().cast()) }
+    }
+
+    /// Frees the entry. On any thread.
+    ///
+    /// # Safety
+    /// Nothing uses the entry any more.
+    pub unsafe fn free(self) {
+        ENTRIES.fetch_sub(1, Relaxed);
+        BYTES.fetch_sub(self.allocated() as i64, Relaxed);
+        let size = self.view().size();
+        // SAFETY: the box that `build` leaked, of that size.
+        drop(unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(self.ptr.as_ptr(), size)) });
+    }
+}
