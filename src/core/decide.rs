@@ -48,14 +48,15 @@ fn store(meta: Meta, ends: Ends) -> Write {
     Write::Store { meta: Meta { fresh_until, length, grace, ..meta }, expire }
 }
 
-/// `CACHE.SET`. `expire` is the TTL of the key found.
+/// `CACHE.SET`. `expire` asks for the TTL of the key found, which costs a
+/// look-up: only KEEPTTL needs it.
 ///
 /// # Errors
 /// [`InvalidTime`] for ends past what an entry can carry.
 pub fn set(
     options: &SetOptions,
     found: Found<'_>,
-    expire: Option<Time>,
+    expire: impl FnOnce() -> Option<Time>,
     at: Moment,
     defaults: Defaults,
 ) -> Result<Write, InvalidTime> {
@@ -65,8 +66,8 @@ pub fn set(
     };
     let keep = options.expiry == Expiry::Keep;
     let ends = match (found, &old) {
-        (Found::Entry(_), Some(meta)) if keep && meta.is_fresh(at.now) => Ends::kept(meta, expire),
-        (Found::Native, _) if keep => Ends::kept_from_native(expire, at.now),
+        (Found::Entry(_), Some(meta)) if keep && meta.is_fresh(at.now) => Ends::kept(meta, expire()),
+        (Found::Native, _) if keep => Ends::kept_from_native(expire(), at.now),
         _ => Ends::of_set(options.expiry, options.grace, at.now, defaults)?,
     };
     let holds = match options.condition {

@@ -183,12 +183,12 @@ fn apply(store: &mut Store, step: &Step, at: Moment) {
         Step::Set { value, condition, ex, grace, cost } => {
             let expiry = if ex > 0 { Expiry::After(Millis(ex)) } else { Expiry::Unsaid };
             let options = SetOptions { condition, expiry, grace: grace.map(Millis), cost: cost.map(Cost) };
-            let write = set(&options, found, expire, at, Defaults::default()).expect("in range");
+            let write = set(&options, found, || expire, at, Defaults::default()).expect("in range");
             store.perform(write, value.to_string().as_bytes());
         }
         Step::SetKeep { value } => {
             let options = SetOptions { expiry: Expiry::Keep, ..SetOptions::default() };
-            let write = set(&options, found, expire, at, Defaults::default()).expect("in range");
+            let write = set(&options, found, || expire, at, Defaults::default()).expect("in range");
             store.perform(write, value.to_string().as_bytes());
         }
         Step::Touch { ex, grace } => {
@@ -272,7 +272,7 @@ proptest! {
 fn a_native_key_keeps_its_ttl_where_asked() {
     let at = Moment { now: Time(1000), stamp: Stamp(1_000_000) };
     let options = SetOptions { expiry: Expiry::Keep, ..SetOptions::default() };
-    let write = set(&options, Found::Native, Some(Time(1500)), at, Defaults::default());
+    let write = set(&options, Found::Native, || Some(Time(1500)), at, Defaults::default());
     let Ok(Write::Store { meta, expire }) = write else { panic!("{write:?}") };
     assert_eq!((meta.fresh_until, expire), (Some(Time(1500)), Some(Time(1500))));
 }

@@ -24,12 +24,14 @@
 //! | [`codec`] | the bytes of an entry's metadata in RDB, AOF, DUMP and replication |
 //! | [`decide`] | what a command does with what it finds under a key |
 //! | [`saved`] | the state of a shard that is no entry's (aux data) |
+//! | [`gate`] | whether anybody listens to the replication stream |
 //! | [`namespace`] | a key's namespace |
 #![forbid(unsafe_code)]
 
 pub mod codec;
 pub mod decide;
 pub mod entry;
+pub mod gate;
 pub mod namespace;
 pub mod number;
 pub mod request;

@@ -23,6 +23,7 @@
 //! | [`state`] | counters, the clock, dice |
 //! | [`directives`] | `cacheflow.*` |
 //! | [`info`] | the INFO sections |
+//! | [`propagation`] | whether a write has to be replicated |
 
 mod border;
 mod commands;
@@ -30,6 +31,7 @@ mod datatype;
 mod directives;
 mod ffi;
 mod info;
+mod propagation;
 mod state;
 mod stored;
 
@@ -121,6 +123,7 @@ fn load(ctx: Ctx, args: Args<'_>) -> Result<(), String> {
         entry.register(ctx).map_err(|why| format!("{:?}: {why}", entry.spec.name))?;
     }
     info::register(ctx)?;
+    propagation::register(ctx)?;
     arguments.register(ctx)?;
     ctx.log(Level::Notice, concat!("CacheFlow ", env!("CARGO_PKG_VERSION"), " is loaded"));
     Ok(())

@@ -61,17 +61,21 @@ pub static BYTES: AtomicI64 = AtomicI64::new(0);
 pub static CLOCK_OFFSET: AtomicI64 = AtomicI64::new(0);
 
 /// Something that the main thread alone touches.
-struct MainThread<T>(UnsafeCell<T>);
+pub struct MainThread<T>(UnsafeCell<T>);
 
 // SAFETY: see the module's text: only reached from commands and callbacks of
 // the server's main thread, and by `with`, which hands no reference out.
 unsafe impl<T> Sync for MainThread<T> {}
 
 impl<T> MainThread<T> {
+    pub const fn new(value: T) -> MainThread<T> {
+        MainThread(UnsafeCell::new(value))
+    }
+
     /// Runs `body` on it. `body` must not come back here: none of ours calls
     /// the server.
     #[inline]
-    fn with<R>(&self, body: impl FnOnce(&mut T) -> R) -> R {
+    pub fn with<R>(&self, body: impl FnOnce(&mut T) -> R) -> R {
         // SAFETY: one thread, and not re-entered (see above).
         body(unsafe { &mut *self.0.get() })
     }
@@ -83,9 +87,9 @@ struct Chance {
 }
 
 static CHANCE: MainThread<Chance> =
-    MainThread(UnsafeCell::new(Chance { clock: StampClock::new(), dice: 0x9e37_79b9_7f4a_7c15 }));
+    MainThread::new(Chance { clock: StampClock::new(), dice: 0x9e37_79b9_7f4a_7c15 });
 
-static SCRATCH: MainThread<Vec<u8>> = MainThread(UnsafeCell::new(Vec::new()));
+static SCRATCH: MainThread<Vec<u8>> = MainThread::new(Vec::new());
 
 fn now_micros() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -16,9 +16,10 @@ use cacheflow_core::number::parse_u64;
 use cacheflow_core::request::RequestError;
 use cacheflow_core::units::{Time, LAST_TIME};
 
-use super::{check_size, Command, Error, Target};
+use super::write::{check_size, Target};
+use super::{Command, Error};
 use crate::datatype::admit;
-use crate::ffi::args::Args;
+use crate::ffi::args::{Args, Str};
 use crate::ffi::ctx::Ctx;
 use crate::ffi::raw::{REDISMODULE_CMD_KEY_OW as OW, REDISMODULE_CMD_KEY_UPDATE as UPDATE};
 use crate::ffi::register::{Arg, Keys, Spec};
@@ -61,9 +62,9 @@ impl Command for Apply {
             None => return Err(RequestError::NotAnInteger.into()),
         };
         let trusted = ctx.is_replicated();
-        let value = args.opt(4);
+        let value = args.opt(4).map(Str::bytes);
         if let (Some(value), false) = (value, trusted) {
-            check_size(value.bytes())?;
+            check_size(value)?;
         }
         let target = Target::open(ctx, args.get(1));
         if value.is_none() && target.meta().is_none() {

@@ -11,7 +11,8 @@
 
 use cacheflow_core::request::accepts_stale;
 
-use super::{read, reply_native_string, Command, Error, Read};
+use super::read::{read, reply_native_string, Read};
+use super::{Command, Error};
 use crate::ffi::args::{Args, Str};
 use crate::ffi::ctx::Ctx;
 use crate::ffi::raw::{REDISMODULE_CMD_KEY_ACCESS as ACCESS, REDISMODULE_CMD_KEY_RO as RO};
@@ -42,7 +43,7 @@ impl Command for Get {
         let stale_will_do = accepts_stale(args.opt(2).map(Str::bytes))?;
         let name = args.get(1);
         match read(ctx, name, stale_will_do) {
-            Read::Entry(entry, _key) => ctx.reply_bytes(entry.view().value()),
+            Read::Value(value, _key) => ctx.reply_bytes(value),
             Read::Nothing => ctx.reply_null(),
             Read::NativeString => reply_native_string(ctx, name),
             Read::OtherType => return Err(Error::WrongType),

@@ -7,7 +7,8 @@
 //! ```
 //! An array of what CACHE.GET answers; nil for a key of another type.
 
-use super::{read, reply_native_string, Command, Error, Read};
+use super::read::{read, reply_native_string, Read};
+use super::{Command, Error};
 use crate::ffi::args::Args;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::raw::{REDISMODULE_CMD_KEY_ACCESS as ACCESS, REDISMODULE_CMD_KEY_RO as RO};
@@ -34,7 +35,7 @@ impl Command for MGet {
         ctx.reply_array(keys.len());
         for name in keys {
             match read(ctx, name, false) {
-                Read::Entry(entry, _key) => ctx.reply_bytes(entry.view().value()),
+                Read::Value(value, _key) => ctx.reply_bytes(value),
                 Read::NativeString => reply_native_string(ctx, name),
                 Read::Nothing | Read::OtherType => ctx.reply_null(),
             }

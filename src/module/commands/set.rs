@@ -13,7 +13,8 @@
 use cacheflow_core::decide::{self, Write};
 use cacheflow_core::request::SetOptions;
 
-use super::{check_size, Command, Error, Target, Value, NO_DEFAULTS};
+use super::write::{check_size, Target, Value, NO_DEFAULTS};
+use super::{Command, Error};
 use crate::ffi::args::Args;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::raw::{REDISMODULE_CMD_KEY_OW as OW, REDISMODULE_CMD_KEY_UPDATE as UPDATE};
@@ -55,16 +56,16 @@ impl Command for Set {
 
     fn run(ctx: Ctx, args: Args<'_>) -> Result<(), Error> {
         let options = SetOptions::parse(args.from(3))?;
-        let value = args.get(2);
-        check_size(value.bytes())?;
+        let value = args.get(2).bytes();
+        check_size(value)?;
         let at = state::moment();
         let target = Target::open(ctx, args.get(1));
-        let write = decide::set(&options, target.found(), target.expire(), at, NO_DEFAULTS)?;
+        let write = decide::set(&options, target.found(), || target.expire(), at, NO_DEFAULTS)?;
         if write == Write::Nothing {
             ctx.reply_null();
             return Ok(());
         }
-        target.perform(write, Value::Argument(value), c"cache.set")?;
+        target.perform(write, Value::New(value), c"cache.set")?;
         COUNTERS.writes.add(1);
         ctx.reply_ok();
         Ok(())

@@ -13,7 +13,8 @@
 
 use cacheflow_core::decide;
 
-use super::{Command, Error, Target, Value};
+use super::write::{Target, Value};
+use super::{Command, Error};
 use crate::ffi::args::Args;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::raw::{REDISMODULE_CMD_KEY_RW as RW, REDISMODULE_CMD_KEY_UPDATE as UPDATE};

@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use cacheflow_core::times::InvalidTime;
+
 use super::*;
 use crate::ffi::register::{ArgKind, Keys};
 

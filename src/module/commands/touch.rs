@@ -12,7 +12,8 @@ use cacheflow_core::decide;
 use cacheflow_core::request::TouchOptions;
 
 use super::set::GRACE;
-use super::{Command, Error, Target, Value, NO_DEFAULTS};
+use super::write::{Target, Value, NO_DEFAULTS};
+use super::{Command, Error};
 use crate::ffi::args::Args;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::raw::{REDISMODULE_CMD_KEY_RW as RW, REDISMODULE_CMD_KEY_UPDATE as UPDATE};

@@ -107,63 +107,27 @@ impl Ctx {
         unsafe { api!(RedisModule_SignalModifiedKey)(self.raw, key.raw()) };
     }
 
-    /// Replicates `command key number bytes value`.
-    #[inline]
-    pub fn replicate_with_value(
-        self,
-        command: &CStr,
-        key: Str<'_>,
-        number: i64,
-        bytes: &[u8],
-        value: Str<'_>,
-    ) {
-        // SAFETY: the format names the arguments' types; the server copies or
+    /// Replicates the command being run as it came.
+    pub fn replicate_verbatim(self) {
+        // SAFETY: the context is that of a command.
+        unsafe { api!(RedisModule_ReplicateVerbatim)(self.raw) };
+    }
+
+    /// Replicates `command key number bytes [value]`.
+    pub fn replicate(self, command: &CStr, key: Str<'_>, number: i64, bytes: &[u8], value: Option<&[u8]>) {
+        let replicate = api!(RedisModule_Replicate);
+        let (command, key, number) = (command.as_ptr(), key.raw(), number as c_longlong);
+        let (ptr, len) = (bytes.as_ptr().cast::<c_char>(), bytes.len());
+        // SAFETY: the formats name the arguments' types; the server copies or
         // retains each.
         unsafe {
-            api!(RedisModule_Replicate)(
-                self.raw,
-                command.as_ptr(),
-                c"slbs".as_ptr(),
-                key.raw(),
-                number as c_longlong,
-                bytes.as_ptr().cast::<c_char>(),
-                bytes.len(),
-                value.raw(),
-            )
-        };
-    }
-
-    /// Replicates `command key number bytes value`, the value being bytes.
-    pub fn replicate_with_bytes(self, command: &CStr, key: Str<'_>, number: i64, bytes: &[u8], value: &[u8]) {
-        // SAFETY: as above.
-        unsafe {
-            api!(RedisModule_Replicate)(
-                self.raw,
-                command.as_ptr(),
-                c"slbb".as_ptr(),
-                key.raw(),
-                number as c_longlong,
-                bytes.as_ptr().cast::<c_char>(),
-                bytes.len(),
-                value.as_ptr().cast::<c_char>(),
-                value.len(),
-            )
-        };
-    }
-
-    /// Replicates `command key number bytes`.
-    pub fn replicate(self, command: &CStr, key: Str<'_>, number: i64, bytes: &[u8]) {
-        // SAFETY: as above.
-        unsafe {
-            api!(RedisModule_Replicate)(
-                self.raw,
-                command.as_ptr(),
-                c"slb".as_ptr(),
-                key.raw(),
-                number as c_longlong,
-                bytes.as_ptr().cast::<c_char>(),
-                bytes.len(),
-            )
+            match value {
+                Some(v) => {
+                    let value = v.as_ptr().cast::<c_char>();
+                    replicate(self.raw, command, c"slbb".as_ptr(), key, number, ptr, len, value, v.len())
+                }
+                None => replicate(self.raw, command, c"slb".as_ptr(), key, number, ptr, len),
+            }
         };
     }
 
@@ -201,6 +165,27 @@ impl Ctx {
     pub fn is_replicated(self) -> bool {
         let by_stream = raw::REDISMODULE_CTX_FLAGS_REPLICATED | raw::REDISMODULE_CTX_FLAGS_LOADING;
         self.flags() & by_stream as c_int != 0
+    }
+
+    /// Whether the server is in cluster mode, and whether it is a replica.
+    pub fn cluster_and_replica(self) -> (bool, bool) {
+        let set = |flag: u32| self.flags() & flag as c_int != 0;
+        (set(raw::REDISMODULE_CTX_FLAGS_CLUSTER), set(raw::REDISMODULE_CTX_FLAGS_SLAVE))
+    }
+
+    /// Numbers out of a section of INFO; `None` for a field that is not there.
+    pub fn server_info<const N: usize>(self, section: &CStr, fields: [&CStr; N]) -> [Option<u64>; N] {
+        // SAFETY: C strings; the data is freed once, after its last use.
+        unsafe {
+            let data = api!(RedisModule_GetServerInfo)(self.raw, section.as_ptr());
+            let values = fields.map(|field| {
+                let mut error = 0;
+                let value = api!(RedisModule_ServerInfoGetFieldUnsigned)(data, field.as_ptr(), &mut error);
+                (error == raw::REDISMODULE_OK as c_int).then_some(value)
+            });
+            api!(RedisModule_FreeServerInfo)(self.raw, data);
+            values
+        }
     }
 
     fn flags(self) -> c_int {

@@ -11,6 +11,7 @@ pub mod alloc;
 pub mod args;
 pub mod config;
 pub mod ctx;
+pub mod events;
 pub mod info;
 pub mod io;
 pub mod key;
@@ -81,7 +82,9 @@ required!(
     RedisModule_GetAbsExpire,
     RedisModule_GetCommand,
     RedisModule_GetContextFlags,
+    RedisModule_FreeServerInfo,
     RedisModule_GetKeyNameFromIO,
+    RedisModule_GetServerInfo,
     RedisModule_GetToKeyNameFromOptCtx,
     RedisModule_InfoAddFieldULongLong,
     RedisModule_InfoAddSection,
@@ -102,6 +105,7 @@ required!(
     RedisModule_RegisterNumericConfig,
     RedisModule_RegisterStringConfig,
     RedisModule_Replicate,
+    RedisModule_ReplicateVerbatim,
     RedisModule_ReplyWithArray,
     RedisModule_CallReplyInteger,
     RedisModule_CallReplyStringPtr,
@@ -113,10 +117,12 @@ required!(
     RedisModule_ReplyWithSimpleString,
     RedisModule_ReplyWithStringBuffer,
     RedisModule_SaveStringBuffer,
+    RedisModule_ServerInfoGetFieldUnsigned,
     RedisModule_SetAbsExpire,
     RedisModule_SetCommandInfo,
     RedisModule_SetModuleOptions,
     RedisModule_SignalModifiedKey,
     RedisModule_StringPtrLen,
+    RedisModule_SubscribeToServerEvent,
     RedisModule_ValueLength,
 );

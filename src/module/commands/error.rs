@@ -1,0 +1,80 @@
+//! What a client is told when a command cannot be done.
+
+use cacheflow_core::decide::IncrError;
+use cacheflow_core::entry::{BuildError, LONGEST_VALUE};
+use cacheflow_core::request::RequestError;
+use cacheflow_core::times::InvalidTime;
+
+use crate::directives::MAX_VALUE_SIZE;
+
+/// What a client is told. No user's bytes are ever in it.
+#[derive(Debug)]
+pub enum Error {
+    Request(RequestError),
+    WrongType,
+    Overflow,
+    TooBig { bytes: usize, limit: i64 },
+    OutOfMemory,
+    Payload(String),
+    NothingToApplyTo,
+    Internal,
+}
+
+impl Error {
+    /// The reply's text, beginning with the stable prefix of COMMANDS.md.
+    pub fn text(&self, command: &str) -> String {
+        match self {
+            Error::Request(RequestError::Syntax) => "ERR syntax error".into(),
+            Error::Request(RequestError::NotAnInteger) => {
+                "ERR value is not an integer or out of range".into()
+            }
+            Error::Request(RequestError::InvalidTime) => {
+                format!("ERR invalid expire time in '{command}' command")
+            }
+            Error::WrongType => "WRONGTYPE Operation against a key holding the wrong kind of value".into(),
+            Error::Overflow => "ERR increment or decrement would overflow".into(),
+            Error::TooBig { bytes, limit } => {
+                format!("TOOBIG value of {bytes} bytes exceeds cacheflow.max-value-size ({limit})")
+            }
+            Error::OutOfMemory => "OOM the allocator has no memory for this entry".into(),
+            Error::Payload(why) => format!("ERR refused payload: {why}"),
+            Error::NothingToApplyTo => "ERR no entry to apply this to".into(),
+            Error::Internal => {
+                format!(
+                    "ERR internal error in '{command}', nothing is known of its effect; see the server's log"
+                )
+            }
+        }
+    }
+}
+
+impl From<RequestError> for Error {
+    fn from(error: RequestError) -> Self {
+        Error::Request(error)
+    }
+}
+
+impl From<InvalidTime> for Error {
+    fn from(_: InvalidTime) -> Self {
+        Error::Request(RequestError::InvalidTime)
+    }
+}
+
+impl From<IncrError> for Error {
+    fn from(error: IncrError) -> Self {
+        match error {
+            IncrError::NotAnInteger => Error::Request(RequestError::NotAnInteger),
+            IncrError::Overflow => Error::Overflow,
+            IncrError::WrongType => Error::WrongType,
+        }
+    }
+}
+
+impl From<BuildError> for Error {
+    fn from(error: BuildError) -> Self {
+        match error {
+            BuildError::TooLong => Error::TooBig { bytes: LONGEST_VALUE + 1, limit: MAX_VALUE_SIZE.get() },
+            BuildError::OutOfMemory => Error::OutOfMemory,
+        }
+    }
+}

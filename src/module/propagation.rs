@@ -1,0 +1,79 @@
+//! Performs `cacheflow_core::gate`: asks the server whether anybody listens to
+//! the replication stream, and keeps the answer while it holds.
+
+use std::cell::Cell;
+use std::os::raw::c_void;
+
+use cacheflow_core::gate::{Gate, Listeners, Sign};
+
+use crate::border::cross;
+use crate::ffi::ctx::Ctx;
+use crate::ffi::events::subscribe;
+use crate::ffi::raw;
+use crate::state::MainThread;
+
+static GATE: MainThread<Cell<Gate>> = MainThread::new(Cell::new(Gate::Unknown));
+
+/// Subscribes to the signs.
+///
+/// # Errors
+/// Where the server refuses.
+pub fn register(ctx: Ctx) -> Result<(), &'static str> {
+    for event in [
+        raw::REDISMODULE_EVENT_LOADING,
+        raw::REDISMODULE_EVENT_FORK_CHILD,
+        raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED,
+        raw::REDISMODULE_EVENT_REPLICA_CHANGE,
+    ] {
+        subscribe(ctx, event, on_event)?;
+    }
+    Ok(())
+}
+
+unsafe extern "C" fn on_event(
+    _: *mut raw::RedisModuleCtx,
+    event: raw::RedisModuleEvent,
+    _: u64,
+    _: *mut c_void,
+) {
+    // A panic leaves the gate unknown, so that the server is asked.
+    cross("replication_event", (), || {
+        let sign = match event.id {
+            raw::REDISMODULE_EVENT_LOADING => Sign::Loaded,
+            raw::REDISMODULE_EVENT_FORK_CHILD => Sign::Forked,
+            raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED => Sign::RoleChanged,
+            _ => Sign::ReplicaChanged,
+        };
+        GATE.with(|gate| gate.set(gate.get().after(sign)));
+    });
+}
+
+/// Whether a write must be replicated by its effect: somebody listens, or may.
+#[inline]
+pub fn is_heard(ctx: Ctx) -> bool {
+    match GATE.with(|gate| gate.get()) {
+        Gate::Open => true,
+        Gate::Closed => false,
+        Gate::Unknown => ask(ctx),
+    }
+}
+
+#[cold]
+fn ask(ctx: Ctx) -> bool {
+    let (cluster, replica) = ctx.cluster_and_replica();
+    let [replicas, backlog] = ctx.server_info(c"replication", [c"connected_slaves", c"repl_backlog_active"]);
+    let [aof] = ctx.server_info(c"persistence", [c"aof_enabled"]);
+    // A field that is not there says nothing: assume a listener.
+    let listeners = Listeners {
+        cluster,
+        replica,
+        replicas: replicas.unwrap_or(1),
+        backlog: backlog != Some(0),
+        aof: aof != Some(0),
+    };
+    let gate = GATE.with(|gate| {
+        gate.set(gate.get().told(listeners));
+        gate.get()
+    });
+    gate == Gate::Open
+}
