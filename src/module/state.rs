@@ -6,11 +6,11 @@
 
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use cacheflow_core::decide::Moment;
+use cacheflow_core::entry::View;
 use cacheflow_core::stamp::StampClock;
-use cacheflow_core::units::{Stamp, Time};
+use cacheflow_core::units::{Millis, Stamp, Time};
 
 /// A counter of the main thread's: an atomic only so that Rust lets it be
 /// static, read and written without a locked instruction.
@@ -91,22 +91,39 @@ static CHANCE: MainThread<Chance> =
 
 static SCRATCH: MainThread<Vec<u8>> = MainThread::new(Vec::new());
 
-fn now_micros() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now = u64::try_from(since.as_micros()).unwrap_or(0);
+/// How far the coarse clock may be behind: it moves with the kernel's tick,
+/// which is 10 ms at the longest (CONFIG_HZ=100).
+const COARSE_LAG: Millis = Millis(20);
+
+fn micros(clock: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes the structure it is given; Linux has both clocks.
+    unsafe { libc::clock_gettime(clock, &mut time) };
+    // Before 1970 it is 1970.
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let now = seconds.saturating_mul(1_000_000).saturating_add(time.tv_nsec as u64 / 1000);
     now.saturating_add_signed(CLOCK_OFFSET.load(Relaxed).saturating_mul(1000))
 }
 
 /// The wall clock.
 #[inline]
 pub fn now() -> Time {
-    Time(now_micros() / 1000)
+    Time(micros(libc::CLOCK_REALTIME) / 1000)
+}
+
+/// Whether an entry is fresh now. The coarse clock (9 ns against 32) decides
+/// unless the end is near; then the other one does, so that the answer is
+/// always the precise clock's.
+#[inline]
+pub fn is_fresh(entry: View<'_>) -> bool {
+    let at_the_latest = Time(micros(libc::CLOCK_REALTIME_COARSE) / 1000).after(COARSE_LAG);
+    at_the_latest.is_some_and(|now| entry.is_fresh(now)) || entry.is_fresh(now())
 }
 
 /// The moment of a write: the wall clock, and a stamp drawn for it.
 #[inline]
 pub fn moment() -> Moment {
-    let micros = now_micros();
+    let micros = micros(libc::CLOCK_REALTIME);
     Moment { now: Time(micros / 1000), stamp: CHANCE.with(|chance| chance.clock.draw(micros)) }
 }
 

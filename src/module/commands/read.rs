@@ -25,7 +25,7 @@ pub fn read<'a>(ctx: Ctx, name: Str<'_>, stale_will_do: bool) -> Read<'a> {
         Kind::Ours(value) => {
             // SAFETY: a value of our type.
             let entry = unsafe { Stored::new(value) };
-            if entry.view().is_fresh(state::now()) {
+            if state::is_fresh(entry.view()) {
                 COUNTERS.hits.add(1);
             } else if stale_will_do {
                 COUNTERS.stale_hits.add(1);

@@ -83,11 +83,14 @@ impl Key {
 
     /// The key's TTL as a point in Unix time, in ms.
     pub fn expire(&self) -> Option<u64> {
-        if self.raw.is_null() {
-            return None;
+        // SAFETY: both take the key as it is open, the first a null one too;
+        // the second must not be asked of an empty key (Redis 8.6 crashes).
+        unsafe {
+            if api!(RedisModule_KeyType)(self.raw) as isize == raw::REDISMODULE_KEYTYPE_EMPTY {
+                return None;
+            }
+            u64::try_from(api!(RedisModule_GetAbsExpire)(self.raw)).ok()
         }
-        // SAFETY: the key is open.
-        u64::try_from(unsafe { api!(RedisModule_GetAbsExpire)(self.raw) }).ok()
     }
 
     /// Sets the key's TTL to a point in Unix time, in ms, or takes it away.

@@ -1,0 +1,60 @@
+# CacheFlow. `make help` says what there is.
+#
+# Every target sets the machine up first (scripts/setup: at once when nothing is missing).
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
+
+ENGINE   ?= system
+TOPOLOGY ?= single
+ENGINES  := redis-7.0 redis-7.2 redis-7.4 redis-8 redis-8.6 valkey-8 valkey-9
+NEWEST   := redis-8.6 valkey-9
+TOPOLOGIES := single aof replica
+PYTEST   := .venv/bin/python -m pytest -q
+
+# $(call phase,NAME,COMMAND): run it, and say what it was and how long it took.
+phase = start=$$(date +%s); printf '\n== %s\n' "$(1)"; $(2); printf '== %s: %d s\n' "$(1)" $$(( $$(date +%s) - start ))
+
+.PHONY: help setup build run test test-rust test-all e2e check bench docs clean
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+
+setup: ## install what building and testing need (Debian, Ubuntu)
+	@$(call phase,setup,scripts/setup)
+
+build: setup ## the module and the program, in target/release
+	@$(call phase,build,cargo build --release)
+
+run: build ## a server with CacheFlow, shown at work for 20 s (DEMO=0: only serve); Ctrl-C stops it
+	@DEMO="$(DEMO)" exec scripts/run
+
+test-rust: setup
+	@$(call phase,cargo test,cargo test --workspace --quiet)
+
+test: build test-rust ## all that must pass: Rust, the default engine in each topology, the newest servers
+	@$(foreach t,$(TOPOLOGIES),$(call phase,$(ENGINE) $(t),$(PYTEST) --engine $(ENGINE) --topology $(t)); )
+	@$(foreach e,$(NEWEST),$(call phase,$(e) smoke,$(PYTEST) --engine $(e) tests/test_smoke.py); )
+
+test-all: build test-rust ## the whole suite on every server and topology
+	@failed=; for e in $(ENGINES); do for t in $(TOPOLOGIES); do \
+	  $(call phase,$$e $$t,$(PYTEST) --engine $$e --topology $$t || failed="$$failed $$e/$$t"); \
+	done; done; [ -z "$$failed" ] || { echo "failed:$$failed"; exit 1; }
+
+e2e: build ## the suite on one server: make e2e ENGINE=valkey-9 TOPOLOGY=replica ARGS="-k watch"
+	@$(call phase,$(ENGINE) $(TOPOLOGY),$(PYTEST) --engine $(ENGINE) --topology $(TOPOLOGY) $(ARGS))
+
+check: setup ## format and lints, of Rust and Python
+	@$(call phase,cargo fmt,cargo fmt --all --check)
+	@$(call phase,clippy,cargo clippy --workspace --all-targets --quiet -- -D warnings)
+	@$(call phase,ruff,.venv/bin/ruff check tests && .venv/bin/ruff format --check tests)
+
+bench: build ## the figures: CacheFlow against native commands, alternating in one run
+	@$(call phase,bench,target/release/cacheflow bench hot $(ARGS))
+
+docs: build ## docs/commands.md from the module's own COMMAND DOCS
+	@$(call phase,docs,scripts/gen-docs)
+
+clean: ## what was built and what tests left behind; .venv and .engines stay
+	@cargo clean --quiet; rm -rf .pytest_cache .ruff_cache tests/.ruff_cache .run; find tests -name __pycache__ -prune -exec rm -rf {} +

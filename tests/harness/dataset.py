@@ -1,0 +1,177 @@
+"""When two servers (or one before and after a restart) hold the same dataset.
+
+`snapshot(server)` reads every key of every database; `differences(a, b)` names what is not the
+same. Keys whose expiry falls between the readings, and entries that turn stale between them, are
+left out of the comparison by their own absolute times, so that no test is flaky near a second's
+end. Native keys are compared by DEBUG DIGEST-VALUE and not by DUMP: a reload may give a hash table
+another order.
+"""
+
+from dataclasses import dataclass, field
+
+from .resp import ReplyError, fields
+from .server import wait_for
+
+# What META says that belongs to the process and the moment, not to the entry.
+VOLATILE = {"hits", "age-ms", "fresh-ms", "ttl-ms", "lease-ms", "waiters", "state"}
+# fresh-ms is relative to the moment of the reading, which is known to this many ms only.
+FRESH_TOLERANCE = 500
+
+
+@dataclass
+class Key:
+    """One key: what is compared exactly, and the times."""
+
+    type: bytes
+    expires: int  # PEXPIRETIME: absolute ms, -1 without
+    digest: bytes
+    meta: dict | None = None
+    value: bytes | None = None
+    fresh_until: int | None = None  # absolute ms, None without an end
+    state: bytes | None = None
+
+
+@dataclass
+class Snapshot:
+    """All keys by (db, name), when the reading began and ended (server's ms)."""
+
+    began: int
+    ended: int = 0
+    keys: dict = field(default_factory=dict)
+
+
+def now_ms(connection):
+    """The server's clock."""
+    seconds, micros = connection("TIME")
+    return int(seconds) * 1000 + int(micros) // 1000
+
+
+def databases(connection):
+    """The numbers of the databases that hold keys."""
+    text = connection("INFO", "keyspace").decode()
+    return [int(line[2:].split(":")[0]) for line in text.splitlines() if line.startswith("db")]
+
+
+def scan(connection, *options):
+    """All key names of the connection's database."""
+    found, cursor = set(), b"0"
+    while True:
+        cursor, names = connection("SCAN", cursor, "COUNT", 1000, *options)
+        found.update(names)
+        if cursor == b"0":
+            return sorted(found)
+
+
+def snapshot(server):
+    """Read everything, on a connection of its own to this very server."""
+    connection = server.connect()
+    result = Snapshot(began=now_ms(connection))
+    for db in databases(connection):
+        connection("SELECT", db)
+        names = scan(connection)
+        for name, key in zip(names, _read(connection, names), strict=True):
+            if key is not None:
+                result.keys[db, name] = key
+    result.ended = now_ms(connection)
+    return result
+
+
+def _read(connection, names):
+    common = connection.pipeline(
+        [
+            command
+            for name in names
+            for command in (
+                ("TYPE", name),
+                ("PEXPIRETIME", name),
+                ("DEBUG", "DIGEST-VALUE", name),
+            )
+        ]
+    )
+    keys = [
+        None if common[at] == b"none" else Key(common[at], common[at + 1], common[at + 2][0])
+        for at in range(0, len(common), 3)
+    ]
+    entries = [i for i, key in enumerate(keys) if key is not None and key.type == b"cacheflow"]
+    replies = connection.pipeline(
+        [
+            command
+            for i in entries
+            for command in (("TIME",), ("CACHE.META", names[i]), ("CACHE.GET", names[i], "STALE"))
+        ]
+    )
+    for at, i in enumerate(entries):
+        (seconds, micros), meta, value = replies[3 * at : 3 * at + 3]
+        if meta is None:  # gone since TYPE: its time, or dead
+            keys[i] = None
+            continue
+        assert not isinstance(meta, ReplyError), f"CACHE.META {names[i]!r}: {meta}"
+        meta, key = fields(meta), keys[i]
+        if meta["fresh-ms"] >= 0:
+            key.fresh_until = int(seconds) * 1000 + int(micros) // 1000 + meta["fresh-ms"]
+        key.state, key.value = meta["state"], value
+        key.meta = {name: part for name, part in meta.items() if name not in VOLATILE}
+        if isinstance(key.meta.get("tags"), list):
+            key.meta["tags"] = sorted(key.meta["tags"])
+    return keys
+
+
+def _entry_differences(a, b, window):
+    if a.meta != b.meta:
+        yield f"META {a.meta} against {b.meta}"
+    if a.value != b.value:
+        yield f"value {a.value!r} against {b.value!r}"
+    ends = [end for end in (a.fresh_until, b.fresh_until) if end is not None]
+    turning = any(window[0] <= end <= window[1] for end in ends)
+    if a.state != b.state and not turning:
+        yield f"state {a.state!r} against {b.state!r}"
+    if a.state == b.state == b"fresh":
+        if (a.fresh_until is None) != (b.fresh_until is None):
+            yield f"end of freshness {a.fresh_until} against {b.fresh_until}"
+        elif len(ends) == 2 and abs(ends[0] - ends[1]) > FRESH_TOLERANCE:
+            yield f"end of freshness {ends[0]} against {ends[1]}"
+
+
+def differences(a, b):
+    """What differs between two snapshots, a line each; empty if they are the same."""
+    window = min(a.began, b.began) - FRESH_TOLERANCE, max(a.ended, b.ended) + FRESH_TOLERANCE
+    found = []
+    for at in sorted(a.keys.keys() | b.keys.keys()):
+        one, two = a.keys.get(at), b.keys.get(at)
+        if any(key and 0 <= key.expires <= window[1] for key in (one, two)):
+            continue  # it may have expired between the readings
+        where = f"db {at[0]} key {at[1][:80]!r}"
+        if one is None or two is None:
+            found.append(f"{where}: only in the {'second' if one is None else 'first'}")
+            continue
+        for name in ("type", "expires", "digest"):
+            if getattr(one, name) != getattr(two, name):
+                found.append(f"{where}: {name} {getattr(one, name)} against {getattr(two, name)}")
+        if one.meta is not None and two.meta is not None:
+            found += [f"{where}: {text}" for text in _entry_differences(one, two, window)]
+    return found
+
+
+def assert_same(a, b, what):
+    """Fail with the first differences, if there are any."""
+    found = differences(a, b)
+    assert not found, f"{what}: {len(found)} differences\n  " + "\n  ".join(found[:20])
+
+
+def digest(server):
+    """DEBUG DIGEST, of every database at once. Reads nothing else, expires nothing."""
+    return server.connect()("DEBUG", "DIGEST")
+
+
+def assert_same_digest(one, two, what):
+    """The same digest on both, soon: a key that expired on one may still be on its way out."""
+    last = []
+
+    def equal():
+        last[:] = [digest(one), digest(two)]
+        return last[0] == last[1]
+
+    try:
+        wait_for(equal, "equal digests", seconds=5)
+    except AssertionError:
+        raise AssertionError(f"{what}: DEBUG DIGEST {last[0]} against {last[1]}") from None
