@@ -226,6 +226,22 @@ pub fn size(head: &[u8]) -> usize {
     view.names_at() + name + value + view.tag_count() * TAG_BYTES
 }
 
+/// Where the value lies: its offset and its length, given the entry's first
+/// [`head_size`] bytes.
+#[inline]
+pub fn value_span(head: &[u8]) -> (usize, usize) {
+    let view = View { bytes: head };
+    let (value, name) = view.lengths();
+    (head.len() + name, value)
+}
+
+/// Whether a read at `now` is answered with a fresh value.
+#[inline]
+pub fn is_fresh(base: &[u8; BASE], now: Time) -> bool {
+    let end = word(base, 8) & NO_END;
+    (now.0 < end || end == NO_END) && fields_of(base) & STALED == 0
+}
+
 #[inline]
 fn fields_of(bytes: &[u8]) -> u8 {
     // The stamp takes the low 53 bits, so the fields lie in the top 11.
@@ -340,13 +356,6 @@ impl<'a> View<'a> {
     #[inline]
     pub fn born(&self) -> Stamp {
         Stamp(word(self.bytes, 0) & (STAMP_LIMIT - 1))
-    }
-
-    /// Whether a read at `now` is answered with a fresh value.
-    #[inline]
-    pub fn is_fresh(&self, now: Time) -> bool {
-        let end = word(self.bytes, 8) & NO_END;
-        (now.0 < end || end == NO_END) && self.fields() & STALED == 0
     }
 
     /// Everything known beside name, value and tags.

@@ -39,12 +39,14 @@ proptest! {
         let entry = build(&meta, &name, &value).expect("memory");
         let base: &[u8; BASE] = entry[..BASE].try_into().expect("a base");
         prop_assert_eq!(size(&entry[..head_size(base)]), entry.len());
+        let (at, len) = value_span(&entry[..head_size(base)]);
+        prop_assert_eq!(&entry[at..at + len], &value[..]);
         let view = View::new(&entry);
         prop_assert_eq!(view.meta(), meta);
         prop_assert_eq!(view.name(), &name[..]);
         prop_assert_eq!(view.value(), &value[..]);
         for now in [0, meta.fresh_until.map_or(5, |end| end.0), LAST_TIME] {
-            prop_assert_eq!(view.is_fresh(Time(now)), meta.is_fresh(Time(now)));
+            prop_assert_eq!(is_fresh(base, Time(now)), meta.is_fresh(Time(now)));
         }
     }
 

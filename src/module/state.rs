@@ -8,9 +8,10 @@ use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
 use cacheflow_core::decide::Moment;
-use cacheflow_core::entry::View;
 use cacheflow_core::stamp::StampClock;
 use cacheflow_core::units::{Millis, Stamp, Time};
+
+use crate::stored::Stored;
 
 /// A counter of the main thread's: an atomic only so that Rust lets it be
 /// static, read and written without a locked instruction.
@@ -115,7 +116,7 @@ pub fn now() -> Time {
 /// unless the end is near; then the other one does, so that the answer is
 /// always the precise clock's.
 #[inline]
-pub fn is_fresh(entry: View<'_>) -> bool {
+pub fn is_fresh(entry: Stored) -> bool {
     let at_the_latest = Time(micros(libc::CLOCK_REALTIME_COARSE) / 1000).after(COARSE_LAG);
     at_the_latest.is_some_and(|now| entry.is_fresh(now)) || entry.is_fresh(now())
 }

@@ -6,6 +6,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::Ordering::Relaxed;
 
 use cacheflow_core::entry::{self, BuildError, Meta, View, BASE};
+use cacheflow_core::units::Time;
 
 use crate::state::{dice, BYTES, ENTRIES};
 
@@ -51,9 +52,34 @@ impl Stored {
         // views.
         unsafe {
             let ptr = self.ptr.as_ptr().cast_const();
-            let head = entry::head_size(&*ptr.cast::<[u8; BASE]>());
+            let head = entry::head_size(self.base());
             let size = entry::size(std::slice::from_raw_parts(ptr, head));
             View::new(std::slice::from_raw_parts(ptr, size))
+        }
+    }
+
+    /// The bytes that every entry has.
+    #[inline]
+    fn base<'a>(self) -> &'a [u8; BASE] {
+        // SAFETY: as in `view`.
+        unsafe { &*self.ptr.as_ptr().cast_const().cast() }
+    }
+
+    /// Whether a read at `now` is answered with a fresh value.
+    #[inline]
+    pub fn is_fresh(self, now: Time) -> bool {
+        entry::is_fresh(self.base(), now)
+    }
+
+    /// The value, without a look at the rest: the path of every hit. `'a` as
+    /// in [`Stored::view`].
+    #[inline]
+    pub fn value<'a>(self) -> &'a [u8] {
+        // SAFETY: as in `view`.
+        unsafe {
+            let ptr = self.ptr.as_ptr().cast_const();
+            let (at, len) = entry::value_span(std::slice::from_raw_parts(ptr, entry::head_size(self.base())));
+            std::slice::from_raw_parts(ptr.add(at), len)
         }
     }
 

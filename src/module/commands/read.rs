@@ -25,7 +25,7 @@ pub fn read<'a>(ctx: Ctx, name: Str<'_>, stale_will_do: bool) -> Read<'a> {
         Kind::Ours(value) => {
             // SAFETY: a value of our type.
             let entry = unsafe { Stored::new(value) };
-            if state::is_fresh(entry.view()) {
+            if state::is_fresh(entry) {
                 COUNTERS.hits.add(1);
             } else if stale_will_do {
                 COUNTERS.stale_hits.add(1);
@@ -34,7 +34,7 @@ pub fn read<'a>(ctx: Ctx, name: Str<'_>, stale_will_do: bool) -> Read<'a> {
                 return Read::Nothing;
             }
             entry.count_hit();
-            Read::Value(entry.view().value(), key)
+            Read::Value(entry.value(), key)
         }
         Kind::Absent => {
             COUNTERS.misses.add(1);

@@ -1,0 +1,272 @@
+//! Clients that look aside: read the cache; on a miss read the origin and
+//! store. Each is a thread with a connection to both, one request at a time.
+
+use super::cache::{Cache, Failure};
+use crate::interrupt;
+use crate::origin::Keyspace;
+use crate::trace::Trace;
+use anyhow::{bail, Context, Result};
+use hdrhistogram::Histogram;
+use rand::{rngs::SmallRng, SeedableRng};
+use rand_distr::{Distribution, Zipf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// Which keys are asked for, and when.
+pub enum Requests {
+    /// The first keys most, as Zipf's law has it with this exponent.
+    Zipf {
+        /// 0 is uniform; 1 is the classic law.
+        exponent: f64,
+        /// Another seed, other draws.
+        seed: u64,
+        /// For so long.
+        time: Duration,
+    },
+    /// Those of a trace, in its order.
+    Trace {
+        /// The recording.
+        trace: Trace,
+        /// When each request is due, if its times are followed.
+        due: Option<Vec<Duration>>,
+        /// No longer than this.
+        time: Option<Duration>,
+    },
+}
+
+/// What is seen of a run while it goes on.
+#[derive(Default)]
+pub struct Progress {
+    /// Requests answered.
+    pub requests: AtomicU64,
+    /// Hits among them.
+    pub hits: AtomicU64,
+    stop: AtomicBool,
+}
+
+/// What a run, or a client's share of it, came to.
+pub struct Tally {
+    /// How long hits took, in nanoseconds.
+    pub hits: Histogram<u64>,
+    /// How long misses took, origin and storing included.
+    pub misses: Histogram<u64>,
+    /// Requests and hits by quarter of the run.
+    pub quarters: [(u64, u64); 4],
+    /// Reads of the origin.
+    pub reads: u64,
+    /// What the origin took for them.
+    pub read_time: Duration,
+    /// What the origin would have taken for the hits.
+    pub saved_time: Duration,
+    /// Bytes of the values stored.
+    pub stored: u64,
+    /// Answers with another value than the origin's.
+    pub wrong: u64,
+    /// Errors that the server answered.
+    pub errors: u64,
+    /// The first of them.
+    pub first_error: Option<String>,
+}
+
+impl Tally {
+    fn new() -> Result<Self> {
+        let histogram = || Histogram::new_with_bounds(1, 600_000_000_000, 3).context("no histogram");
+        Ok(Self {
+            hits: histogram()?,
+            misses: histogram()?,
+            quarters: Default::default(),
+            reads: 0,
+            read_time: Duration::ZERO,
+            saved_time: Duration::ZERO,
+            stored: 0,
+            wrong: 0,
+            errors: 0,
+            first_error: None,
+        })
+    }
+
+    fn add(&mut self, other: Self) -> Result<()> {
+        self.hits.add(&other.hits)?;
+        self.misses.add(&other.misses)?;
+        for (mine, its) in self.quarters.iter_mut().zip(other.quarters) {
+            *mine = (mine.0 + its.0, mine.1 + its.1);
+        }
+        self.reads += other.reads;
+        self.read_time += other.read_time;
+        self.saved_time += other.saved_time;
+        self.stored += other.stored;
+        self.wrong += other.wrong;
+        self.errors += other.errors;
+        self.first_error = self.first_error.take().or(other.first_error);
+        Ok(())
+    }
+
+    fn refused(&mut self, error: String) {
+        self.errors += 1;
+        self.first_error.get_or_insert(error);
+    }
+}
+
+/// Runs a client on each connection, and `watch` every tenth of a second.
+pub fn run(
+    requests: &Requests,
+    keys: &dyn Keyspace,
+    caches: &mut [Cache],
+    watch: impl Fn(&Progress),
+) -> Result<(Tally, Duration)> {
+    let progress = Progress::default();
+    let next = AtomicU64::new(0);
+    let start = Instant::now();
+    let outcomes = std::thread::scope(|scope| {
+        let threads: Vec<_> = caches
+            .iter_mut()
+            .enumerate()
+            .map(|(number, cache)| {
+                let (progress, next) = (&progress, &next);
+                scope.spawn(move || {
+                    let outcome = client(requests, keys, cache, number as u64, next, progress, start);
+                    if outcome.is_err() {
+                        progress.stop.store(true, Relaxed);
+                    }
+                    outcome
+                })
+            })
+            .collect();
+        while threads.iter().any(|thread| !thread.is_finished()) {
+            watch(&progress);
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        threads.into_iter().map(|thread| thread.join()).collect::<Vec<_>>()
+    });
+    let time = start.elapsed();
+    let mut total = Tally::new()?;
+    for outcome in outcomes {
+        match outcome {
+            Ok(tally) => total.add(tally?)?,
+            Err(_) => bail!("a client thread panicked"),
+        }
+    }
+    Ok((total, time))
+}
+
+fn client(
+    requests: &Requests,
+    keys: &dyn Keyspace,
+    cache: &mut Cache,
+    number: u64,
+    next: &AtomicU64,
+    progress: &Progress,
+    start: Instant,
+) -> Result<Tally> {
+    let mut tally = Tally::new()?;
+    let mut origin = keys.connect()?;
+    let mut draw = drawing(requests, keys.len(), number)?;
+    while !progress.stop.load(Relaxed) && !interrupt::asked() {
+        let Some((key, quarter)) = draw(next, start) else { break };
+        let asked = Instant::now();
+        let answer = match cache.get(keys.name(key)) {
+            Ok(answer) => answer,
+            Err(Failure::Lost(error)) => return Err(error),
+            Err(Failure::Refused(error)) => {
+                tally.refused(error);
+                None
+            }
+        };
+        let hit = answer.is_some();
+        if let Some(value) = answer {
+            tally.hits.saturating_record(nanos(asked.elapsed()));
+            tally.wrong += u64::from(!keys.holds(key, &value));
+            tally.saved_time += keys.latency(key);
+        } else {
+            let value = origin.load(key)?;
+            tally.reads += 1;
+            tally.read_time += keys.latency(key);
+            match cache.set(keys.name(key), &value) {
+                Ok(()) => tally.stored += value.len() as u64,
+                Err(Failure::Lost(error)) => return Err(error),
+                Err(Failure::Refused(error)) => tally.refused(error),
+            }
+            tally.misses.saturating_record(nanos(asked.elapsed()));
+        }
+        if let Some(quarter) = tally.quarters.get_mut(quarter) {
+            *quarter = (quarter.0 + 1, quarter.1 + u64::from(hit));
+        }
+        progress.requests.fetch_add(1, Relaxed);
+        progress.hits.fetch_add(u64::from(hit), Relaxed);
+    }
+    Ok(tally)
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The next key for a client and the quarter of the run that it is in.
+type Draw<'a> = Box<dyn FnMut(&AtomicU64, Instant) -> Option<(u32, usize)> + 'a>;
+
+fn drawing(requests: &Requests, keys: u32, client: u64) -> Result<Draw<'_>> {
+    Ok(match requests {
+        Requests::Zipf { exponent, seed, time } => {
+            let mut ranks = ranks(keys, *exponent, seed.wrapping_add(client))?;
+            Box::new(move |_, start| {
+                let elapsed = start.elapsed();
+                let quarter = (4.0 * elapsed.as_secs_f64() / time.as_secs_f64()) as usize;
+                (elapsed < *time).then(|| (ranks(), quarter))
+            })
+        }
+        Requests::Trace { trace, due, time } => Box::new(move |next, start| {
+            let over = || time.is_some_and(|time| start.elapsed() >= time);
+            if over() {
+                return None;
+            }
+            let request = next.fetch_add(1, Relaxed) as usize;
+            let key = *trace.ids.get(request)?;
+            if let Some(due) = due.as_ref().and_then(|due| due.get(request)) {
+                interrupt::sleep((*due).min(time.unwrap_or(*due)).saturating_sub(start.elapsed()));
+                if over() {
+                    return None;
+                }
+            }
+            Some((key, request * 4 / trace.ids.len()))
+        }),
+    })
+}
+
+/// Keys by popularity: 0 is the most popular.
+fn ranks(keys: u32, exponent: f64, seed: u64) -> Result<impl FnMut() -> u32> {
+    let zipf = Zipf::new(f64::from(keys), exponent).context("there are no keys to draw from")?;
+    let mut random = SmallRng::seed_from_u64(seed);
+    // Ranks are counted from 1.
+    Ok(move || (zipf.sample(&mut random) as u32).clamp(1, keys) - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draws(keys: u32, exponent: f64, seed: u64) -> Vec<u32> {
+        let mut ranks = ranks(keys, exponent, seed).unwrap();
+        (0..10_000).map(|_| ranks()).collect()
+    }
+
+    #[test]
+    fn draws_repeat_with_their_seed() {
+        assert_eq!(draws(1000, 1.0, 5), draws(1000, 1.0, 5));
+        assert_ne!(draws(1000, 1.0, 5), draws(1000, 1.0, 6));
+    }
+
+    #[test]
+    fn draws_follow_the_law() {
+        let drawn = draws(1000, 1.0, 1);
+        let of = |rank| drawn.iter().filter(|drawn| **drawn == rank).count() as f64;
+        // 1/H(1000) = 13.4 % for the first, a tenth of it for the tenth.
+        assert!((1240.0..1440.0).contains(&of(0)), "{}", of(0));
+        assert!((100.0..170.0).contains(&of(9)), "{}", of(9));
+        assert!(drawn.iter().all(|rank| *rank < 1000));
+        let uniform = draws(10, 0.0, 1);
+        assert!(
+            (0..10).all(|rank| (900..1100).contains(&uniform.iter().filter(|drawn| **drawn == rank).count()))
+        );
+        assert!(draws(1, 1.2, 1).iter().all(|rank| *rank == 0));
+    }
+}
