@@ -11,6 +11,7 @@
 //! STALED    varint  Unix ms
 //! COST      varint  ms, not 0
 //! HITS      varint  not 0
+//! DEAD      nothing: it was invalidated
 //! ```
 //!
 //! Varints are LEB128, at most 10 bytes, and in their shortest form: one
@@ -35,13 +36,19 @@ const GRACE: u8 = 1 << 2;
 const STALED: u8 = 1 << 3;
 const COST: u8 = 1 << 4;
 const HITS: u8 = 1 << 5;
-const KNOWN: u8 = (1 << 6) - 1;
+const DEAD: u8 = 1 << 6;
+const KNOWN: u8 = (1 << 7) - 1;
+
+/// What stands in place of metadata that could not be saved.
+pub const UNSAVED: &[u8] = &[0];
 
 /// Why metadata was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CodecError {
     /// The bytes end in the middle.
     Truncated,
+    /// It could not be saved: [`UNSAVED`].
+    Unsaved,
     /// A version that this build does not know.
     Version(u8),
     /// A field that this version does not have.
@@ -58,6 +65,7 @@ impl fmt::Display for CodecError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             CodecError::Truncated => f.write_str("metadata is truncated"),
+            CodecError::Unsaved => f.write_str("the entry could not be saved where this comes from"),
             CodecError::Version(v) => write!(f, "metadata of version {v}, which this build does not know"),
             CodecError::Field => f.write_str("metadata has an unknown field"),
             CodecError::Number => f.write_str("a number in the metadata is malformed or out of range"),
@@ -80,6 +88,7 @@ pub fn encode(meta: &Meta, with_hits: bool, out: &mut Vec<u8>) {
     set(STALED, meta.staled_at.is_some());
     set(COST, meta.cost.0 != 0);
     set(HITS, hits != 0);
+    set(DEAD, meta.dead);
     out.extend_from_slice(&[VERSION, fields]);
     put(out, meta.born.0);
     if let Some(end) = meta.fresh_until {
@@ -112,6 +121,7 @@ pub fn encode(meta: &Meta, with_hits: bool, out: &mut Vec<u8>) {
 pub fn decode(bytes: &[u8]) -> Result<Meta, CodecError> {
     match bytes {
         [] => Err(CodecError::Truncated),
+        UNSAVED => Err(CodecError::Unsaved),
         [VERSION, rest @ ..] => decode_1(rest),
         [version, ..] => Err(CodecError::Version(*version)),
     }
@@ -153,6 +163,7 @@ fn decode_1(bytes: &[u8]) -> Result<Meta, CodecError> {
         staled_at,
         cost: Cost(u32::try_from(cost).map_err(|_| CodecError::Number)?),
         hits,
+        dead: fields & DEAD != 0,
     };
     if !meta.is_sound() || (written.is_some() && meta.times_are_implied()) {
         return Err(CodecError::Unsound);
@@ -257,6 +268,7 @@ mod tests {
     #[test]
     fn each_error_is_told() {
         assert_eq!(decode(&[]), Err(CodecError::Truncated));
+        assert_eq!(decode(UNSAVED), Err(CodecError::Unsaved));
         assert_eq!(decode(&[9, 0, 0]), Err(CodecError::Version(9)));
         assert_eq!(decode(&[1, 0x80, 0]), Err(CodecError::Field));
         assert_eq!(decode(&[1, 0, 0x80, 0x00]), Err(CodecError::Number));

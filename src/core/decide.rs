@@ -165,13 +165,6 @@ pub fn fresh_end(meta: &Meta, expire: Option<Time>) -> Option<Time> {
     }
 }
 
-/// An entry that a user brings (RESTORE): one born in the future is taken as
-/// born now, for no payload may push a shard's clock, and no entry may be
-/// younger than the invalidations to come.
-pub fn arrive(meta: Meta, at: Moment) -> Meta {
-    Meta { born: meta.born.min(at.stamp), ..meta }
-}
-
 /// What `CACHE.META` says of an entry's times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ages {

@@ -72,7 +72,7 @@ impl Store {
             Write::Remove => self.entry = None,
             Write::Store { meta, expire } => {
                 assert!(meta.is_sound(), "{meta:?}");
-                self.entry = Some((build(&meta, b"key", value).expect("memory"), expire));
+                self.entry = Some((build(&meta, b"key", value, &[]).expect("memory"), expire));
             }
         }
     }
@@ -280,7 +280,7 @@ fn a_native_key_keeps_its_ttl_where_asked() {
 #[test]
 fn increments_that_cannot_be() {
     let at = Moment { now: Time(1000), stamp: Stamp(1) };
-    let entry = |value: &[u8]| build(&Meta::default(), b"k", value).expect("memory");
+    let entry = |value: &[u8]| build(&Meta::default(), b"k", value, &[]).expect("memory");
     let run = |value: &[u8], by| {
         let bytes = entry(value);
         incr(by, Found::Entry(View::new(&bytes)), None, at, Defaults::default()).map(|(sum, _)| sum)
@@ -291,12 +291,4 @@ fn increments_that_cannot_be() {
     assert_eq!(run(b"9223372036854775807", 1), Err(IncrError::Overflow));
     let native = incr(1, Found::Native, None, at, Defaults::default());
     assert_eq!(native, Err(IncrError::WrongType));
-}
-
-#[test]
-fn what_arrives_from_the_future_is_born_now() {
-    let at = Moment { now: Time(1000), stamp: Stamp(1_000_000) };
-    let born = |stamp| arrive(Meta { born: Stamp(stamp), ..Meta::default() }, at).born;
-    assert_eq!(born(999_999), Stamp(999_999));
-    assert_eq!(born(crate::units::STAMP_LIMIT - 1), at.stamp);
 }

@@ -14,7 +14,8 @@
 //!                          STALED u48 ms          when it was made stale by hand
 //!                          COST   u32 ms          recompute time
 //!                          WIDE   u32 + u32       lengths of value and name past u16 and u8
-//!                          TAGS   u16             count of (tag id, position) pairs, 8 bytes each
+//!                          TAGS   u16             count of (tag id, position) pairs, u32 + u32 each
+//!                          DEAD   nothing         invalidated before it came to lie here
 //! ```
 //!
 //! Why so tight: jemalloc has size classes, and with a 100-byte value and a
@@ -52,9 +53,17 @@ const STALED: u8 = 1 << 2;
 const COST: u8 = 1 << 3;
 const WIDE: u8 = 1 << 4;
 const TAGS: u8 = 1 << 5;
+const DEAD: u8 = 1 << 6;
 /// Optional fields and their sizes, in their order in memory.
-const FIELDS: [(u8, usize); 6] =
-    [(GRACE, TIME_BYTES), (TIMES, 2 * TIME_BYTES), (STALED, TIME_BYTES), (COST, 4), (WIDE, 8), (TAGS, 2)];
+const FIELDS: [(u8, usize); 7] = [
+    (GRACE, TIME_BYTES),
+    (TIMES, 2 * TIME_BYTES),
+    (STALED, TIME_BYTES),
+    (COST, 4),
+    (WIDE, 8),
+    (TAGS, 2),
+    (DEAD, 0),
+];
 const FIELD_BITS: u8 = (1 << FIELDS.len()) - 1;
 /// Bytes a tag membership takes in the entry.
 const TAG_BYTES: usize = 8;
@@ -103,6 +112,8 @@ pub struct Meta {
     pub cost: Cost,
     /// Reads answered with this value.
     pub hits: u64,
+    /// Invalidated before it came to lie here (loaded, copied or renamed so).
+    pub dead: bool,
 }
 
 /// A recompute time: up to 49 days, zero for unknown.
@@ -138,12 +149,13 @@ impl Meta {
         set(TIMES, !self.times_are_implied());
         set(STALED, self.staled_at.is_some());
         set(COST, self.cost != Cost(0));
+        set(DEAD, self.dead);
         fields
     }
 
     /// Fresh at `now`: not staled by hand, and the end not reached.
     pub fn is_fresh(&self, now: Time) -> bool {
-        self.staled_at.is_none() && self.fresh_until.is_none_or(|end| now < end)
+        !self.dead && self.staled_at.is_none() && self.fresh_until.is_none_or(|end| now < end)
     }
 }
 
@@ -162,11 +174,18 @@ impl From<TryReserveError> for BuildError {
     }
 }
 
-/// Lays an entry out. The caller guarantees a sound `meta`.
+/// A tag, as the index numbers them.
+pub type TagId = u32;
+/// The position of a membership that stands in no tag's vector.
+pub const NO_POSITION: u32 = u32::MAX;
+
+/// Lays an entry out, in no index yet. The caller guarantees a sound `meta` and
+/// tags that differ.
 ///
 /// # Errors
 /// [`BuildError`]; nothing is allocated then.
-pub fn build(meta: &Meta, name: &[u8], value: &[u8]) -> Result<Box<[u8]>, BuildError> {
+pub fn build(meta: &Meta, name: &[u8], value: &[u8], tags: &[TagId]) -> Result<Box<[u8]>, BuildError> {
+    let count = u16::try_from(tags.len()).map_err(|_| BuildError::TooLong)?;
     if value.len() > LONGEST_VALUE || name.len() > LONGEST_VALUE {
         return Err(BuildError::TooLong);
     }
@@ -175,8 +194,12 @@ pub fn build(meta: &Meta, name: &[u8], value: &[u8]) -> Result<Box<[u8]>, BuildE
     if narrow.is_none() {
         fields |= WIDE;
     }
+    if count > 0 {
+        fields |= TAGS;
+    }
     let (value_len, name_len) = narrow.unwrap_or((0, 0));
-    let size = BASE + usize::from(EXTENTS[usize::from(fields)]) + name.len() + value.len();
+    let size =
+        BASE + usize::from(EXTENTS[usize::from(fields)]) + name.len() + value.len() + tags.len() * TAG_BYTES;
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(size)?;
 
@@ -206,8 +229,15 @@ pub fn build(meta: &Meta, name: &[u8], value: &[u8]) -> Result<Box<[u8]>, BuildE
         bytes.extend_from_slice(&(value.len() as u32).to_le_bytes());
         bytes.extend_from_slice(&(name.len() as u32).to_le_bytes());
     }
+    if count > 0 {
+        bytes.extend_from_slice(&count.to_le_bytes());
+    }
     bytes.extend_from_slice(name);
     bytes.extend_from_slice(value);
+    for tag in tags {
+        bytes.extend_from_slice(&tag.to_le_bytes());
+        bytes.extend_from_slice(&NO_POSITION.to_le_bytes());
+    }
     Ok(bytes.into_boxed_slice())
 }
 
@@ -239,7 +269,7 @@ pub fn value_span(head: &[u8]) -> (usize, usize) {
 #[inline]
 pub fn is_fresh(base: &[u8; BASE], now: Time) -> bool {
     let end = word(base, 8) & NO_END;
-    (now.0 < end || end == NO_END) && fields_of(base) & STALED == 0
+    (now.0 < end || end == NO_END) && fields_of(base) & (STALED | DEAD) == 0
 }
 
 #[inline]
@@ -358,6 +388,39 @@ impl<'a> View<'a> {
         Stamp(word(self.bytes, 0) & (STAMP_LIMIT - 1))
     }
 
+    /// Whether it was dead when it came to lie here.
+    #[inline]
+    pub fn is_marked_dead(&self) -> bool {
+        self.fields() & DEAD != 0
+    }
+
+    /// Its tags.
+    pub fn tags(&self) -> impl ExactSizeIterator<Item = TagId> + 'a {
+        let (bytes, first) = (self.bytes, self.tags_at());
+        (0..self.tag_count()).map(move |i| half(bytes, first + i * TAG_BYTES))
+    }
+
+    /// Where the membership of its `i`th tag stands in that tag's vector.
+    pub fn position(&self, i: usize) -> u32 {
+        half(self.bytes, self.tags_at() + i * TAG_BYTES + 4)
+    }
+
+    fn tags_at(&self) -> usize {
+        self.bytes.len() - self.tag_count() * TAG_BYTES
+    }
+
+    /// The slot that the index gave it; 0: it is in none.
+    #[inline]
+    pub fn slot(&self) -> u32 {
+        half(self.bytes, 20)
+    }
+
+    /// The number of its namespace; 0: none of its own.
+    #[inline]
+    pub fn namespace(&self) -> u16 {
+        u16::from_le_bytes([self.bytes[14], self.bytes[15]])
+    }
+
     /// Everything known beside name, value and tags.
     pub fn meta(&self) -> Meta {
         let end = |ms| (ms != NO_END).then_some(ms);
@@ -378,8 +441,25 @@ impl<'a> View<'a> {
             staled_at: self.field(STALED).map(|at| Time(time_at(self.bytes, at))),
             cost: Cost(self.field(COST).map_or(0, |at| half(self.bytes, at))),
             hits: hits::decode(half(self.bytes, 24)),
+            dead: self.fields() & DEAD != 0,
         }
     }
+}
+
+/// Sets the slot that the index gave an entry.
+pub fn set_slot(bytes: &mut [u8], slot: u32) {
+    bytes[20..24].copy_from_slice(&slot.to_le_bytes());
+}
+
+/// Sets the number of an entry's namespace.
+pub fn set_namespace(bytes: &mut [u8], namespace: u16) {
+    bytes[14..16].copy_from_slice(&namespace.to_le_bytes());
+}
+
+/// Sets the position of an entry's `i`th tag.
+pub fn set_position(bytes: &mut [u8], i: usize, position: u32) {
+    let at = View::new(bytes).tags_at() + i * TAG_BYTES + 4;
+    bytes[at..at + 4].copy_from_slice(&position.to_le_bytes());
 }
 
 /// Counts a read answered with the entry's value. `dice` is asked only past

@@ -24,6 +24,7 @@ pub fn any_meta() -> impl Strategy<Value = Meta> {
                 staled_at: staled.map(Time),
                 cost: Cost(if cost % 2 == 0 { cost } else { 0 }),
                 hits: hits::decode(hits::encode(hits)),
+                dead: hits % 5 == 0,
             }
         })
 }
@@ -34,9 +35,11 @@ fn bytes(longest: usize) -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn reads_what_was_built(meta in any_meta(), name in bytes(300), value in bytes(70_000)) {
+    fn reads_what_was_built(
+        meta in any_meta(), name in bytes(300), value in bytes(70_000), tags in proptest::collection::vec(any::<u32>(), 0..5),
+    ) {
         prop_assert!(meta.is_sound());
-        let entry = build(&meta, &name, &value).expect("memory");
+        let entry = build(&meta, &name, &value, &tags).expect("memory");
         let base: &[u8; BASE] = entry[..BASE].try_into().expect("a base");
         prop_assert_eq!(size(&entry[..head_size(base)]), entry.len());
         let (at, len) = value_span(&entry[..head_size(base)]);
@@ -45,6 +48,19 @@ proptest! {
         prop_assert_eq!(view.meta(), meta);
         prop_assert_eq!(view.name(), &name[..]);
         prop_assert_eq!(view.value(), &value[..]);
+        prop_assert_eq!(view.tags().collect::<Vec<_>>(), tags.clone());
+        let mut entry = entry.clone();
+        set_slot(&mut entry, 7);
+        set_namespace(&mut entry, 65_535);
+        for i in 0..tags.len() {
+            prop_assert_eq!(View::new(&entry).position(i), NO_POSITION);
+            set_position(&mut entry, i, i as u32);
+        }
+        let view = View::new(&entry);
+        prop_assert_eq!((view.slot(), view.namespace()), (7, 65_535));
+        prop_assert_eq!(view.meta(), meta);
+        prop_assert_eq!((view.name(), view.value()), (&name[..], &value[..]));
+        prop_assert!((0..tags.len()).all(|i| view.position(i) == i as u32));
         for now in [0, meta.fresh_until.map_or(5, |end| end.0), LAST_TIME] {
             prop_assert_eq!(is_fresh(base, Time(now)), meta.is_fresh(Time(now)));
         }
@@ -66,15 +82,15 @@ fn the_plain_entry_fits_the_size_class_of_160() {
         length: Some(Millis(60_000)),
         ..Meta::default()
     };
-    let entry = build(&meta, &[b'k'; 30], &[b'v'; 100]).expect("memory");
+    let entry = build(&meta, &[b'k'; 30], &[b'v'; 100], &[]).expect("memory");
     assert_eq!(entry.len(), 160, "one byte more costs 32 an entry");
-    let kept = build(&Meta { cost: Cost(7), grace: Millis(9), ..meta }, b"", b"").expect("memory");
+    let kept = build(&Meta { cost: Cost(7), grace: Millis(9), ..meta }, b"", b"", &[]).expect("memory");
     assert_eq!(kept.len(), BASE + 4 + 6);
 }
 
 #[test]
 fn hits_are_exact_to_two_to_the_seventeen() {
-    let mut entry = build(&Meta::default(), b"", b"").expect("memory");
+    let mut entry = build(&Meta::default(), b"", b"", &[]).expect("memory");
     let base: &mut [u8; BASE] = (&mut entry[..]).try_into().expect("a base");
     for _ in 0..1 << 17 {
         count_hit(base, || unreachable!("no chance below 2^17"));
@@ -110,5 +126,5 @@ fn the_extents_are_the_sums_of_their_fields() {
 #[test]
 fn what_is_too_long_is_refused() {
     let long = vec![0; LONGEST_VALUE + 1];
-    assert_eq!(build(&Meta::default(), b"k", &long), Err(BuildError::TooLong));
+    assert_eq!(build(&Meta::default(), b"k", &long, &[]), Err(BuildError::TooLong));
 }

@@ -25,6 +25,8 @@
 //! | [`decide`] | what a command does with what it finds under a key |
 //! | [`saved`] | the state of a shard that is no entry's (aux data) |
 //! | [`gate`] | whether anybody listens to the replication stream |
+//! | [`index`] | which entries there are, their tags, what was invalidated when |
+//! | [`slots`], [`names`], [`slab`], [`segments`] | what the index is made of |
 //! | [`namespace`] | a key's namespace |
 #![forbid(unsafe_code)]
 
@@ -32,10 +34,15 @@ pub mod codec;
 pub mod decide;
 pub mod entry;
 pub mod gate;
+pub mod index;
+pub mod names;
 pub mod namespace;
 pub mod number;
 pub mod request;
 pub mod saved;
+pub mod segments;
+pub mod slab;
+pub mod slots;
 pub mod stamp;
 pub mod times;
 pub mod units;

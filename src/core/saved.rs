@@ -26,6 +26,9 @@ pub enum SavedError {
 }
 
 impl Saved {
+    /// The encoding of the default: an empty map.
+    pub const NOTHING: &'static [u8] = &[0x80];
+
     /// The state as bytes, or `None` where memory ran out.
     pub fn encode(&self) -> Option<Vec<u8>> {
         rmp_serde::to_vec_named(self).ok()
@@ -68,6 +71,11 @@ mod tests {
         fn any_bytes_are_answered(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             let _ = Saved::decode(&bytes);
         }
+    }
+
+    #[test]
+    fn nothing_is_the_default() {
+        assert_eq!(Saved::decode(Saved::NOTHING), Ok(Saved::default()));
     }
 
     #[test]

@@ -7,6 +7,9 @@
 
 use crate::units::{Stamp, STAMP_LIMIT};
 
+/// How far ahead another server's clock may be, in µs.
+const MOST_SKEW: u64 = 10_000_000;
+
 /// The source of a shard's stamps.
 #[derive(Clone, Debug, Default)]
 pub struct StampClock {
@@ -36,6 +39,18 @@ impl StampClock {
         if seen.0 < STAMP_LIMIT {
             self.last = self.last.max(seen.0);
         }
+    }
+
+    /// The birth stamp of an entry that a payload brings (RESTORE, RDB). One
+    /// from further ahead than clocks differ is a lie, and then the entry is
+    /// taken as older than anything that was invalidated: no payload can push
+    /// the clock, and what is replayed (AOF, replicas) comes out the same.
+    pub fn admit(&mut self, born: Stamp, now_micros: u64) -> Stamp {
+        if born.0 > self.last.max(now_micros.saturating_add(MOST_SKEW)) {
+            return Stamp(0);
+        }
+        self.observe(born);
+        born
     }
 
     /// The last stamp drawn or observed.
@@ -68,6 +83,18 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_payload_cannot_push_the_clock() {
+        let mut clock = StampClock::new();
+        let now = 1_000_000_000;
+        assert_eq!(clock.admit(Stamp(70), now), Stamp(70));
+        assert_eq!(clock.last(), Stamp(70), "the past is observed, should the clock step back");
+        assert_eq!(clock.admit(Stamp(STAMP_LIMIT - 1), now), Stamp(0));
+        assert_eq!(clock.admit(Stamp(now + MOST_SKEW), now), Stamp(now + MOST_SKEW));
+        assert_eq!(clock.admit(Stamp(now + MOST_SKEW + 1), now), Stamp(0));
+        assert_eq!(clock.admit(Stamp(now + MOST_SKEW), 5), Stamp(now + MOST_SKEW), "the shard is as far");
     }
 
     #[test]

@@ -5,9 +5,16 @@
 //! (`cacheflow_core::codec`) and its value, raw. Its TTL is the key's own and
 //! saved by the server. In the AOF it is one `CACHE.APPLY`.
 //!
-//! Payloads are hostile until they have passed the codec and the same checks
-//! as a command. A birth stamp that RESTORE brings cannot push this shard's
-//! clock: one from the future is taken as of now.
+//! Payloads are hostile until they have passed the codec. `max-value-size` is
+//! not asked: an entry that was stored before it was lowered must still load and
+//! migrate. A birth stamp that one brings cannot push this shard's clock
+//! (`StampClock::admit`).
+//!
+//! A panic while something is saved must not leave a file that says it is
+//! whole and cannot be loaded: a forked child exits, so that the save fails
+//! and the last good file stays; where the server itself saves (SAVE, DUMP), a
+//! mark is written in place of the entry, which loads as a dead one from a file
+//! and which RESTORE refuses.
 //!
 //! When you add to the metadata: nothing here changes. When you add state that
 //! is no entry's: `cacheflow_core::saved`.
@@ -16,8 +23,7 @@ use std::os::raw::{c_char, c_int, c_void};
 use std::ptr::{null_mut, NonNull};
 use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
-use cacheflow_core::codec;
-use cacheflow_core::decide;
+use cacheflow_core::codec::{self, CodecError};
 use cacheflow_core::entry::Meta;
 use cacheflow_core::saved::Saved;
 
@@ -89,30 +95,15 @@ unsafe fn stored(value: *const c_void) -> Option<Stored> {
     NonNull::new(value.cast_mut()).map(|value| unsafe { Stored::new(value) })
 }
 
-/// An entry with this metadata and value, from a payload.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn from_payload(meta: &[u8], name: &[u8], value: &[u8], trusted: bool) -> Result<Stored, String> {
-    let meta = admit(meta, trusted)?;
+/// An entry from an RDB file or a DUMP payload.
+fn restore(meta: &[u8], name: &[u8], value: &[u8]) -> Result<Stored, String> {
+    let meta = match codec::decode(meta) {
+        // A file is loaded for what it has; a user is told.
+        Err(CodecError::Unsaved) if Ctx::none().is_loading() => Meta { dead: true, ..Meta::default() },
+        other => other.map_err(|error| error.to_string())?,
+    };
+    let meta = Meta { born: state::admit(meta.born), ..meta };
     Stored::build(&meta, name, value).map_err(|error| format!("the entry cannot be built: {error:?}"))
-}
-
-/// Metadata from a payload. What the primary or our own files say is trusted
-/// to move the clock; what a user brings is not.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn admit(meta: &[u8], trusted: bool) -> Result<Meta, String> {
-    let meta = codec::decode(meta).map_err(|error| {
-        COUNTERS.refused_payloads.add(1);
-        error.to_string()
-    })?;
-    if trusted {
-        state::observe(meta.born);
-        return Ok(meta);
-    }
-    Ok(decide::arrive(meta, state::moment()))
 }
 
 unsafe extern "C" fn rdb_load(rdb: *mut raw::RedisModuleIO, version: c_int) -> *mut c_void {
@@ -130,8 +121,7 @@ unsafe extern "C" fn rdb_load(rdb: *mut raw::RedisModuleIO, version: c_int) -> *
         let (Some(meta), Some(value)) = (rdb.load_bytes(), rdb.load_bytes()) else {
             return refuse("it is truncated");
         };
-        let trusted = Ctx::none().is_loading();
-        match from_payload(meta.bytes(), rdb.key_name(), value.bytes(), trusted) {
+        match restore(meta.bytes(), rdb.key_name(), value.bytes()) {
             Ok(entry) => entry.raw().as_ptr(),
             Err(why) => refuse(&why),
         }
@@ -147,12 +137,22 @@ fn with_encoded<R>(entry: Stored, with_hits: bool, body: impl FnOnce(&[u8]) -> R
 }
 
 unsafe extern "C" fn rdb_save(rdb: *mut raw::RedisModuleIO, value: *mut c_void) {
-    cross("rdb_save", (), || {
+    // SAFETY: what the server passed.
+    let rdb = unsafe { Io::new(rdb) };
+    let saved = cross("rdb_save", false, || {
         // SAFETY: what the server passed.
-        let (rdb, Some(entry)) = (unsafe { Io::new(rdb) }, unsafe { stored(value) }) else { return };
-        with_encoded(entry, true, |meta| rdb.save_bytes(meta));
-        rdb.save_bytes(entry.view().value());
+        let Some(entry) = (unsafe { stored(value) }) else { return false };
+        with_encoded(entry, true, |meta| {
+            rdb.save_bytes(meta);
+            rdb.save_bytes(entry.view().value());
+        });
+        true
     });
+    if !saved {
+        exit_child();
+        rdb.save_bytes(codec::UNSAVED);
+        rdb.save_bytes(&[]);
+    }
 }
 
 unsafe extern "C" fn aof_rewrite(
@@ -160,16 +160,20 @@ unsafe extern "C" fn aof_rewrite(
     key: *mut raw::RedisModuleString,
     value: *mut c_void,
 ) {
-    cross("aof_rewrite", (), || {
+    let emitted = cross("aof_rewrite", false, || {
         // SAFETY: what the server passed.
         let (aof, key) = unsafe { (Io::new(aof), Str::new(key)) };
         // SAFETY: as above.
-        let Some(entry) = (unsafe { stored(value) }) else { return };
+        let Some(entry) = (unsafe { stored(value) }) else { return false };
         // The server emits the key's TTL behind this.
         with_encoded(entry, true, |meta| {
             aof.emit(apply::NAME, key, apply::NO_EXPIRE, meta, entry.view().value());
         });
+        true
     });
+    if !emitted {
+        exit_child();
+    }
 }
 
 unsafe extern "C" fn mem_usage(value: *const c_void) -> usize {
@@ -242,17 +246,34 @@ unsafe extern "C" fn defrag(
 }
 
 unsafe extern "C" fn aux_save(rdb: *mut raw::RedisModuleIO, _: c_int) {
-    cross("aux_save", (), || {
+    // SAFETY: what the server passed.
+    let rdb = unsafe { Io::new(rdb) };
+    let encoded = cross("aux_save", None, || {
         let saved = Saved { stamp: state::last_stamp().0 };
         // Nothing drawn, nothing to say: where the server can leave the record
         // out (7.2 and later), the file then loads without the module.
         if saved == Saved::default() && super::server_omits_empty_aux() {
-            return;
+            return Some(Vec::new());
         }
-        // SAFETY: what the server passed.
-        let rdb = unsafe { Io::new(rdb) };
-        rdb.save_bytes(&saved.encode().unwrap_or_default());
+        saved.encode()
     });
+    match encoded {
+        Some(bytes) if bytes.is_empty() => {}
+        Some(bytes) => rdb.save_bytes(&bytes),
+        None => {
+            exit_child();
+            rdb.save_bytes(Saved::NOTHING);
+        }
+    }
+}
+
+/// Ends this process where it is a child that saves.
+fn exit_child() {
+    if !state::is_main_process() {
+        // SAFETY: ends the child as the server's own `exitFromChild` does,
+        // without running what belongs to the parent.
+        unsafe { libc::_exit(1) };
+    }
 }
 
 unsafe extern "C" fn aux_load(rdb: *mut raw::RedisModuleIO, version: c_int, _: c_int) -> c_int {

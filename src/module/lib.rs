@@ -113,6 +113,7 @@ fn load(ctx: Ctx, args: Args<'_>) -> Result<(), String> {
         return Err("memory was allocated before the server's allocator was there".into());
     }
     border::install_hook();
+    state::remember_process();
     let arguments = directives::arguments(args)?;
     let options =
         raw::REDISMODULE_OPTIONS_HANDLE_IO_ERRORS | raw::REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED;

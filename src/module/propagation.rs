@@ -60,13 +60,12 @@ pub fn is_heard(ctx: Ctx) -> bool {
 
 #[cold]
 fn ask(ctx: Ctx) -> bool {
-    let (cluster, replica) = ctx.cluster_and_replica();
     let [replicas, backlog] = ctx.server_info(c"replication", [c"connected_slaves", c"repl_backlog_active"]);
     let [aof] = ctx.server_info(c"persistence", [c"aof_enabled"]);
     // A field that is not there says nothing: assume a listener.
     let listeners = Listeners {
-        cluster,
-        replica,
+        cluster: ctx.is_cluster(),
+        replica: ctx.is_replica(),
         replicas: replicas.unwrap_or(1),
         backlog: backlog != Some(0),
         aof: aof != Some(0),

@@ -5,7 +5,7 @@
 //! thread) touches the atomics alone.
 
 use std::cell::UnsafeCell;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use cacheflow_core::decide::Moment;
 use cacheflow_core::stamp::StampClock;
@@ -60,6 +60,18 @@ pub static BYTES: AtomicI64 = AtomicI64::new(0);
 
 /// How far `CACHE.DEBUG CLOCK` turns our clock, in ms.
 pub static CLOCK_OFFSET: AtomicI64 = AtomicI64::new(0);
+
+static PROCESS: AtomicU32 = AtomicU32::new(0);
+
+/// Remembers the process that the module was loaded in.
+pub fn remember_process() {
+    PROCESS.store(std::process::id(), Relaxed);
+}
+
+/// Whether this is the server itself, and not a child that it forked.
+pub fn is_main_process() -> bool {
+    PROCESS.load(Relaxed) == std::process::id()
+}
 
 /// Something that the main thread alone touches.
 pub struct MainThread<T>(UnsafeCell<T>);
@@ -131,6 +143,12 @@ pub fn moment() -> Moment {
 /// Takes note of a stamp that another server drew.
 pub fn observe(stamp: Stamp) {
     CHANCE.with(|chance| chance.clock.observe(stamp));
+}
+
+/// See [`StampClock::admit`].
+pub fn admit(born: Stamp) -> Stamp {
+    let now = micros(libc::CLOCK_REALTIME);
+    CHANCE.with(|chance| chance.clock.admit(born, now))
 }
 
 /// The last stamp drawn or observed.

@@ -22,7 +22,7 @@ impl Stored {
     /// # Errors
     /// See [`entry::build`].
     pub fn build(meta: &Meta, name: &[u8], value: &[u8]) -> Result<Stored, BuildError> {
-        let bytes = Box::into_raw(entry::build(meta, name, value)?);
+        let bytes = Box::into_raw(entry::build(meta, name, value, &[])?);
         // SAFETY: from a box.
         let stored = Stored { ptr: unsafe { NonNull::new_unchecked(bytes.cast()) } };
         ENTRIES.fetch_add(1, Relaxed);
@@ -69,6 +69,11 @@ impl Stored {
     #[inline]
     pub fn is_fresh(self, now: Time) -> bool {
         entry::is_fresh(self.base(), now)
+    }
+
+    /// Whether it was invalidated, so that no command may see it.
+    pub fn is_dead(self) -> bool {
+        self.view().is_marked_dead()
     }
 
     /// The value, without a look at the rest: the path of every hit. `'a` as

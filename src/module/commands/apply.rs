@@ -12,17 +12,19 @@
 
 use std::ffi::CStr;
 
+use cacheflow_core::codec;
+use cacheflow_core::entry::Meta;
 use cacheflow_core::number::parse_u64;
 use cacheflow_core::request::RequestError;
 use cacheflow_core::units::{Time, LAST_TIME};
 
 use super::write::{check_size, Target};
 use super::{Command, Error};
-use crate::datatype::admit;
 use crate::ffi::args::{Args, Str};
 use crate::ffi::ctx::Ctx;
 use crate::ffi::raw::{REDISMODULE_CMD_KEY_OW as OW, REDISMODULE_CMD_KEY_UPDATE as UPDATE};
 use crate::ffi::register::{Arg, Keys, Spec};
+use crate::state::{self, COUNTERS};
 
 /// The command's name on the wire.
 pub const NAME: &CStr = c"CACHE.APPLY";
@@ -37,7 +39,8 @@ impl Command for Apply {
         summary: c"Internal: puts an entry with all its metadata under a key; the form in which writes are replicated and saved in the AOF.",
         since: c"0.1.0",
         complexity: c"O(1)",
-        // No deny-oom: what the primary has done must be done here too.
+        // No deny-oom: what the primary has done must be done here too. Who is
+        // not the primary is refused by `run`.
         flags: c"write fast",
         acl: c"write fast dangerous",
         arity: -4,
@@ -63,14 +66,24 @@ impl Command for Apply {
         };
         let trusted = ctx.is_replicated();
         let value = args.opt(4).map(Str::bytes);
-        if let (Some(value), false) = (value, trusted) {
-            check_size(value)?;
+        if !trusted {
+            check_size(value.unwrap_or_default())?;
+            if ctx.is_out_of_memory() {
+                return Err(Error::OutOfMemory);
+            }
         }
         let target = Target::open(ctx, args.get(1));
         if value.is_none() && target.meta().is_none() {
             return Err(Error::NothingToApplyTo);
         }
-        let meta = admit(args.get(3).bytes(), trusted).map_err(Error::Payload)?;
+        let meta = codec::decode(args.get(3).bytes()).inspect_err(|_| COUNTERS.refused_payloads.add(1))?;
+        let born = if trusted {
+            state::observe(meta.born);
+            meta.born
+        } else {
+            state::admit(meta.born)
+        };
+        let meta = Meta { born, ..meta };
         target.apply(&meta, expire, value)?;
         ctx.reply_ok();
         Ok(())

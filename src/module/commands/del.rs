@@ -6,11 +6,17 @@
 //! ```
 //! Removes keys of any type, as UNLINK does, and returns how many there were.
 
+use std::ffi::CStr;
+
+use super::write::Target;
 use super::{Command, Error};
 use crate::ffi::args::Args;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::raw::{REDISMODULE_CMD_KEY_DELETE as DELETE, REDISMODULE_CMD_KEY_RM as RM};
 use crate::ffi::register::{Arg, Keys, Spec};
+
+/// The command's name on the wire.
+pub const NAME: &CStr = c"CACHE.DEL";
 
 pub struct Del;
 
@@ -24,16 +30,21 @@ impl Command for Del {
         acl: c"write fast",
         arity: -2,
         keys: Keys::All(RM | DELETE),
-        tips: Some(c"request_policy:multi_shard\nresponse_policy:agg_sum"),
+        tips: Some(c"request_policy:multi_shard response_policy:agg_sum"),
         args: &[Arg::key().multiple()],
     };
 
     fn run(ctx: Ctx, args: Args<'_>) -> Result<(), Error> {
-        // The server's own: it frees lazily, notifies, replicates, tells WATCH
-        // and CLIENT TRACKING, and counts a key named twice once.
-        let reply = ctx.call(c"UNLINK", None, args.raw_from(1), true);
-        let removed = reply.and_then(|reply| reply.integer()).ok_or(Error::Internal)?;
-        ctx.reply_integer(removed);
+        let (mut counted, mut changed) = (0, false);
+        for name in args.strings_from(1) {
+            let target = Target::open(ctx, name);
+            counted += i64::from(target.is_visible());
+            changed |= target.remove();
+        }
+        if changed {
+            ctx.replicate_verbatim();
+        }
+        ctx.reply_integer(counted);
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! What a client is told when a command cannot be done.
 
+use cacheflow_core::codec::CodecError;
 use cacheflow_core::decide::IncrError;
 use cacheflow_core::entry::{BuildError, LONGEST_VALUE};
 use cacheflow_core::request::RequestError;
@@ -15,7 +16,8 @@ pub enum Error {
     Overflow,
     TooBig { bytes: usize, limit: i64 },
     OutOfMemory,
-    Payload(String),
+    NoRoom,
+    Payload(CodecError),
     NothingToApplyTo,
     Internal,
 }
@@ -36,7 +38,8 @@ impl Error {
             Error::TooBig { bytes, limit } => {
                 format!("TOOBIG value of {bytes} bytes exceeds cacheflow.max-value-size ({limit})")
             }
-            Error::OutOfMemory => "OOM the allocator has no memory for this entry".into(),
+            Error::OutOfMemory => "OOM command not allowed when used memory > 'maxmemory'.".into(),
+            Error::NoRoom => "OOM the allocator has no room for this entry".into(),
             Error::Payload(why) => format!("ERR refused payload: {why}"),
             Error::NothingToApplyTo => "ERR no entry to apply this to".into(),
             Error::Internal => {
@@ -51,6 +54,12 @@ impl Error {
 impl From<RequestError> for Error {
     fn from(error: RequestError) -> Self {
         Error::Request(error)
+    }
+}
+
+impl From<CodecError> for Error {
+    fn from(error: CodecError) -> Self {
+        Error::Payload(error)
     }
 }
 
@@ -74,7 +83,7 @@ impl From<BuildError> for Error {
     fn from(error: BuildError) -> Self {
         match error {
             BuildError::TooLong => Error::TooBig { bytes: LONGEST_VALUE + 1, limit: MAX_VALUE_SIZE.get() },
-            BuildError::OutOfMemory => Error::OutOfMemory,
+            BuildError::OutOfMemory => Error::NoRoom,
         }
     }
 }

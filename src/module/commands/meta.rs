@@ -52,6 +52,10 @@ impl Command for MetaOf {
                 // SAFETY: a value of our type, in a key that is held open.
                 let view = unsafe { Stored::new(value) }.view();
                 let meta = view.meta();
+                if meta.dead {
+                    ctx.reply_null();
+                    return Ok(());
+                }
                 let sheet = Sheet {
                     kind: b"cacheflow",
                     bytes: view.value().len(),
@@ -64,7 +68,7 @@ impl Command for MetaOf {
                 // The length of a string; of what has none, what it takes.
                 let length = (kind == Kind::String).then(|| key.length());
                 drop(key);
-                let ask = |command, sub| ctx.call(command, sub, &[name.raw()], false);
+                let ask = |command, sub| ctx.call(command, sub, name);
                 let usage = || {
                     let reply = ask(c"MEMORY", Some(c"USAGE"))?;
                     usize::try_from(reply.integer()?).ok()

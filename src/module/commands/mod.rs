@@ -9,7 +9,7 @@
 
 pub mod apply;
 mod debug;
-mod del;
+pub mod del;
 mod error;
 mod get;
 mod incrby;

@@ -2,7 +2,7 @@
 
 use crate::datatype::ours;
 use crate::ffi::args::Str;
-use crate::ffi::ctx::Ctx;
+use crate::ffi::ctx::{Ctx, Reply};
 use crate::ffi::key::{Key, Kind};
 use crate::state::{self, COUNTERS};
 use crate::stored::Stored;
@@ -27,7 +27,7 @@ pub fn read<'a>(ctx: Ctx, name: Str<'_>, stale_will_do: bool) -> Read<'a> {
             let entry = unsafe { Stored::new(value) };
             if state::is_fresh(entry) {
                 COUNTERS.hits.add(1);
-            } else if stale_will_do {
+            } else if stale_will_do && !entry.is_dead() {
                 COUNTERS.stale_hits.add(1);
             } else {
                 COUNTERS.misses.add(1);
@@ -48,14 +48,17 @@ pub fn read<'a>(ctx: Ctx, name: Str<'_>, stale_will_do: bool) -> Read<'a> {
     }
 }
 
-/// Replies the value of a native string. Through GET: the server's own API for
-/// reading strings would change the encoding of an integer.
+/// Replies the value of a native string. Through GET, for the API's own way to
+/// a string changes the encoding of an integer; by that way where GET was
+/// renamed.
 pub fn reply_native_string(ctx: Ctx, name: Str<'_>) {
-    match ctx.call(c"GET", None, &[name.raw()], false) {
-        Some(reply) => match reply.bytes() {
-            Some(bytes) => ctx.reply_bytes(bytes),
-            None => ctx.reply_null(),
-        },
-        None => ctx.reply_null(),
+    let reply = ctx.call(c"GET", None, name);
+    if let Some(bytes) = reply.as_ref().and_then(Reply::bytes) {
+        return ctx.reply_bytes(bytes);
+    }
+    let key = Key::look(ctx, name);
+    match key.kind(ours()) {
+        Kind::String => ctx.reply_bytes(key.string_bytes()),
+        _ => ctx.reply_null(),
     }
 }

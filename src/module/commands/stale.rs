@@ -34,7 +34,7 @@ impl Command for Stale {
         acl: c"write fast",
         arity: -2,
         keys: Keys::All(RW | UPDATE),
-        tips: Some(c"request_policy:multi_shard\nresponse_policy:agg_sum"),
+        tips: Some(c"request_policy:multi_shard response_policy:agg_sum"),
         args: &[Arg::key().multiple()],
     };
 

@@ -52,11 +52,13 @@ impl Command for Touch {
         let options = TouchOptions::parse(args.from(2))?;
         let at = state::moment();
         let target = Target::open(ctx, args.get(1));
-        let Some(old) = target.meta() else {
+        let old = target.meta();
+        // A time that cannot be is told whether there is an entry or not.
+        let write = decide::touch(&options, &old.unwrap_or_default(), at, NO_DEFAULTS)?;
+        if old.is_none() {
             ctx.reply_integer(0);
             return Ok(());
-        };
-        let write = decide::touch(&options, &old, at, NO_DEFAULTS)?;
+        }
         target.perform(write, Value::Same, c"cache.touch")?;
         COUNTERS.writes.add(1);
         ctx.reply_integer(1);

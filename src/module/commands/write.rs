@@ -9,7 +9,7 @@ use cacheflow_core::entry::Meta;
 use cacheflow_core::times::Defaults;
 use cacheflow_core::units::{Millis, Time};
 
-use super::{apply, Error};
+use super::{apply, del, Error};
 use crate::datatype::ours;
 use crate::directives::MAX_VALUE_SIZE;
 use crate::ffi::args::Str;
@@ -60,6 +60,7 @@ impl<'a> Target<'a> {
 
     pub fn found(&self) -> Found<'a> {
         match self.old {
+            Some(entry) if entry.is_dead() => Found::Absent,
             Some(entry) => Found::Entry(entry.view()),
             None if self.present => Found::Native,
             None => Found::Absent,
@@ -68,7 +69,7 @@ impl<'a> Target<'a> {
 
     /// The metadata of the entry that is there.
     pub fn meta(&self) -> Option<Meta> {
-        self.old.map(|entry| entry.view().meta())
+        self.old.filter(|entry| !entry.is_dead()).map(|entry| entry.view().meta())
     }
 
     pub fn expire(&self) -> Option<Time> {
@@ -105,6 +106,22 @@ impl<'a> Target<'a> {
         Ok(())
     }
 
+    /// Whether a command can see what is there.
+    pub fn is_visible(&self) -> bool {
+        self.present && !self.old.is_some_and(Stored::is_dead)
+    }
+
+    /// Removes what is there, and tells its watchers; false where nothing is.
+    /// Not through UNLINK, which may have been renamed.
+    pub fn remove(&self) -> bool {
+        if self.present {
+            self.key.unlink();
+            self.ctx.signal_modified(self.name);
+            self.ctx.notify_deleted(self.name);
+        }
+        self.present
+    }
+
     /// Performs a write that the core decided on. `value` is the bytes to
     /// store; the effect is replicated with its absolute times. False where
     /// there was nothing to do.
@@ -115,9 +132,9 @@ impl<'a> Target<'a> {
         match write {
             Write::Nothing => Ok(false),
             Write::Remove => {
-                let Target { ctx, name, key, .. } = self;
-                drop(key);
-                ctx.call(c"UNLINK", None, &[name.raw()], true);
+                if self.remove() {
+                    self.ctx.replicate_key(del::NAME, self.name);
+                }
                 Ok(true)
             }
             Write::Store { meta, expire } => {

@@ -88,9 +88,4 @@ impl<'a> Args<'a> {
         // SAFETY: live as long as the call, see `new`.
         self.argv.iter().skip(i).map(|&raw| unsafe { Str::new(raw) })
     }
-
-    /// The raw vector from `i` on, for passing a command on.
-    pub fn raw_from(&self, i: usize) -> &'a [*mut raw::RedisModuleString] {
-        self.argv.get(i..).unwrap_or(&[])
-    }
 }

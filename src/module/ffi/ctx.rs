@@ -107,6 +107,25 @@ impl Ctx {
         unsafe { api!(RedisModule_SignalModifiedKey)(self.raw, key.raw()) };
     }
 
+    /// Sends the keyspace event `del`, as Redis does when a key is deleted.
+    pub fn notify_deleted(self, key: Str<'_>) {
+        // SAFETY: a C string, a live key name.
+        unsafe {
+            api!(RedisModule_NotifyKeyspaceEvent)(
+                self.raw,
+                raw::REDISMODULE_NOTIFY_GENERIC,
+                c"del".as_ptr(),
+                key.raw(),
+            )
+        };
+    }
+
+    /// Replicates `command key`.
+    pub fn replicate_key(self, command: &CStr, key: Str<'_>) {
+        // SAFETY: the format names the argument's type.
+        unsafe { api!(RedisModule_Replicate)(self.raw, command.as_ptr(), c"s".as_ptr(), key.raw()) };
+    }
+
     /// Replicates the command being run as it came.
     pub fn replicate_verbatim(self) {
         // SAFETY: the context is that of a command.
@@ -131,28 +150,20 @@ impl Ctx {
         };
     }
 
-    /// Calls a command with keys as its arguments; `replicate` propagates it.
-    /// None where the server refused.
-    pub fn call(
-        self,
-        command: &CStr,
-        sub: Option<&CStr>,
-        keys: &[*mut raw::RedisModuleString],
-        replicate: bool,
-    ) -> Option<Reply> {
+    /// Calls a command with a key as its last argument, after `sub` if there is
+    /// one. `None` where the server refused, or knows no command of that name
+    /// (`rename-command`).
+    pub fn call(self, command: &CStr, sub: Option<&CStr>, key: Str<'_>) -> Option<Reply> {
         let call = api!(RedisModule_Call);
-        // SAFETY: the formats name the arguments' types: c a C string, v a
-        // vector of live strings and its length.
+        // SAFETY: the formats name the arguments' types.
         let reply = unsafe {
-            match (sub, replicate) {
-                (None, true) => call(self.raw, command.as_ptr(), c"!v".as_ptr(), keys.as_ptr(), keys.len()),
-                (None, false) => call(self.raw, command.as_ptr(), c"v".as_ptr(), keys.as_ptr(), keys.len()),
-                (Some(sub), _) => {
-                    call(self.raw, command.as_ptr(), c"cv".as_ptr(), sub.as_ptr(), keys.as_ptr(), keys.len())
-                }
+            match sub {
+                None => call(self.raw, command.as_ptr(), c"s".as_ptr(), key.raw()),
+                Some(sub) => call(self.raw, command.as_ptr(), c"cs".as_ptr(), sub.as_ptr(), key.raw()),
             }
         };
-        (!reply.is_null()).then_some(Reply { raw: reply })
+        // Lazily: a `Reply` that is dropped frees what it holds.
+        (!reply.is_null()).then(|| Reply { raw: reply })
     }
 
     /// Whether the server is loading a dataset (start, full resync, DEBUG
@@ -167,10 +178,19 @@ impl Ctx {
         self.flags() & by_stream as c_int != 0
     }
 
-    /// Whether the server is in cluster mode, and whether it is a replica.
-    pub fn cluster_and_replica(self) -> (bool, bool) {
-        let set = |flag: u32| self.flags() & flag as c_int != 0;
-        (set(raw::REDISMODULE_CTX_FLAGS_CLUSTER), set(raw::REDISMODULE_CTX_FLAGS_SLAVE))
+    /// Whether the server is a replica.
+    pub fn is_replica(self) -> bool {
+        self.flags() & raw::REDISMODULE_CTX_FLAGS_SLAVE as c_int != 0
+    }
+
+    /// Whether the server is in cluster mode.
+    pub fn is_cluster(self) -> bool {
+        self.flags() & raw::REDISMODULE_CTX_FLAGS_CLUSTER as c_int != 0
+    }
+
+    /// Whether memory is past `maxmemory`.
+    pub fn is_out_of_memory(self) -> bool {
+        self.flags() & raw::REDISMODULE_CTX_FLAGS_OOM as c_int != 0
     }
 
     /// Numbers out of a section of INFO; `None` for a field that is not there.

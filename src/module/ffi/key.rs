@@ -3,9 +3,9 @@
 use std::os::raw::{c_int, c_void};
 use std::ptr::NonNull;
 
-use super::args::Str;
+use super::args::{slice, Str};
 use super::ctx::Ctx;
-use super::{api, raw};
+use super::{api, optional_api, raw};
 
 /// What an open key holds.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,6 +27,7 @@ pub struct Key {
 const READ: c_int = raw::REDISMODULE_READ as c_int;
 const WRITE: c_int = raw::REDISMODULE_WRITE as c_int;
 const NOTOUCH: c_int = raw::REDISMODULE_OPEN_KEY_NOTOUCH as c_int;
+const NOSTATS: c_int = (raw::REDISMODULE_OPEN_KEY_NOSTATS | raw::REDISMODULE_OPEN_KEY_NONOTIFY) as c_int;
 
 impl Key {
     #[inline]
@@ -41,9 +42,16 @@ impl Key {
         Key::open(ctx, name, READ)
     }
 
-    /// Opens a key for looking at it, unnoticed by LRU and LFU.
+    /// Opens a key for looking at it, unnoticed by LRU, LFU and the keyspace
+    /// hits and misses.
     pub fn look(ctx: Ctx, name: Str<'_>) -> Key {
-        Key::open(ctx, name, READ | NOTOUCH)
+        // A server of before 7.2 has no NOSTATS; what it opens for writing it
+        // does not count either.
+        let uncounted = match optional_api!(RedisModule_GetOpenKeyModesAll) {
+            Some(_) => NOSTATS,
+            None => WRITE,
+        };
+        Key::open(ctx, name, READ | NOTOUCH | uncounted)
     }
 
     /// Opens a key for writing. Whoever changes it tells so by
@@ -73,6 +81,21 @@ impl Key {
                 _ => Kind::Other,
             }
         }
+    }
+
+    /// The bytes of a native string. The server decodes an encoded one for
+    /// good, so ask GET first.
+    pub fn string_bytes(&self) -> &[u8] {
+        let mut len = 0;
+        // SAFETY: the key is open, and holds a string as long as the borrow.
+        unsafe { slice(api!(RedisModule_StringDMA)(self.raw, &mut len, READ), len) }
+    }
+
+    /// Removes the key, its value freed lazily where that is worth while. The
+    /// key is open for writing.
+    pub fn unlink(&self) {
+        // SAFETY: as said.
+        unsafe { api!(RedisModule_UnlinkKey)(self.raw) };
     }
 
     /// The length of a string; of other types the number of elements.

@@ -122,7 +122,9 @@ required!(
     RedisModule_SetCommandInfo,
     RedisModule_SetModuleOptions,
     RedisModule_SignalModifiedKey,
+    RedisModule_StringDMA,
     RedisModule_StringPtrLen,
     RedisModule_SubscribeToServerEvent,
+    RedisModule_UnlinkKey,
     RedisModule_ValueLength,
 );

@@ -1,0 +1,178 @@
+//! Looking at the index: counts, lists, and the proof that it is whole.
+
+use super::*;
+
+/// How much there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Entries, those included that are dead and not removed yet.
+    pub entries: u64,
+    /// Tags that entries carry or that were invalidated.
+    pub tags: u64,
+    /// Memberships that no hard invalidation has ended.
+    pub memberships: u64,
+    /// Invalidated tags that are remembered.
+    pub tombstones: u64,
+    /// What the sweep has yet to look at, at most.
+    pub backlog: u64,
+}
+
+impl Index {
+    /// How much there is, in all databases.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            entries: self.databases.iter().map(|database| database.slots.len() as u64).sum(),
+            tags: self.tags.len() as u64,
+            memberships: self.databases.iter().map(|database| database.memberships).sum(),
+            tombstones: self.tombstones.len() as u64,
+            backlog: self.backlog as u64,
+        }
+    }
+
+    /// Bytes allocated for the index, what the entries hold aside.
+    pub fn allocated(&self) -> usize {
+        let tags: usize = self.tags.iter().map(|(_, tag)| tag.name.len() + tag.members.allocated()).sum();
+        let databases: usize = self
+            .databases
+            .iter()
+            .map(|database| {
+                let names: usize = database.namespaces.iter().map(|namespace| namespace.name.len()).sum();
+                database.slots.allocated() + names + database.namespaces.capacity() * size_of::<Namespace>()
+            })
+            .sum();
+        tags + databases + self.tags.allocated() + self.names.allocated() + self.tombstones.capacity() * 4
+    }
+
+    /// Some of a database's tags that entries carry, with their counts, from a
+    /// cursor on (0: the start); answers the next cursor (0: the end). A tag
+    /// that is there throughout is told at least once.
+    pub fn list_tags(&self, db: Db, cursor: u64, steps: usize, mut each: impl FnMut(&[u8], usize)) -> u64 {
+        let Some(space) = self.databases.get(db).map(|database| database.space) else { return 0 };
+        let Ok(first) = u32::try_from(cursor) else { return 0 };
+        let end = u32::try_from(steps).map_or(u32::MAX, |steps| first.saturating_add(steps));
+        let end = end.min(self.tags.extent());
+        for id in first..end {
+            if let Some(tag) = self.tags.get(id).filter(|tag| tag.space == space && !tag.members.is_empty()) {
+                each(&tag.name, tag.members.len());
+            }
+        }
+        if end >= self.tags.extent() {
+            0
+        } else {
+            u64::from(end)
+        }
+    }
+
+    /// Some of a tag's entries, from a cursor on, likewise: from the last
+    /// member down, since a member that leaves is replaced by the last.
+    pub fn list_members(
+        &self,
+        db: Db,
+        name: &[u8],
+        cursor: u64,
+        steps: usize,
+        mut each: impl FnMut(Handle),
+    ) -> u64 {
+        let Some(database) = self.databases.get(db) else { return 0 };
+        let Some(tag) = self.find(database.space, name).and_then(|id| self.tags.get(id)) else { return 0 };
+        let many = tag.members.len();
+        let from = if cursor == 0 { many } else { usize::try_from(cursor).map_or(many, |c| c.min(many)) };
+        let to = from.saturating_sub(steps);
+        for i in (to..from).rev() {
+            if let Some(handle) = tag.members.get(i).and_then(|slot| database.slots.get(slot)) {
+                each(handle);
+            }
+        }
+        to as u64
+    }
+
+    /// All entries of a database.
+    pub fn handles(&self, db: Db) -> impl Iterator<Item = Handle> + '_ {
+        self.databases
+            .get(db)
+            .into_iter()
+            .flat_map(|database| database.slots.iter().map(|(_, handle)| handle))
+    }
+
+    /// Databases that were ever spoken of.
+    pub fn extent(&self) -> Db {
+        self.databases.len()
+    }
+
+    /// What is wrong between the index and the entries it holds: every
+    /// membership in both directions, every count anew. Walks everything.
+    pub fn validate(&self, entries: &impl Entries) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut expect = |holds: bool, what: &dyn Fn() -> String| {
+            if !holds {
+                problems.push(what());
+            }
+        };
+        for (db, database) in self.databases.iter().enumerate() {
+            let (mut memberships, mut counts) = (0, vec![(0, 0); database.namespaces.len()]);
+            let mut walked = 0;
+            for (slot, handle) in database.slots.iter() {
+                walked += 1;
+                let view = View::new(entries.bytes(handle));
+                expect(view.slot() == slot, &|| {
+                    format!("db {db} slot {slot}: its entry says {}", view.slot())
+                });
+                match database.namespaces.get(usize::from(view.namespace())) {
+                    None => expect(false, &|| format!("db {db} slot {slot}: no such namespace")),
+                    Some(namespace) => {
+                        let count = &mut counts[usize::from(view.namespace())];
+                        *if namespace.stamps.hard > view.born() { &mut count.1 } else { &mut count.0 } += 1;
+                    }
+                }
+                for (i, id) in view.tags().enumerate() {
+                    let Some(tag) = self.tags.get(id) else {
+                        expect(false, &|| format!("db {db} slot {slot}: tag {id} is unknown"));
+                        continue;
+                    };
+                    expect(tag.space == database.space, &|| {
+                        format!("db {db} slot {slot}: tag {id} is of another database")
+                    });
+                    let stands = tag.members.get(view.position(i) as usize) == Some(slot);
+                    let should = tag.stamps.hard <= view.born();
+                    memberships += u64::from(should);
+                    expect(!should || stands, &|| {
+                        format!("db {db} slot {slot}: not among the members of tag {id}")
+                    });
+                }
+            }
+            expect(walked == database.slots.len(), &|| {
+                format!("db {db}: {walked} entries, not {}", database.slots.len())
+            });
+            expect(memberships == database.memberships, &|| {
+                format!("db {db}: {memberships} memberships, not {}", database.memberships)
+            });
+            for (number, (namespace, count)) in database.namespaces.iter().zip(counts).enumerate() {
+                expect((namespace.entries, namespace.doomed) == count, &|| {
+                    format!(
+                        "db {db} namespace {number}: {count:?}, not {:?}",
+                        (namespace.entries, namespace.doomed)
+                    )
+                });
+            }
+        }
+        for (id, tag) in self.tags.iter() {
+            expect(tag.refs > 0, &|| format!("tag {id}: nobody refers to it"));
+            expect(self.find(tag.space, &tag.name) == Some(id), &|| {
+                format!("tag {id}: not found by its name")
+            });
+            let Some(db) = self.holder(tag.space) else { continue };
+            for (position, slot) in tag.members.iter().enumerate() {
+                let entry = self.databases[db].slots.get(slot).map(|handle| View::new(entries.bytes(handle)));
+                let stands = entry.is_some_and(|view| {
+                    view.tags().enumerate().any(|(i, of)| of == id && view.position(i) as usize == position)
+                });
+                expect(stands, &|| format!("tag {id}: member {position} (slot {slot}) does not know of it"));
+            }
+        }
+        let queued = self.tags.iter().filter(|(_, tag)| tag.queued).count();
+        expect(queued == self.tombstones.len(), &|| {
+            format!("{queued} tags say they are tombstones, {} are queued", self.tombstones.len())
+        });
+        problems
+    }
+}

@@ -1,0 +1,321 @@
+//! Random sequences against a model that keeps a flat list of entries and
+//! recomputes everything, each step followed by `validate`.
+
+use super::*;
+use crate::entry::{build, Meta};
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// Entries' memory: a map.
+#[derive(Default)]
+struct Heap(HashMap<Handle, Box<[u8]>>);
+
+impl Entries for Heap {
+    fn bytes(&self, handle: Handle) -> &[u8] {
+        &self.0[&handle]
+    }
+    fn bytes_mut(&mut self, handle: Handle) -> &mut [u8] {
+        self.0.get_mut(&handle).expect("a live entry")
+    }
+}
+
+type Key = (Db, u8);
+
+/// The naive truth about an entry.
+#[derive(Clone, Debug)]
+struct Truth {
+    born: u64,
+    tags: BTreeSet<u8>,
+}
+
+#[derive(Default)]
+struct World {
+    index: Index,
+    heap: Heap,
+    next: u64,
+    stamp: u64,
+    keys: BTreeMap<Key, Handle>,
+    truth: BTreeMap<Key, Truth>,
+    /// (mode, db, tag or 100 + namespace, stamp)
+    invalidations: Vec<(Mode, Db, u8, u64)>,
+    /// Freed by another thread: their tags are yet to be released.
+    limbo: Vec<Handle>,
+}
+
+fn namespace_of(key: u8) -> u8 {
+    key % 3
+}
+
+impl World {
+    fn tick(&mut self) -> Stamp {
+        self.stamp += 1;
+        Stamp(self.stamp)
+    }
+
+    fn make(&mut self, db: Db, tags: &BTreeSet<u8>, born: Stamp) -> Handle {
+        let ids: Vec<TagId> = tags.iter().map(|tag| self.index.intern(db, &[*tag])).collect();
+        let bytes = build(&Meta { born, ..Meta::default() }, b"n", b"v", &ids).expect("memory");
+        self.next += 2;
+        self.heap.0.insert(Handle(self.next), bytes);
+        Handle(self.next)
+    }
+
+    fn free(&mut self, handle: Handle) {
+        let bytes = self.heap.0.remove(&handle).expect("a live entry");
+        for id in View::new(&bytes).tags() {
+            self.index.release(id);
+        }
+    }
+
+    fn remove(&mut self, key: Key) {
+        if let Some(handle) = self.keys.remove(&key) {
+            self.index.detach(key.0, handle, &mut self.heap);
+            self.free(handle);
+            self.truth.remove(&key);
+        }
+    }
+
+    fn set(&mut self, key: Key, tags: BTreeSet<u8>, born: Stamp) {
+        let new = self.make(key.0, &tags, born);
+        let old = self.keys.insert(key, new);
+        let succeeded = old.is_some_and(|old| self.index.succeed(key.0, old, new, &mut self.heap));
+        if let Some(old) = old {
+            if !succeeded {
+                self.index.detach(key.0, old, &mut self.heap);
+            }
+            self.free(old);
+        }
+        if !succeeded {
+            assert!(self.index.attach(key.0, new, &[namespace_of(key.1)], &mut self.heap));
+        }
+        self.truth.insert(key, Truth { born: born.0, tags });
+    }
+
+    /// The verdict by the list of all invalidations there ever were.
+    fn naive(&self, key: Key) -> Verdict {
+        let truth = &self.truth[&key];
+        let mut soft: BTreeMap<u8, u64> = BTreeMap::new();
+        for &(mode, db, what, stamp) in &self.invalidations {
+            let hits = db == key.0 && (truth.tags.contains(&what) || what == 100 + namespace_of(key.1));
+            if !hits || stamp <= truth.born {
+                continue;
+            }
+            match mode {
+                Mode::Hard => return Verdict::Dead,
+                // Each remembers its last soft one.
+                Mode::Soft => {
+                    soft.insert(what, stamp);
+                }
+            }
+        }
+        soft.values().min().map_or(Verdict::Untouched, |stamp| Verdict::Stale(Stamp(*stamp)))
+    }
+
+    fn check(&self) -> Result<(), TestCaseError> {
+        let problems = self.index.validate(&self.heap);
+        prop_assert!(problems.is_empty(), "{:?}", problems);
+        for (&key, &handle) in &self.keys {
+            let verdict = self.index.verdict(key.0, View::new(self.heap.bytes(handle)));
+            prop_assert_eq!(verdict, self.naive(key), "{:?}", key);
+        }
+        prop_assert_eq!(self.index.counts().entries, self.keys.len() as u64);
+        Ok(())
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Set(Key, BTreeSet<u8>),
+    Restore(Key, BTreeSet<u8>, u64),
+    Remove(Key),
+    Invalidate(Mode, Db, u8),
+    Sweep(usize),
+    Forget,
+    Flush(Db, bool),
+    Swap,
+    Limbo,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let key = || (0usize..2, 0u8..12);
+    let tags = || proptest::collection::btree_set(0u8..5, 0..4);
+    let mode = prop_oneof![2 => Just(Mode::Hard), 1 => Just(Mode::Soft)];
+    prop_oneof![
+        8 => (key(), tags()).prop_map(|(key, tags)| Step::Set(key, tags)),
+        2 => (key(), tags(), 0u64..100).prop_map(|(key, tags, back)| Step::Restore(key, tags, back)),
+        3 => key().prop_map(Step::Remove),
+        3 => (mode, 0usize..2, prop_oneof![0u8..5, 100u8..103]).prop_map(|(m, db, what)| Step::Invalidate(m, db, what)),
+        4 => (0usize..8).prop_map(Step::Sweep),
+        1 => Just(Step::Forget),
+        1 => (0usize..2, any::<bool>()).prop_map(|(db, lazily)| Step::Flush(db, lazily)),
+        1 => Just(Step::Swap),
+        1 => Just(Step::Limbo),
+    ]
+}
+
+fn run(world: &mut World, step: Step) -> Result<(), TestCaseError> {
+    match step {
+        Step::Set(key, tags) => {
+            let born = world.tick();
+            world.set(key, tags, born);
+        }
+        Step::Restore(key, tags, back) => {
+            // Born earlier: no earlier than what is still remembered.
+            let born = Stamp(world.stamp.saturating_sub(back).max(world.index.low_water().0));
+            world.set(key, tags, born);
+        }
+        Step::Remove(key) => world.remove(key),
+        Step::Invalidate(mode, db, what) => {
+            let stamp = world.tick();
+            let before: Vec<Key> = world.keys.keys().copied().filter(|key| key.0 == db).collect();
+            let by_tag = |key: &&Key| {
+                let truth = &world.truth[key];
+                let gone = world
+                    .invalidations
+                    .iter()
+                    .any(|&(m, d, w, s)| m == Mode::Hard && d == db && w == what && s > truth.born);
+                !gone && (truth.tags.contains(&what) || what == 100 + namespace_of(key.1))
+            };
+            let expected = before.iter().filter(by_tag).count() as u64;
+            let hit = if what >= 100 {
+                world.index.invalidate_namespace(db, &[what - 100], stamp, mode)
+            } else {
+                world.index.invalidate_tag(db, &[what], stamp, mode)
+            };
+            prop_assert_eq!(hit, expected);
+            world.invalidations.push((mode, db, what, stamp.0));
+        }
+        Step::Sweep(steps) => {
+            for _ in 0..steps {
+                match world.index.sweep(&world.heap) {
+                    Sweep::Remove(db, handle) => {
+                        let key =
+                            *world.keys.iter().find(|(k, h)| k.0 == db && **h == handle).expect("a key").0;
+                        prop_assert_eq!(world.naive(key), Verdict::Dead);
+                        world.remove(key);
+                    }
+                    Sweep::Tell(db, handle) => {
+                        let key =
+                            *world.keys.iter().find(|(k, h)| k.0 == db && **h == handle).expect("a key").0;
+                        prop_assert!(matches!(world.naive(key), Verdict::Stale(_)));
+                    }
+                    Sweep::Nothing => {}
+                    Sweep::Done => prop_assert_eq!(world.index.backlog(), 0),
+                }
+            }
+        }
+        Step::Forget => {
+            let now = Stamp(world.stamp.saturating_sub(5));
+            world.index.forget(now, 3, 2);
+        }
+        Step::Flush(db, lazily) => {
+            world.index.flush(db);
+            let gone: Vec<Key> = world.keys.keys().copied().filter(|key| key.0 == db).collect();
+            for key in gone {
+                let handle = world.keys.remove(&key).expect("a key");
+                world.truth.remove(&key);
+                if lazily {
+                    world.limbo.push(handle);
+                } else {
+                    world.free(handle);
+                }
+            }
+        }
+        Step::Swap => {
+            world.index.swap(0, 1);
+            let other = |(db, key): Key| (1 - db, key);
+            world.keys = std::mem::take(&mut world.keys).into_iter().map(|(k, v)| (other(k), v)).collect();
+            world.truth = std::mem::take(&mut world.truth).into_iter().map(|(k, v)| (other(k), v)).collect();
+            for invalidation in &mut world.invalidations {
+                invalidation.1 = 1 - invalidation.1;
+            }
+        }
+        Step::Limbo => {
+            for handle in std::mem::take(&mut world.limbo) {
+                world.free(handle);
+            }
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(600))]
+    #[test]
+    fn any_sequence_leaves_it_whole(steps in proptest::collection::vec(step(), 1..120)) {
+        let mut world = World::default();
+        for step in steps {
+            run(&mut world, step)?;
+            world.check()?;
+        }
+        // Everything swept, everything gone: nothing is left behind.
+        for _ in 0..2000 {
+            run(&mut world, Step::Sweep(1))?;
+        }
+        let dead: Vec<Key> = world.keys.keys().copied().filter(|key| world.naive(*key) == Verdict::Dead).collect();
+        prop_assert!(dead.is_empty(), "not swept: {:?}", dead);
+        let all: Vec<Key> = world.keys.keys().copied().collect();
+        all.into_iter().for_each(|key| world.remove(key));
+        run(&mut world, Step::Limbo)?;
+        let last = world.tick();
+        world.index.forget(last, 0, usize::MAX);
+        world.check()?;
+        prop_assert_eq!(world.index.counts(), Counts::default());
+    }
+}
+
+#[test]
+fn what_is_forgotten_raises_the_low_water_mark() {
+    let mut world = World::default();
+    world.index.invalidate_tag(0, b"t", Stamp(7), Mode::Hard);
+    assert_eq!(world.index.stamps(0, b"t").map(|stamps| stamps.hard), Some(Stamp(7)));
+    world.index.forget(Stamp(7), 10, 10);
+    assert_eq!(world.index.low_water(), Stamp(0), "as young as asked for: kept");
+    world.index.forget(Stamp(8), 10, 10);
+    assert_eq!((world.index.stamps(0, b"t"), world.index.low_water()), (None, Stamp(7)));
+    for n in 0..5 {
+        world.index.invalidate_tag(0, &[n], Stamp(10 + u64::from(n)), Mode::Soft);
+    }
+    world.index.forget(Stamp(0), 2, 10);
+    assert_eq!((world.index.counts().tombstones, world.index.low_water()), (2, Stamp(12)));
+}
+
+#[test]
+fn a_million_one_off_tags_leave_nothing() {
+    let mut world = World::default();
+    for n in 0..100_000u32 {
+        let id = world.index.intern(0, &n.to_be_bytes());
+        world.index.release(id);
+    }
+    let baseline = Index::default().allocated();
+    assert_eq!(world.index.counts(), Counts::default());
+    assert!(world.index.allocated() < baseline + 4096, "{}", world.index.allocated());
+}
+
+#[test]
+fn lists_tell_everything_once() {
+    let mut world = World::default();
+    for key in 0..40 {
+        let born = world.tick();
+        world.set((0, key), BTreeSet::from([key % 5]), born);
+    }
+    let (mut cursor, mut tags) = (0, BTreeMap::new());
+    loop {
+        cursor = world.index.list_tags(0, cursor, 3, |name, count| {
+            tags.insert(name[0], count);
+        });
+        if cursor == 0 {
+            break;
+        }
+    }
+    assert_eq!(tags, (0..5).map(|tag| (tag, 8)).collect());
+    let mut members = Vec::new();
+    loop {
+        cursor = world.index.list_members(0, &[2], cursor, 3, |handle| members.push(handle));
+        if cursor == 0 {
+            break;
+        }
+    }
+    assert_eq!(members.len(), 8);
+    assert_eq!(world.index.list_members(0, b"none", 0, 10, |_| ()), 0);
+}

@@ -1,0 +1,71 @@
+//! Names to numbers: a hash table of the numbers alone, the names staying with
+//! the things that bear them.
+//!
+//! In parts, each a table of its own, so that growing one rehashes a 256th of
+//! the names: with a million tags some 20 µs instead of 5 ms.
+
+use hashbrown::HashTable;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+const PARTS: usize = 256;
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Names {
+    parts: Box<[HashTable<u32>]>,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Names { parts: (0..PARTS).map(|_| HashTable::new()).collect() }
+    }
+}
+
+/// The hash of a name in a space: equal names of different spaces differ.
+fn hash(space: u32, name: &[u8]) -> u64 {
+    xxh3_64_with_seed(name, u64::from(space))
+}
+
+/// The part of a hash, from bits that the table below uses for neither its
+/// buckets nor its tags.
+fn part(hash: u64) -> usize {
+    (hash >> 40) as usize % PARTS
+}
+
+impl Names {
+    /// The number whose bearer `bears` says it is.
+    pub fn find(&self, space: u32, name: &[u8], bears: impl Fn(u32) -> bool) -> Option<u32> {
+        let hash = hash(space, name);
+        self.parts[part(hash)].find(hash, |&id| bears(id)).copied()
+    }
+
+    /// Adds a number that is not there; `bearer` tells the space and name of
+    /// one that is.
+    pub fn insert<'a>(&mut self, space: u32, name: &[u8], id: u32, bearer: impl Fn(u32) -> (u32, &'a [u8])) {
+        let hash_of = hash;
+        let hash = hash(space, name);
+        self.parts[part(hash)].insert_unique(hash, id, |&id| {
+            let (space, name) = bearer(id);
+            hash_of(space, name)
+        });
+    }
+
+    /// Takes a number out; a part that empties gives its memory back.
+    pub fn remove(&mut self, space: u32, name: &[u8], id: u32) {
+        let hash = hash(space, name);
+        let part = &mut self.parts[part(hash)];
+        if let Ok(entry) = part.find_entry(hash, |&other| other == id) {
+            entry.remove();
+        }
+        if part.is_empty() {
+            *part = HashTable::new();
+        }
+    }
+
+    /// Bytes allocated.
+    pub fn allocated(&self) -> usize {
+        // A bucket is the number and a byte of control.
+        let buckets: usize = self.parts.iter().map(|part| part.capacity() * 8 / 7).sum();
+        buckets * (size_of::<u32>() + 1) + PARTS * size_of::<HashTable<u32>>()
+    }
+}
