@@ -117,3 +117,25 @@ def test_a_panic_in_the_log_is_found_once(fresh_server):
     with open(server.log_path, "a", encoding="utf-8") as log:
         log.write("# cacheflow: panic in a test of the harness\n")
     assert len(server.problems()) == 1 and server.problems() == []
+
+
+def test_an_expected_panic_is_no_problem_and_any_other_is(fresh_server):
+    server = fresh_server()
+
+    def say(line):
+        with open(server.log_path, "a", encoding="utf-8") as log:
+            log.write(line + "\n")
+
+    caught = "1:M 01 Jan 2026 # <cacheflow> panic caught at src/module/border.rs:1:1: cache.get"
+    with server.expect_panics() as seen:
+        say(caught)
+        assert seen() == [caught]
+    assert server.problems() == []
+    with server.expect_panics():
+        say(caught)
+        say("=== REDIS BUG REPORT START: Cut & paste starting from here ===")
+    assert len(server.problems()) == 1, "a crash is expected by nobody"
+    say(caught)
+    assert server.problems() == [caught]
+    with pytest.raises(AssertionError, match="no panic"), server.expect_panics():
+        pass

@@ -1,0 +1,110 @@
+"""What the module says of its commands, and that docs/commands.md is that."""
+
+import os
+import re
+import runpy
+import subprocess
+
+import pytest
+
+from harness.engines import ROOT
+from harness.resp import fields
+
+pytestmark = pytest.mark.topology("single")
+
+SCRIPT = os.path.join(ROOT, "scripts", "gen-docs")
+PAGE = os.path.join(ROOT, "docs", "commands.md")
+
+
+def names(server):
+    """The module's commands."""
+    found = server("COMMAND", "LIST", "FILTERBY", "MODULE", "cacheflow")
+    return sorted(name.decode() for name in found)
+
+
+def page():
+    """The committed page."""
+    with open(PAGE, encoding="utf-8") as text:
+        return text.read()
+
+
+def arguments(docs):
+    """All arguments of a command, those within others too."""
+    for argument in docs:
+        argument = fields(argument)
+        yield argument
+        yield from arguments(argument.get("arguments", []))
+
+
+def test_the_page_is_what_the_module_says(server):
+    """On whatever server this runs: the page is the same from each."""
+    said = runpy.run_path(SCRIPT)["render"](server.connect())
+    assert page() == said, "docs/commands.md is not what the module says: make docs"
+
+
+def test_every_command_describes_itself(server):
+    assert len(names(server)) >= 9
+    for name in names(server):
+        docs = fields(fields(server("COMMAND", "DOCS", name))[name])
+        assert docs["module"] == b"cacheflow", name
+        for field in ("summary", "since", "complexity"):
+            assert docs[field].decode().isprintable() and docs[field], f"{name}: {field}"
+        assert docs["summary"].endswith(b".") and docs["complexity"].startswith(b"O("), name
+        assert re.fullmatch(r"\d+\.\d+\.\d+", docs["since"].decode()), name
+        first = fields(docs["arguments"][0])
+        assert first["type"] == b"key" and first["key_spec_index"] == 0, name
+        for argument in arguments(docs["arguments"]):
+            assert argument["name"].decode().isprintable(), name
+            if argument["type"] == b"pure-token":
+                assert argument["token"].isupper(), name
+
+
+def test_every_tip_is_one_tip(server):
+    """As clients and proxies read them: a word, or a word and its value."""
+    for name in names(server):
+        tips = server("COMMAND", "INFO", name)[0][7]
+        for tip in tips:
+            assert re.fullmatch(rb"[a-z_]+(:[a-z_]+)?", tip), f"{name}: {tip!r}"
+
+
+def test_arity_agrees_with_the_arguments(server):
+    for name in names(server):
+        docs = fields(fields(server("COMMAND", "DOCS", name))[name])["arguments"]
+        flags = [{flag for flag in fields(argument).get("flags", [])} for argument in docs]
+        least = 1 + sum(b"optional" not in having for having in flags)
+        exact = all(not having & {b"optional", b"multiple"} for having in flags)
+        assert server("COMMAND", "INFO", name)[0][1] == (least if exact else -least), name
+
+
+def test_every_option_of_the_page_is_taken(server):
+    """And with it every word of the syntax lines is one that the command knows."""
+    for request in (
+        "CACHE.SET k v NX EX 5 GRACE 5 COST 5",
+        "CACHE.SET k v XX PX 5000 PGRACE 5",
+        "CACHE.SET k v EXAT 4000000000",
+        "CACHE.SET k v PXAT 4000000000000",
+        "CACHE.SET k v KEEPTTL",
+        "CACHE.SET k v PERSIST",
+        "CACHE.TOUCH k EX 5 GRACE 5",
+        "CACHE.TOUCH k PX 5000 PGRACE 5",
+        "CACHE.TOUCH k EXAT 4000000000",
+        "CACHE.TOUCH k PXAT 4000000000000",
+        "CACHE.GET k STALE",
+    ):
+        assert server(*request.split()) is not None, request
+    words = set(re.findall(r"\b[A-Z]{2,}\b", " ".join(re.findall(r"```\n(.*)\n```", page()))))
+    words -= {"CACHE", *(name[6:].upper() for name in names(server))} - {"STALE"}
+    assert words == set("NX XX EX PX EXAT PXAT KEEPTTL PERSIST GRACE PGRACE COST STALE".split())
+
+
+def test_the_script_checks(tmp_path):
+    """As CI runs it: 0 where the page is right, 1 and the differences where it is not."""
+    right = subprocess.run([SCRIPT, "--check"], capture_output=True, text=True)
+    assert right.returncode == 0 and not right.stdout, right.stdout + right.stderr
+    wrong = tmp_path / "commands.md"
+    wrong.write_text(page().replace("since | 0.1.0", "since | 9.9.9", 1), encoding="utf-8")
+    checked = subprocess.run([SCRIPT, "--check", "--page", wrong], capture_output=True, text=True)
+    assert checked.returncode == 1 and "-| since | 9.9.9 |" in checked.stdout
+    assert "9.9.9" in wrong.read_text(encoding="utf-8"), "a check writes nothing"
+    written = subprocess.run([SCRIPT, "--page", wrong], capture_output=True, text=True)
+    assert written.returncode == 0 and wrong.read_text(encoding="utf-8") == page()

@@ -1,0 +1,328 @@
+"""A panic at every border between the server and the module: an error, a counter, a line in the log.
+
+The borders are read from the sources, so that one without a test here fails. `CACHE.DEBUG FAULT`
+(src/module/border.rs) makes a border panic before it does anything.
+"""
+
+import os
+import re
+
+import pytest
+
+from harness.dataset import assert_same, digest, scan, snapshot
+from harness.engines import ROOT
+from harness.resp import ReplyError
+from harness.sample import fill
+from harness.server import wait_for
+
+pytestmark = pytest.mark.topology("single")
+
+SOURCES = os.path.join(ROOT, "src", "module")
+DEBUG = ("debug", "yes")
+FILLED = 18  # keys of harness.sample.fill
+
+COMMANDS = {
+    "cache.get": ("fresh",),
+    "cache.mget": ("fresh", "none"),
+    "cache.set": ("fresh", "new", "EX", 5),
+    "cache.touch": ("fresh", "EX", 5),
+    "cache.del": ("fresh", "grace"),
+    "cache.stale": ("fresh",),
+    "cache.incrby": ("count", 1),
+    "cache.meta": ("fresh",),
+    "cache.apply": ("fresh", 0, b"\x01\x00\x01", "v"),
+}
+# "load" runs before there is a command that could arm it, and once in a process.
+OUT_OF_REACH = {"load"}
+# Callbacks of the server that cross no border of their own, for they only read or write one atomic.
+TRIVIAL = {"get_number", "set_number"}
+
+
+def sources():
+    """The module's Rust files, by path."""
+    found = {}
+    for directory, _, names in os.walk(SOURCES):
+        for name in names:
+            if name.endswith(".rs"):
+                with open(os.path.join(directory, name), encoding="utf-8") as source:
+                    found[os.path.join(directory, name)] = source.read()
+    return found
+
+
+def callbacks():
+    """The borders of callbacks that the sources name."""
+    calls = [call for text in sources().values() for call in re.findall(r"\bcross\(\s*([^,)]+)", text)]
+    return {call.strip('"') for call in calls if call.startswith('"')}
+
+
+def commands():
+    """The commands that the sources define."""
+    names = [re.findall(r'name: c"(cache\.[a-z]+)"', text) for text in sources().values()]
+    return {name for found in names for name in found}
+
+
+def test_every_border_has_a_test():
+    assert commands() == {*COMMANDS, "cache.debug"}
+    assert callbacks() == {*CALLBACKS, "replication_event", "defrag"} | OUT_OF_REACH
+
+
+def test_every_callback_crosses_a_border():
+    """What the server calls is `unsafe extern "C" fn`; its body must begin by crossing, near enough."""
+    seen = 0
+    for path, text in sources().items():
+        for found in re.finditer(r'extern "C" fn (\w+)[^{;]*\{(.*?)\n\}', text, re.DOTALL):
+            seen += 1
+            assert "cross(" in found.group(2) or found.group(1) in TRIVIAL, f"{path}: {found.group(1)}"
+    assert seen >= 18
+
+
+@pytest.fixture
+def filled(fresh_server):
+    """A server with the sample in it, and one key of each name that the commands use."""
+    server = fresh_server(module_args=DEBUG)
+    fill(server)
+    return server
+
+
+def panics(server):
+    """The counter."""
+    return int(server.info()["cacheflow_panics"])
+
+
+def arm(server, name):
+    """Make a border panic from now on; "" ends it."""
+    assert server("CACHE.DEBUG", "FAULT", name) == b"OK"
+
+
+def assert_all_works(server, was):
+    """No fault any more: the dataset is what it was, and takes reads and writes, saves and loads."""
+    assert digest(server) == was
+    assert server("CACHE.GET", "fresh") == b"fresh"
+    server("DEBUG", "RELOAD")
+    assert digest(server) == was
+    assert server("CACHE.SET", "fresh", "again", "EX", 5) == b"OK"
+    assert server("CACHE.DEL", "fresh", "grace") == 2
+    assert server("CACHE.INCRBY", "count", 1) == -41
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("how", ["plain", "MULTI", "script"])
+def test_a_panic_in_a_command_is_an_error_and_changes_nothing(filled, command, how):
+    was, before = digest(filled), panics(filled)
+    request = (command, *COMMANDS[command])
+    with filled.expect_panics() as caught:
+        arm(filled, command)
+        if how == "plain":
+            error = filled.error(*request)
+        elif how == "MULTI":
+            filled("MULTI")
+            filled(*request)
+            error = str(filled("EXEC")[0])
+        else:
+            error = filled.error("EVAL", "return redis.call(unpack(ARGV))", 0, *request)
+        assert error.startswith(f"ERR internal error in '{command}'"), error
+        assert panics(filled) == before + 1
+        assert len(caught()) == 1 and command in caught()[0]
+        for other in ("cache.get", "cache.meta"):
+            if other != command:
+                assert filled(other, "fresh") is not None
+        arm(filled, "")
+    assert_all_works(filled, was)
+    assert panics(filled) == before + 1
+
+
+def test_a_panic_in_debug_itself(fresh_server):
+    server = fresh_server(module_args=DEBUG)
+    with server.expect_panics():
+        arm(server, "cache.debug")
+        assert server.error("CACHE.DEBUG", "FAULT", "").startswith("ERR internal error in 'cache.debug'")
+        assert server("CACHE.SET", "k", "v") == b"OK" and server("CACHE.GET", "k") == b"v"
+
+
+# --- callbacks: a function each, that provokes the panic and says what must come of it ---------------
+def _rdb_load(server):
+    arm(server, "")
+    payload = server("DUMP", "fresh")
+    arm(server, "rdb_load")
+    assert server.error("RESTORE", "new", 0, payload) == "ERR Bad data format"
+    assert server.error("RESTORE", "fresh", 0, payload, "REPLACE") == "ERR Bad data format"
+
+
+def _rdb_save(server):
+    """What DUMP then gives is no entry, and RESTORE says so."""
+    assert server.error("RESTORE", "new", 0, server("DUMP", "fresh")) == "ERR Bad data format"
+
+
+def _mem_usage(server):
+    assert isinstance(server("MEMORY", "USAGE", "fresh"), int)
+
+
+def _digest(server):
+    assert len(server("DEBUG", "DIGEST")) == 40
+
+
+def _free(server):
+    """What cannot be freed is lost to the process, no more: nobody frees it twice."""
+    server("CACHE.SET", "victim", "v")
+    assert server("DEL", "victim") == 1
+
+
+def _free_effort(server):
+    server("CACHE.SET", "victim", "v" * 100_000)
+    assert server("UNLINK", "victim") == 1
+
+
+def _unlink(server):
+    server("CACHE.SET", "victim", "v")
+    assert server("DEL", "victim") == 1
+    assert server("CACHE.GET", "victim") is None
+
+
+def _copy(server):
+    try:
+        assert server("COPY", "fresh", "copy") == 0
+    except ReplyError as error:
+        assert "copy" in str(error)
+    assert server("EXISTS", "copy") == 0
+
+
+def _info(server):
+    assert b"redis_version:" in server("INFO", "everything")
+    assert b"cacheflow_panics" not in server("INFO", "everything")
+
+
+def _config(server):
+    server("CONFIG", "GET", "cacheflow.*")
+    assert server("CACHE.META", "space:name") is not None
+
+
+def _ends_badly(server, begin, running, status):
+    """A child that panics while it writes a file must fail: a file without an entry is a loss."""
+    server(*begin)
+    wait_for(lambda: server.info("persistence")[running] == "0", begin[0])
+    assert server.info("persistence")[status] == "err", f"{begin[0]} said ok to a broken file"
+
+
+def _aof_rewrite(server):
+    server.config("aof-use-rdb-preamble", "no")
+    _ends_badly(server, ["BGREWRITEAOF"], "aof_rewrite_in_progress", "aof_last_bgrewrite_status")
+
+
+def _aux_save(server):
+    _ends_badly(server, ["BGSAVE"], "rdb_bgsave_in_progress", "rdb_last_bgsave_status")
+
+
+def _aux_load(server):
+    """A full resync is how a living server loads; see the test of loading below."""
+
+
+CALLBACKS = {
+    function.__name__[1:]: function
+    for function in (
+        *(_rdb_load, _rdb_save, _mem_usage, _digest, _free, _free_effort, _unlink, _copy, _info, _config),
+        *(_aof_rewrite, _aux_save, _aux_load),
+    )
+}
+# In a child of the server's: its panics are in the log, and in the child's own counter.
+IN_A_CHILD = {"aof_rewrite", "aux_save"}
+
+
+@pytest.mark.parametrize("name", sorted(CALLBACKS.keys() - {"aux_load"}))
+def test_a_panic_in_a_callback_costs_that_operation_alone(filled, name):
+    was, before = digest(filled), panics(filled)
+    with filled.expect_panics() as caught:
+        arm(filled, name)
+        CALLBACKS[name](filled)
+        arm(filled, "")
+        assert all(f": {name}" in line for line in caught())
+    assert panics(filled) > before or name in IN_A_CHILD
+    assert_all_works(filled, was)
+
+
+@pytest.mark.parametrize("begin", ["BGSAVE", "BGREWRITEAOF", "a full resync"])
+def test_a_panic_in_saving_makes_the_save_fail(filled, fresh_server, begin):
+    """Not: a file that says it is whole and cannot be loaded, with the last good one overwritten."""
+    was = digest(filled)
+    filled("SAVE")
+    with filled.expect_panics():
+        arm(filled, "rdb_save")
+        if begin == "BGSAVE":
+            _ends_badly(filled, [begin], "rdb_bgsave_in_progress", "rdb_last_bgsave_status")
+        elif begin == "BGREWRITEAOF":
+            filled.config("aof-use-rdb-preamble", "yes")
+            _ends_badly(filled, [begin], "aof_rewrite_in_progress", "aof_last_bgrewrite_status")
+        else:
+            replica = fresh_server()
+            replica("REPLICAOF", "127.0.0.1", filled.port)
+            wait_for(lambda: "panic caught" in filled.log(), "the panic in the child")
+        arm(filled, "")
+    if begin == "a full resync":
+        replica.wait_replica_of(filled)
+        assert digest(replica) == was
+    assert_all_works(filled, was)
+
+
+def test_a_panic_in_loading_ends_that_synchronisation_alone(filled, fresh_server):
+    """A replica that loads straight from the socket lives on; without the fault the next one serves.
+
+    Of an entry that could not be read, or of a file, the server's own rule is to end the process:
+    what was to be loaded is then still where it was."""
+    replica = fresh_server(args=["--repl-diskless-load", "on-empty-db"], module_args=DEBUG)
+    with replica.expect_panics() as caught:
+        arm(replica, "aux_load")
+        replica("REPLICAOF", "127.0.0.1", filled.port)
+        wait_for(caught, "the panic")
+        wait_for(lambda: replica.info("persistence")["loading"] == "0", "the end of the loading")
+        assert panics(replica) > 0
+        replica("REPLICAOF", "NO", "ONE")
+        arm(replica, "")
+    replica("REPLICAOF", "127.0.0.1", filled.port)
+    replica.wait_replica_of(filled)
+    assert_same(snapshot(filled), snapshot(replica), "primary and replica")
+    assert digest(filled) == digest(replica)
+
+
+def test_a_panic_at_an_event_loses_no_write(fresh_server):
+    """The gate then stays as it was: open to whoever listens, or to be asked again."""
+    primary, replica = fresh_server(module_args=DEBUG), fresh_server()
+    primary("CACHE.SET", "before", "v", "EX", 1000)  # the gate is known, and closed
+    with primary.expect_panics():
+        arm(primary, "replication_event")
+        replica("REPLICAOF", "127.0.0.1", primary.port)
+        replica.wait_replica_of(primary)
+        primary("CACHE.SET", "during", "v", "EX", 1000, "GRACE", 1000)
+        arm(primary, "")
+    assert panics(primary) > 0
+    primary("CACHE.SET", "after", "v", "EX", 1000, "GRACE", 1000)
+    replica.wait_replica_of(primary)
+    assert scan(replica.connect()) == [b"after", b"before", b"during"]
+
+
+def test_a_panic_in_defrag_leaves_the_entry_where_it_is(fresh_server):
+    server = fresh_server(module_args=DEBUG)
+    try:
+        server.config("activedefrag", "yes")
+    except ReplyError as error:  # a server built without it never calls us
+        assert "cannot be enabled" in str(error) or "not compiled" in str(error)
+        return
+    server.config("activedefrag", "no")
+    for name, value in (
+        ("active-defrag-ignore-bytes", "1"),
+        ("active-defrag-threshold-lower", "0"),
+        ("active-defrag-threshold-upper", "1"),
+        ("active-defrag-cycle-min", "99"),
+        ("active-defrag-cycle-max", "99"),
+    ):
+        server.config(name, value)
+    connection = server.connect()
+    connection.pipeline([("CACHE.SET", f"k{i}", "v" * 200, "EX", 10_000) for i in range(40_000)])
+    connection.pipeline([("DEL", f"k{i}") for i in range(40_000) if i % 4])
+    was = digest(server)
+    with server.expect_panics() as caught:
+        arm(server, "defrag")
+        server.config("activedefrag", "yes")
+        wait_for(caught, "a panic in defrag")
+        arm(server, "")
+    assert digest(server) == was
+    wait_for(lambda: int(server.info("stats")["active_defrag_key_hits"]) > 0, "an entry moved")
+    assert digest(server) == was and server("CACHE.GET", "k0") == b"v" * 200

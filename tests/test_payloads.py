@@ -1,0 +1,439 @@
+"""DUMP payloads from an enemy: whatever is accepted must be whole, whatever is not changes nothing.
+
+Falsified with a right checksum, so that the module's own decoder is reached, and without. The second
+decoder in harness/payload.py says what must be accepted.
+"""
+
+import random
+import zlib
+
+import pytest
+
+from harness import payload
+from harness.dataset import digest, now_ms, scan
+from harness.payload import LAST_TIME, STAMP_LIMIT, Meta, encode, seal, varint
+from harness.resp import ReplyError
+from harness.sample import BINARY, meta
+
+BAD_FORMAT = "ERR Bad data format"
+BAD_FOOTER = "ERR DUMP payload version or checksum are wrong"
+REFUSED = "ERR refused payload: "
+
+
+def dumps(server):
+    """Real payloads of everything that an entry can be, by name."""
+    for name, value, *options in (
+        ("small", "a small value"),
+        ("number", 12345),
+        ("tagged", "grace, cost, stale by hand, hits", "EX", 1000, "GRACE", 2000, "COST", 1234),
+        ("kept", "v", "PX", 60_000),
+        ("large", b"large and compressible " * 10_000, "EX", 1000),
+        ("wide", random.Random(5).randbytes(70_000), "EX", 1000),
+        ("empty", ""),
+        ("binary", BINARY, "EX", 1000, "GRACE", 1),
+        ("n" * 70_000, "a long name", "EX", 1000, "COST", 5),
+    ):
+        assert server("CACHE.SET", name, value, *options) == b"OK"
+    server("CACHE.GET", "tagged")
+    server("CACHE.STALE", "tagged")
+    server("CACHE.SET", "kept", "w", "KEEPTTL")
+    found = {name[:9].decode(): server("DUMP", name) for name in scan(server.connect())}
+    server("FLUSHALL")
+    return found
+
+
+def restore_all(server, payloads):
+    """RESTORE each under a name of its own; the names of those accepted. The others must be refused
+    with the server's own error, which holds no bytes of theirs."""
+    connection, accepted = server.connect(), []
+    names = [b"p:%d" % i for i in range(len(payloads))]
+    replies = connection.pipeline(
+        [("RESTORE", name, 0, data) for name, data in zip(names, payloads, strict=True)]
+    )
+    for name, reply in zip(names, replies, strict=True):
+        if isinstance(reply, ReplyError):
+            assert str(reply).startswith((BAD_FORMAT, BAD_FOOTER)), reply
+        else:
+            assert reply == b"OK"
+            accepted.append(name)
+    assert connection("DBSIZE") == len(accepted)
+    return accepted
+
+
+READS = [
+    "CACHE.GET {}",
+    "CACHE.GET {} STALE",
+    "CACHE.MGET {} {}",
+    "CACHE.META {}",
+    "DUMP {}",
+    "MEMORY USAGE {}",
+    "DEBUG DIGEST-VALUE {}",
+    "OBJECT ENCODING {}",
+    "OBJECT IDLETIME {}",
+    "PEXPIRETIME {}",
+    "TYPE {}",
+    "STRLEN {}",
+]
+WRITES = [
+    "CACHE.TOUCH {}",
+    "CACHE.STALE {}",
+    "CACHE.TOUCH {} GRACE 5",
+    "CACHE.INCRBY {} 1",
+    "EXPIRE {} 1000",
+    "CACHE.SET {} 5 KEEPTTL XX",
+    "CACHE.INCRBY {} 1",
+    "CACHE.STALE {}",
+    "PERSIST {}",
+    "CACHE.TOUCH {} EX 100 GRACE 5",
+    "CACHE.SET {} w EX 10 NX",
+    "RENAME {} other",
+    "CACHE.META other",
+    "CACHE.DEL other",
+]
+
+
+def use_all(server, names):
+    """Every command on every key: reads on the key itself, writes on a copy."""
+    commands = []
+    for name in names:
+        commands += [[part.replace("{}", name.decode()) for part in line.split()] for line in READS]
+        commands.append(["COPY", name, "copy", "REPLACE"])
+        commands += [[part.replace("{}", "copy") for part in line.split()] for line in WRITES]
+    legal = ("WRONGTYPE", "ERR value is not an integer", "ERR invalid expire time in 'cache.touch'")
+    for command, reply in zip(commands, server.connect().pipeline(commands), strict=True):
+        assert not isinstance(reply, ReplyError) or str(reply).startswith(legal), f"{command}: {reply}"
+        if command[0] == "DUMP":
+            assert payload.dumped_meta(reply) is not None, f"{command}: {reply[:80]!r}"
+    assert server.info()["cacheflow_panics"] == "0"
+
+
+def survive(server, names):
+    """Use the keys, reload them, and (on a server with an AOF) rewrite it and start from it."""
+    use_all(server, names)
+    was = digest(server)
+    server("DEBUG", "RELOAD")
+    assert digest(server) == was, "DEBUG RELOAD changed something"
+    if server.info("persistence")["aof_enabled"] == "1":
+        for preamble in ("no", "yes"):
+            server.config("aof-use-rdb-preamble", preamble)
+            server.bgrewriteaof()
+            server.restart()
+            assert digest(server) == was, f"a restart from the rewritten AOF, preamble {preamble}"
+    assert server("CACHE.SET", "after", "v", "EX", 100) == b"OK" and server("CACHE.GET", "after") == b"v"
+
+
+@pytest.fixture
+def durable(topology, fresh_server):
+    """A server with an AOF: of its own, or in the topology aof the shared one; elsewhere the shared."""
+    if type(topology).__name__ == "Single":
+        return fresh_server(args=["--appendonly", "yes", "--auto-aof-rewrite-percentage", 0])
+    return topology.primary
+
+
+def cuts(data):
+    """Every length to cut at; of a long payload those near its ends and some between."""
+    if len(data) < 3000:
+        return range(len(data))
+    middle = random.Random(1).sample(range(300, len(data) - 300), 100)
+    return [*range(200), *sorted(middle), *range(len(data) - 200, len(data))]
+
+
+def test_every_truncation_is_refused(server):
+    """But for those that Redis makes whole: it reads on into the footer, whose bytes may stand in for
+    what is missing of the value and be the mark of the end by chance."""
+    broken, by_chance = [], set()
+    for data in dumps(server).values():
+        body, version = data[: -payload.FOOTER], payload.rdb_version(data)
+        broken += [data[:at] for at in cuts(data)]
+        for at in cuts(body):
+            cut = seal(body[:at], version)
+            if at >= len(body) - payload.FOOTER and payload.entry(cut):
+                by_chance.add(b"p:%d" % len(broken))
+            broken.append(cut)
+    assert len(broken) > 3000 and len(by_chance) < 30
+    accepted = restore_all(server, broken)
+    assert by_chance.issuperset(accepted)
+    assert int(server.info()["cacheflow_refused_payloads"]) > 300, "the module's decoder was reached"
+    use_all(server, accepted)
+
+
+def flips(data, dice, count):
+    """Copies with one bit flipped, half of them in the first 64 bytes: the metadata is there. Not in
+    the first byte: another type of Redis's own is decoded by Redis's own decoders."""
+    for _ in range(count):
+        end = len(data) if dice.random() < 0.5 else min(64, len(data))
+        broken = bytearray(data)
+        broken[dice.randrange(1, end)] ^= 1 << dice.randrange(8)
+        yield bytes(broken)
+
+
+def test_what_ten_thousand_bit_flips_leave_is_whole(durable):
+    dice, broken, plain = random.Random(2), [], []
+    for name, data in dumps(durable).items():
+        body, version = data[: -payload.FOOTER], payload.rdb_version(data)
+        count = 40 if len(data) > 3000 else 1500
+        broken += [seal(flipped, version) for flipped in flips(body, dice, count)]
+        plain += list(flips(data, dice, count // 5))
+        assert durable("RESTORE", name, 0, seal(body, version)) == b"OK", "a checksum of our own is right"
+    assert len(broken) > 10_000 and len(plain) > 2000
+    durable("FLUSHALL")
+    assert restore_all(durable, plain) == [], "refused by their checksums"
+    accepted = restore_all(durable, broken)
+    assert 500 < len(accepted) < len(broken) - 500
+    survive(durable, accepted)
+
+
+# --- metadata by hand ------------------------------------------------------------------------------
+NOW = 1_800_000_000_000  # ms
+EDGES = [
+    0,
+    1,
+    127,
+    128,
+    NOW,
+    LAST_TIME,
+    LAST_TIME + 1,
+    2**32 - 1,
+    2**32,
+    STAMP_LIMIT - 1,
+    STAMP_LIMIT,
+    2**64 - 1,
+]
+
+HOSTILE = {
+    "nothing": b"",
+    "version only": b"\x01",
+    "no number": b"\x01\x00",
+    "version 0": b"\x00\x00\x01",
+    "version 2": b"\x02\x00\x01",
+    "version 255": b"\xff\x00\x01",
+    "an unknown field": b"\x01\x80\x01\x01",
+    "all fields, no numbers": b"\x01\x3f",
+    "a number not in its shortest form": b"\x01\x00\x81\x00",
+    "a zero not in its shortest form": b"\x01\x00\x80\x00",
+    "a number of eleven bytes": b"\x01\x00" + b"\x80" * 10 + b"\x01",
+    "a number past 64 bits": b"\x01\x00" + b"\xff" * 9 + b"\x02",
+    "a number that never ends": b"\x01\x00" + b"\xff" * 500,
+    "bytes behind the end": encode(Meta(born=1)) + b"\x00",
+    "another metadata behind it": encode(Meta(born=1)) * 2,
+    "a stamp past the last": encode(Meta(born=STAMP_LIMIT)),
+    "a stamp of 2^64-1": encode(Meta(born=2**64 - 1)),
+    "an end past the last": encode(Meta(born=1, end=LAST_TIME + 1)),
+    "an end of 2^64-1": encode(Meta(born=1, end=2**64 - 1)),
+    "written past the last": encode(Meta(born=1, written=LAST_TIME + 1)),
+    "a length past the last": encode(Meta(born=1, end=5, written=2, length=LAST_TIME + 1)),
+    "a grace past the last": encode(Meta(born=1, end=5, grace=LAST_TIME + 1)),
+    "a grace and no end": encode(Meta(born=1, grace=5)),
+    "staled past the last": encode(Meta(born=1, staled=LAST_TIME + 1)),
+    "a cost past 32 bits": encode(Meta(born=1, cost=2**32)),
+    "a grace of zero": b"\x01\x05\x01\x05\x00",
+    "a cost of zero": b"\x01\x10\x01\x00",
+    "hits of zero": b"\x01\x20\x01\x00",
+    "times that are implied": encode(Meta(born=5000, end=10, written=5, length=5)),
+    "a time of writing that is implied": encode(Meta(born=5000, written=5)),
+}
+STRANGE = {
+    "all zero": Meta(),
+    "all at their ends": Meta(
+        STAMP_LIMIT - 1, LAST_TIME, LAST_TIME, LAST_TIME, LAST_TIME, LAST_TIME, 2**32 - 1, 2**64 - 1
+    ),
+    "all at their beginnings": Meta(0, 0, 1, 0, 1, 0, 1, 1),
+    "ended before it was born": Meta(born=NOW * 1000, end=1),
+    "grace past the end of time": Meta(born=1, end=LAST_TIME, grace=LAST_TIME),
+    "staled before it was written": Meta(born=NOW * 1000, end=NOW + 1, staled=1),
+    "the longest length": Meta(born=1, end=5, written=5, length=LAST_TIME),
+    "written in the future": Meta(born=1, written=LAST_TIME),
+    "no end and staled": Meta(born=1, staled=0),
+}
+
+
+def fuzz(dice, count):
+    """Random metadata: fields with numbers at the edges, some of it broken afterwards."""
+    for _ in range(count):
+        fields = dice.randrange(payload.KNOWN + 1) if dice.random() < 0.95 else dice.randrange(256)
+        numbers = (
+            1 + bin(fields & ~payload.DEAD).count("1") + (fields & 3 == 3) + dice.choice((0, 0, 0, 0, -1, 1))
+        )
+        edges = EDGES if dice.random() < 0.5 else EDGES[:6]
+        data = bytes([1, fields]) + b"".join(varint(dice.choice(edges)) for _ in range(numbers))
+        if dice.random() < 0.3:
+            broken = bytearray(data)
+            broken[dice.randrange(len(data))] ^= 1 << dice.randrange(8)
+            data = bytes(broken)
+        yield data[:60]
+
+
+def hand_made(server, metas):
+    """Payloads of these metadata that this server's checksum and version allow."""
+    server("CACHE.SET", "model", "v")
+    version = payload.rdb_version(server("DUMP", "model"))
+    server("DEL", "model")
+    return [seal(payload.body(data, b"value %d" % i), version) for i, data in enumerate(metas)]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_metadata_is_refused(server, name):
+    data = HOSTILE[name]
+    assert not payload.sound(data), "the test's own decoder"
+    (hostile,) = hand_made(server, [data])
+    server("CACHE.SET", "k", "v", "EX", 100)
+    was = digest(server)
+    refused = int(server.info()["cacheflow_refused_payloads"])
+    assert server.error("RESTORE", "new", 0, hostile).startswith(BAD_FORMAT)
+    assert server.error("RESTORE", "k", 0, hostile, "REPLACE").startswith(BAD_FORMAT)
+    for request in (("k", 0, data, "v"), ("new", 0, data, "v"), ("k", 0, data)):
+        error = server.error("CACHE.APPLY", *request)
+        assert error.startswith(REFUSED) and error.isprintable()
+    assert digest(server) == was
+    assert int(server.info()["cacheflow_refused_payloads"]) > refused
+
+
+def test_strange_metadata_that_is_sound_is_taken_and_whole(durable):
+    metas = [encode(strange) for strange in STRANGE.values()]
+    assert all(map(payload.sound, metas))
+    accepted = restore_all(durable, hand_made(durable, metas))
+    assert len(accepted) == len(metas)
+    survive(durable, accepted)
+
+
+def test_random_metadata_is_taken_where_it_is_sound(durable):
+    metas = list(fuzz(random.Random(3), 5000))
+    accepted = restore_all(durable, hand_made(durable, metas))
+    expected = [b"p:%d" % i for i, data in enumerate(metas) if payload.sound(data)]
+    assert accepted == expected
+    assert 300 < len(accepted) < 4700
+    survive(durable, accepted[:600])
+
+
+def test_random_metadata_by_apply_is_taken_where_it_is_sound(durable):
+    dice = random.Random(4)
+    metas = list(fuzz(dice, 5000))
+    times = [0, 0, 1, NOW * 2, LAST_TIME]
+    requests = [("CACHE.APPLY", b"p:%d" % i, dice.choice(times), data, b"v") for i, data in enumerate(metas)]
+    replies = durable.connect().pipeline(requests)
+    for data, reply in zip(metas, replies, strict=True):
+        assert (reply == b"OK") is payload.sound(data), f"{data!r}: {reply}"
+    survive(durable, [name for name in scan(durable.connect()) if name != b"after"][:600])
+
+
+# --- the rest of a payload by hand -----------------------------------------------------------------
+def test_other_encodings_types_and_parts_are_refused(server):
+    good = encode(Meta(born=1))
+    (right,) = hand_made(server, [good])
+    version, body = payload.rdb_version(right), right[: -payload.FOOTER]
+    assert server("RESTORE", "right", 0, right) == b"OK"
+    string, end = payload.string, bytes([payload.END_OF_VALUE])
+    head = body[:10]
+    broken = {
+        "encoding version 0": payload.body(good, b"v", version=0),
+        "encoding version 2": payload.body(good, b"v", version=2),
+        "encoding version 1023": payload.body(good, b"v", version=1023),
+        "another type": payload.body(good, b"v", name="cacheflou"),
+        "nothing": head + end,
+        "metadata alone": head + string(good) + end,
+        "a third string": head + string(good) + string(b"v") + string(b"w") + end,
+        "no end": head + string(good) + string(b"v"),
+        "a number for the metadata": head + b"\x02\x01" + string(b"v") + end,
+        "a float for the value": head + string(good) + b"\x03\x00\x00\x00\x00" + end,
+        "a length of 2^32": head + b"\x05" + payload.length(1 << 32) + good,
+        "a length of 2^64-1": head + string(good) + b"\x05" + payload.length(2**64 - 1) + b"v",
+        "compressed to 2^63": head + b"\x05\xc3" + payload.length(5) + payload.length(2**63) + b"abcde" + end,
+        "compressed nonsense": head + string(good) + b"\x05\xc3\x03\x50\xff\xff\xff" + end,
+        "a million bytes of metadata": head + string(b"\x01" * 1_000_000) + string(b"v") + end,
+        "bytes behind the end": body + b"\x00" * 100,
+    }
+    for what, data in broken.items():
+        if what == "bytes behind the end":
+            continue  # Redis itself takes them: not ours to refuse
+        error = server.error("RESTORE", "k", 0, seal(data, version))
+        assert error.startswith(BAD_FORMAT), f"{what}: {error}"
+    assert server("DBSIZE") == 1 and server("CACHE.GET", "right") == b"value 0"
+
+
+def test_random_bytes_behind_a_right_head(server):
+    (right,) = hand_made(server, [encode(Meta(born=1))])
+    version, head, dice = payload.rdb_version(right), right[:10], random.Random(6)
+    broken = [seal(head + dice.randbytes(dice.randrange(60)), version) for _ in range(3000)]
+    assert restore_all(server, broken) == []
+
+
+# --- stamps from the future ------------------------------------------------------------------------
+def born(server, key):
+    """The birth stamp that DUMP shows."""
+    return payload.dumped_meta(server("DUMP", key)).born
+
+
+def assert_clock_is_sane(server, why):
+    """What is written now was born now, and later writes later."""
+    before = now_ms(server)
+    server("CACHE.SET", "one", "v", "EX", 100)
+    server("CACHE.SET", "two", "v", "EX", 100)
+    one, two, after = born(server, "one"), born(server, "two"), now_ms(server)
+    assert before * 1000 <= one < two <= (after + 1) * 1000 + 10_000, f"{why}: {one}, {two}"
+    assert 0 <= meta(server, "one")["age-ms"] <= after - before + 1000
+
+
+FUTURE = Meta(born=STAMP_LIMIT - 1, end=LAST_TIME, grace=5)
+
+
+@pytest.mark.parametrize(
+    "how", ["RESTORE", "APPLY", "APPLY in MULTI", "APPLY in a script", "APPLY of metadata"]
+)
+def test_a_birth_in_the_future_does_not_push_the_clock(topology, how):
+    server, data = topology.primary, encode(FUTURE)
+    if how == "RESTORE":
+        assert server("RESTORE", "k", 0, *hand_made(server, [data])) == b"OK"
+    elif how == "APPLY in MULTI":
+        server("MULTI")
+        server("CACHE.APPLY", "k", 0, data, "v")
+        assert server("EXEC") == [b"OK"]
+    elif how == "APPLY in a script":
+        script = "return redis.call('CACHE.APPLY', KEYS[1], 0, ARGV[1], 'v')"
+        assert server("EVAL", script, 1, "k", data) == b"OK"
+    else:
+        server("CACHE.SET", "k", "v")
+        rest = () if how == "APPLY of metadata" else ("v",)
+        assert server("CACHE.APPLY", "k", 0, data, *rest) == b"OK"
+    assert born(server, "k") <= now_ms(server) * 1000 + 1_000_000
+    assert_clock_is_sane(server, "after it came")
+    assert meta(server, "k")["age-ms"] == 0 and meta(server, "k")["state"] == b"fresh"
+    server("DEBUG", "RELOAD")
+    assert_clock_is_sane(server, "after a reload")
+
+
+@pytest.mark.topology("single")
+def test_a_birth_in_the_future_does_not_push_the_clock_after_a_restart_from_the_aof(fresh_server):
+    """RESTORE stands in the AOF as it came: its payload is no more to be trusted when it is replayed."""
+    server = fresh_server(args=["--appendonly", "yes"])
+    assert server("RESTORE", "k", 0, *hand_made(server, [encode(FUTURE)])) == b"OK"
+    was = digest(server)
+    server.restart()
+    assert_clock_is_sane(server, "after a restart")
+    server("DEL", "one", "two")
+    assert digest(server) == was
+
+
+@pytest.mark.topology("replica")
+def test_a_birth_in_the_future_is_the_same_on_the_replica(topology):
+    """And the replica's clock, once it is promoted, is no more pushed than the primary's."""
+    primary, replica = topology.primary, topology.replica
+    assert primary("RESTORE", "k", 0, *hand_made(primary, [encode(FUTURE)])) == b"OK"
+    replica.wait_replica_of(primary)
+    assert digest(primary) == digest(replica)
+    assert born(replica, "k") == born(primary, "k")
+
+
+def test_the_checksum_is_the_servers_own():
+    assert payload.crc64(b"123456789") == 0xE9C6D914C4B8D9CA  # crc64.c's own test
+    assert payload.crc64(b"56789", payload.crc64(b"1234")) == payload.crc64(b"123456789")
+    assert payload.crc64(b"x") != zlib.crc32(b"x")
+
+
+def test_the_second_decoder_reads_what_the_server_writes(server):
+    server("CACHE.SET", "k", "v", "PX", 5000, "PGRACE", 700, "COST", 9)
+    server("CACHE.STALE", "k")
+    server("CACHE.GET", "k", "STALE")
+    found = payload.dumped_meta(server("DUMP", "k"))
+    assert (found.grace, found.cost, found.hits) == (700, 9, 1)
+    assert found.end + 700 == server("PEXPIRETIME", "k") and found.end - found.born // 1000 == 5000
+    assert found.born // 1000 <= found.staled <= now_ms(server)
