@@ -268,7 +268,8 @@ def entry(payload):
         assert payload[:10] == bytes([MODULE_2]) + type_id()
         meta, at = _read_string(payload, 10)
         value, at = _read_string(payload, at)
-        assert payload[at] == END_OF_VALUE
+        # The server reads a length here, in whatever form one may take.
+        assert _read_length(payload, at)[0] == END_OF_VALUE
     except (AssertionError, IndexError, KeyError):
         return None
     meta = decode(meta)
