@@ -25,6 +25,7 @@ pub fn read<'a>(ctx: Ctx, name: Str<'_>, stale_will_do: bool) -> Read<'a> {
         Kind::Ours(value) => {
             // SAFETY: a value of our type.
             let entry = unsafe { Stored::new(value) };
+            entry.prefetch();
             if state::is_fresh(entry) {
                 COUNTERS.hits.add(1);
             } else if stale_will_do && !entry.is_dead() {
