@@ -36,6 +36,7 @@
 
 use std::collections::TryReserveError;
 
+use crate::hits;
 use crate::units::{Millis, Stamp, Time, LAST_TIME, STAMP_LIMIT};
 
 /// The bytes every entry has.
@@ -469,45 +470,6 @@ pub fn count_hit(base: &mut [u8; BASE], dice: impl FnOnce() -> u32) {
     let stored = u32::from_le_bytes([base[24], base[25], base[26], 0]);
     let raised = hits::raise(stored, dice).to_le_bytes();
     base[24..27].copy_from_slice(&raised[..3]);
-}
-
-/// The 20-bit hit counter: a 16-bit mantissa m and a 4-bit exponent e stand
-/// for m where e = 0, else for (2^16 + m) · 2^(e − 1). The 4 bits above are not
-/// the counter's and are left as they are.
-mod hits {
-    const MANTISSA: u32 = (1 << 16) - 1;
-    const COUNTER: u32 = (1 << 20) - 1;
-
-    pub fn decode(bits: u32) -> u64 {
-        let (m, e) = (u64::from(bits & MANTISSA), bits >> 16 & 15);
-        if e == 0 {
-            m
-        } else {
-            (m + (1 << 16)) << (e - 1)
-        }
-    }
-
-    pub fn encode(count: u64) -> u32 {
-        if count < 1 << 16 {
-            return count as u32;
-        }
-        let e = count.ilog2() - 15;
-        if e > 15 {
-            return COUNTER;
-        }
-        // What is left after the shift lies in 2^16..2^17.
-        (count >> (e - 1)) as u32 & MANTISSA | e << 16
-    }
-
-    #[inline]
-    pub fn raise(stored: u32, dice: impl FnOnce() -> u32) -> u32 {
-        let counter = stored & COUNTER;
-        let e = counter >> 16;
-        if counter == COUNTER || (e > 1 && dice() >> (32 - (e - 1)) != 0) {
-            return stored;
-        }
-        stored + 1
-    }
 }
 
 #[cfg(test)]

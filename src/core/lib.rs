@@ -21,6 +21,7 @@
 //! | [`request`] | the options of SET, TOUCH and GET, from raw arguments |
 //! | [`times`] | a request's time options resolved to ends |
 //! | [`entry`] | the bytes of an entry in memory, drawn |
+//! | [`hits`] | the counter of reads in an entry |
 //! | [`codec`] | the bytes of an entry's metadata in RDB, AOF, DUMP and replication |
 //! | [`decide`] | what a command does with what it finds under a key |
 //! | [`saved`] | the state of a shard that is no entry's (aux data) |
@@ -34,6 +35,7 @@ pub mod codec;
 pub mod decide;
 pub mod entry;
 pub mod gate;
+pub mod hits;
 pub mod index;
 pub mod names;
 pub mod namespace;

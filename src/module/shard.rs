@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use cacheflow_core::index::{Counts, Db, Entries, Index};
 use cacheflow_core::namespace;
 use cacheflow_core::slots::Handle;
+use lazy_static::lazy_static;
 
 use crate::border::cross;
 use crate::directives::NAMESPACE_DELIMITER;
@@ -19,7 +20,9 @@ use crate::ffi::ctx::{Ctx, Level};
 use crate::state::MainThread;
 use crate::stored::Stored;
 
-static INDEX: MainThread<Option<Index>> = MainThread::new(None);
+lazy_static! {
+    static ref INDEX: MainThread<Index> = MainThread::new(Index::default());
+}
 
 /// The address of an entry that was loaded from a file and whose key is not
 /// there yet; 0: of none. Atomic, for `free` may run on any thread.
@@ -51,7 +54,7 @@ fn stored(handle: Handle) -> Stored {
 
 /// Runs `body` on the index. `body` calls nothing of the server's.
 fn with<R>(body: impl FnOnce(&mut Index) -> R) -> R {
-    INDEX.with(|index| body(index.get_or_insert_with(Index::default)))
+    INDEX.with(body)
 }
 
 /// A border of the server's behind which the index is told something that it

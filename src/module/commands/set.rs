@@ -41,10 +41,10 @@ impl Command for Set {
             Arg::one_of(
                 c"expiration",
                 &[
-                    Arg::integer(c"seconds").after(c"EX"),
-                    Arg::integer(c"milliseconds").after(c"PX"),
-                    Arg::time(c"unix-time-seconds").after(c"EXAT"),
-                    Arg::time(c"unix-time-milliseconds").after(c"PXAT"),
+                    EX,
+                    PX,
+                    EXAT,
+                    PXAT,
                     Arg::word(c"keepttl", c"KEEPTTL"),
                     Arg::word(c"persist", c"PERSIST"),
                 ],
@@ -77,3 +77,9 @@ pub const GRACE: Arg = Arg::one_of(
     c"grace",
     &[Arg::integer(c"grace-seconds").after(c"GRACE"), Arg::integer(c"grace-milliseconds").after(c"PGRACE")],
 );
+
+/// The times, for both.
+pub const EX: Arg = Arg::integer(c"seconds").after(c"EX");
+pub const PX: Arg = Arg::integer(c"milliseconds").after(c"PX");
+pub const EXAT: Arg = Arg::time(c"unix-time-seconds").after(c"EXAT");
+pub const PXAT: Arg = Arg::time(c"unix-time-milliseconds").after(c"PXAT");

@@ -11,7 +11,7 @@
 use cacheflow_core::decide;
 use cacheflow_core::request::TouchOptions;
 
-use super::set::GRACE;
+use super::set::{EX, EXAT, GRACE, PX, PXAT};
 use super::write::{Target, Value, NO_DEFAULTS};
 use super::{Command, Error};
 use crate::ffi::args::Args;
@@ -38,10 +38,10 @@ impl Command for Touch {
             Arg::one_of(
                 c"expiration",
                 &[
-                    Arg::integer(c"seconds").after(c"EX"),
-                    Arg::integer(c"milliseconds").after(c"PX"),
-                    Arg::time(c"unix-time-seconds").after(c"EXAT"),
-                    Arg::time(c"unix-time-milliseconds").after(c"PXAT"),
+                    EX,
+                    PX,
+                    EXAT,
+                    PXAT,
                 ],
             ),
             GRACE,

@@ -1,0 +1,146 @@
+//! Tags: their numbers, their invalidation, and how they are forgotten.
+
+use super::*;
+
+impl Index {
+    /// The number of a tag, made if need be; whoever asks refers to it until
+    /// [`Index::release`].
+    pub fn intern(&mut self, db: Db, name: &[u8]) -> TagId {
+        let space = self.space(db);
+        let id = self.find(space, name).unwrap_or_else(|| {
+            let id = self.tags.insert(Tag {
+                space,
+                name: name.into(),
+                stamps: Stamps::default(),
+                refs: 0,
+                queued: false,
+                members: Segments::default(),
+            });
+            let tags = &self.tags;
+            self.names.insert(space, name, id, |id| {
+                tags.get(id).map_or((0, &[][..]), |tag| (tag.space, &tag.name))
+            });
+            id
+        });
+        if let Some(tag) = self.tags.get_mut(id) {
+            tag.refs += 1;
+        }
+        id
+    }
+
+    /// Refers to a tag once more.
+    pub fn retain(&mut self, id: TagId) {
+        if let Some(tag) = self.tags.get_mut(id) {
+            tag.refs += 1;
+        }
+    }
+
+    /// Lets go of a tag; the last one who does makes it forgotten.
+    pub fn release(&mut self, id: TagId) {
+        let Some(tag) = self.tags.get_mut(id) else { return };
+        tag.refs -= 1;
+        if tag.refs > 0 {
+            return;
+        }
+        if let Some(tag) = self.tags.remove(id) {
+            self.names.remove(tag.space, &tag.name, id);
+        }
+    }
+
+    pub(super) fn find(&self, space: Space, name: &[u8]) -> Option<TagId> {
+        self.names.find(space, name, |id| {
+            self.tags.get(id).is_some_and(|tag| tag.space == space && *tag.name == *name)
+        })
+    }
+
+    /// A tag's name.
+    pub fn name(&self, id: TagId) -> Option<&[u8]> {
+        self.tags.get(id).map(|tag| &*tag.name)
+    }
+
+    /// Whether a tag is one of this database's.
+    pub fn is_of(&self, id: TagId, db: Db) -> bool {
+        let space = self.databases.get(db).map(|database| database.space);
+        self.tags.get(id).is_some_and(|tag| Some(tag.space) == space)
+    }
+
+    /// When a tag was last invalidated; `None` where nothing is known of it,
+    /// for which [`Index::low_water`] answers.
+    pub fn stamps(&self, db: Db, name: &[u8]) -> Option<Stamps> {
+        self.find(self.databases.get(db)?.space, name).and_then(|id| self.tags.get(id)).map(|tag| tag.stamps)
+    }
+
+    /// Nothing is known of invalidations up to this stamp that no tag
+    /// remembers.
+    pub fn low_water(&self) -> Stamp {
+        self.low_water
+    }
+
+    pub(super) fn set_stamps(&mut self, id: TagId, stamps: Stamps) {
+        let Some(tag) = self.tags.get_mut(id) else { return };
+        tag.stamps.raise(Mode::Hard, stamps.hard);
+        tag.stamps.raise(Mode::Soft, stamps.soft);
+        if !tag.queued {
+            tag.queued = true;
+            tag.refs += 1;
+            self.tombstones.push_back(id);
+        }
+    }
+
+    /// Invalidates a tag; answers how many memberships it hit.
+    pub fn invalidate_tag(&mut self, db: Db, name: &[u8], stamp: Stamp, mode: Mode) -> u64 {
+        let (space, id) = (self.space(db), self.intern(db, name));
+        let mut stamps = Stamps::default();
+        stamps.raise(mode, stamp);
+        self.set_stamps(id, stamps);
+        let Some(tag) = self.tags.get_mut(id) else { return 0 };
+        let hit = tag.members.len();
+        if hit > 0 {
+            self.backlog += hit;
+            match mode {
+                Mode::Hard => {
+                    let members = std::mem::take(&mut tag.members);
+                    self.jobs.push_back(Job::Members { space, members });
+                    self.database(db).memberships -= hit as u64;
+                }
+                Mode::Soft => {
+                    tag.refs += 1;
+                    self.jobs.push_back(Job::Soft { tag: id, left: hit });
+                }
+            }
+        }
+        self.release(id);
+        hit as u64
+    }
+
+    /// Forgets invalidations older than `before`, and the oldest past `most`;
+    /// looks at no more than `steps` of them. What an entry still carries
+    /// stays.
+    pub fn forget(&mut self, before: Stamp, most: usize, steps: usize) {
+        for _ in 0..steps {
+            let Some(&id) = self.tombstones.front() else { return };
+            let young = self.tags.get(id).is_some_and(|tag| tag.stamps.last() >= before);
+            if young && self.tombstones.len() <= most {
+                // Invalidated again since it was put there? Then it goes to
+                // the end, and those behind it get their turn.
+                return self.tombstones.rotate_left(usize::from(self.front_is_out_of_order()));
+            }
+            self.tombstones.pop_front();
+            if let Some(tag) = self.tags.get_mut(id) {
+                tag.queued = false;
+                // Even where somebody still refers to it: a flush would lose it.
+                self.low_water = self.low_water.max(tag.stamps.last());
+            }
+            self.release(id);
+        }
+    }
+
+    fn front_is_out_of_order(&self) -> bool {
+        let last =
+            |i: usize| self.tombstones.get(i).and_then(|&id| self.tags.get(id)).map(|tag| tag.stamps.last());
+        match (last(0), last(1)) {
+            (Some(first), Some(second)) => first > second,
+            _ => false,
+        }
+    }
+}
