@@ -21,7 +21,6 @@ COMMANDS = {
     "CACHE.APPLY": ([0, b"\x01\x00\x01", "v"], WRITE),
 }
 MULTI_KEY = ["CACHE.MGET", "CACHE.DEL", "CACHE.STALE"]
-KEYLESS = {"cache.verify"}  # operators' commands
 READERS = {"cache.get", "cache.mget", "cache.meta"}
 
 
@@ -46,7 +45,7 @@ def module_commands(server):
 
 
 def test_every_command_is_tested_here(server):
-    assert module_commands(server) == {name.lower() for name in COMMANDS} | KEYLESS
+    assert module_commands(server) == {name.lower() for name in COMMANDS}
 
 
 # --- key patterns ----------------------------------------------------------------------------------
@@ -198,7 +197,7 @@ def test_categories(server):
     assert found["read"] == READERS
     assert found["write"] == names - READERS
     assert found["fast"] == names
-    assert found["dangerous"] == {"cache.apply"} | KEYLESS
+    assert found["dangerous"] == {"cache.apply"}
     assert found["admin"] == found["slow"] == set()
 
 

@@ -19,7 +19,6 @@ mod read;
 mod set;
 mod stale;
 mod touch;
-mod verify;
 mod write;
 
 use std::ffi::CStr;
@@ -65,7 +64,6 @@ pub static TABLE: &[Entry] = &[
     command::<stale::Stale>(),
     command::<incrby::IncrBy>(),
     command::<meta::MetaOf>(),
-    command::<verify::Verify>(),
     command::<apply::Apply>(),
 ];
 
