@@ -3,6 +3,7 @@
 import pytest
 
 from harness.sample import meta
+from harness.topology import assert_verified
 
 pytestmark = pytest.mark.topology("single")
 
@@ -21,6 +22,7 @@ def test_deleting_needs_no_native_command(renamed):
     renamed("CACHE.SET", "a", "v")
     assert renamed("CACHE.SET", "a", "w", "EXAT", 1) == b"OK"
     assert renamed("EXISTS", "a") == 0
+    assert_verified(renamed)
 
 
 def test_native_keys_are_read_all_the_same(renamed):

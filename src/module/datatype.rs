@@ -33,6 +33,7 @@ use crate::ffi::args::Str;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::io::{self, Io};
 use crate::ffi::{api, raw};
+use crate::shard;
 use crate::state::{self, COUNTERS};
 use crate::stored::Stored;
 
@@ -122,7 +123,12 @@ unsafe extern "C" fn rdb_load(rdb: *mut raw::RedisModuleIO, version: c_int) -> *
             return refuse("it is truncated");
         };
         match restore(meta.bytes(), rdb.key_name(), value.bytes()) {
-            Ok(entry) => entry.raw().as_ptr(),
+            Ok(entry) => {
+                if Ctx::none().is_loading() {
+                    shard::loaded(entry);
+                }
+                entry.raw().as_ptr()
+            }
             Err(why) => refuse(&why),
         }
     })
@@ -197,6 +203,7 @@ unsafe extern "C" fn free(value: *mut c_void) {
         // SAFETY: what the server passed; it does not use it any more.
         unsafe {
             if let Some(entry) = stored(value) {
+                shard::freed(entry);
                 entry.free();
             }
         }
@@ -213,11 +220,14 @@ unsafe extern "C" fn free_effort2(_: *mut raw::RedisModuleKeyOptCtx, value: *con
     })
 }
 
-unsafe extern "C" fn unlink2(_: *mut raw::RedisModuleKeyOptCtx, value: *const c_void) {
-    cross("unlink", (), || {
+unsafe extern "C" fn unlink2(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c_void) {
+    shard::told("unlink", || {
         // SAFETY: what the server passed.
-        if unsafe { stored(value) }.is_some() {
-            state::UNLINKED.add(1);
+        unsafe {
+            if let Some(entry) = stored(value) {
+                shard::left(io::database_left(ctx), entry);
+                state::UNLINKED.add(1);
+            }
         }
     });
 }
@@ -241,8 +251,17 @@ unsafe extern "C" fn defrag(
     _: *mut raw::RedisModuleString,
     value: *mut *mut c_void,
 ) -> c_int {
-    // SAFETY: what the server passed; nothing of ours points to the entry.
-    cross("defrag", 0, || unsafe { io::defrag(ctx, value) })
+    shard::told("defrag", || {
+        // SAFETY: what the server passed.
+        unsafe {
+            if io::defrag(ctx, value) {
+                if let Some(entry) = stored(*value) {
+                    shard::moved(io::database_defragged(ctx), entry);
+                }
+            }
+        }
+    });
+    0
 }
 
 unsafe extern "C" fn aux_save(rdb: *mut raw::RedisModuleIO, _: c_int) {

@@ -7,6 +7,7 @@ use crate::border::{cross, PANICS};
 use crate::ffi::ctx::Ctx;
 use crate::ffi::info::Info;
 use crate::ffi::{api, raw};
+use crate::shard;
 use crate::state::{BYTES, COUNTERS, ENTRIES, UNLINKED};
 
 /// Registers the sections.
@@ -37,12 +38,14 @@ unsafe extern "C" fn info(info: *mut raw::RedisModuleInfoCtx, _for_crash_report:
             info.number(c"panics", PANICS.load(Relaxed));
         }
         if info.section(c"memory") {
-            // Both count what is allocated: an entry that waits for the
-            // lazy-free thread is still there.
+            // Under a key; allocated, those included that wait for the
+            // lazy-free thread.
             let number =
                 |counter: &std::sync::atomic::AtomicI64| u64::try_from(counter.load(Relaxed)).unwrap_or(0);
-            info.number(c"entries", number(&ENTRIES));
+            info.number(c"entries", shard::counts().entries);
+            info.number(c"allocated_entries", number(&ENTRIES));
             info.number(c"bytes", number(&BYTES));
+            info.number(c"index_bytes", shard::allocated() as u64);
         }
     });
 }

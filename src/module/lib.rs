@@ -23,6 +23,8 @@
 //! | [`state`] | counters, the clock, dice |
 //! | [`directives`] | `cacheflow.*` |
 //! | [`info`] | the INFO sections |
+//! | [`shard`] | the index of the shard's entries |
+//! | [`hooks`] | what the server tells of keys and databases |
 //! | [`propagation`] | whether a write has to be replicated |
 
 mod border;
@@ -30,8 +32,10 @@ mod commands;
 mod datatype;
 mod directives;
 mod ffi;
+mod hooks;
 mod info;
 mod propagation;
+mod shard;
 mod state;
 mod stored;
 
@@ -125,6 +129,7 @@ fn load(ctx: Ctx, args: Args<'_>) -> Result<(), String> {
     }
     info::register(ctx)?;
     propagation::register(ctx)?;
+    hooks::register(ctx)?;
     arguments.register(ctx)?;
     ctx.log(Level::Notice, concat!("CacheFlow ", env!("CARGO_PKG_VERSION"), " is loaded"));
     Ok(())

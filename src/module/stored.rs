@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use cacheflow_core::entry::{self, BuildError, Meta, View, BASE};
 use cacheflow_core::units::Time;
 
+use crate::hooks;
 use crate::state::{dice, BYTES, ENTRIES};
 
 /// An entry that the server holds or that we are about to give it.
@@ -22,6 +23,7 @@ impl Stored {
     /// # Errors
     /// See [`entry::build`].
     pub fn build(meta: &Meta, name: &[u8], value: &[u8]) -> Result<Stored, BuildError> {
+        hooks::on_entry();
         let bytes = Box::into_raw(entry::build(meta, name, value, &[])?);
         // SAFETY: from a box.
         let stored = Stored { ptr: unsafe { NonNull::new_unchecked(bytes.cast()) } };
@@ -46,6 +48,12 @@ impl Stored {
     /// freed: use it within a command, before the write.
     #[inline]
     pub fn view<'a>(self) -> View<'a> {
+        View::new(self.bytes())
+    }
+
+    /// The entry's bytes; `'a` as in [`Stored::view`].
+    #[inline]
+    pub fn bytes<'a>(self) -> &'a [u8] {
         // SAFETY: the allocation holds an entry made by `build`: at least
         // BASE bytes, then what they say of the head, then what that says of
         // the whole. Nothing writes it meanwhile but `count_hit`, between
@@ -54,8 +62,16 @@ impl Stored {
             let ptr = self.ptr.as_ptr().cast_const();
             let head = entry::head_size(self.base());
             let size = entry::size(std::slice::from_raw_parts(ptr, head));
-            View::new(std::slice::from_raw_parts(ptr, size))
+            std::slice::from_raw_parts(ptr, size)
         }
+    }
+
+    /// The entry's bytes, for the index to write its numbers into. No view is
+    /// alive meanwhile.
+    pub fn bytes_mut<'a>(self) -> &'a mut [u8] {
+        let size = self.bytes().len();
+        // SAFETY: as in `bytes`; the main thread alone writes, one at a time.
+        unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr(), size) }
     }
 
     /// The bytes that every entry has.

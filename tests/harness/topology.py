@@ -10,6 +10,15 @@ import itertools
 import os
 
 from .dataset import assert_same, assert_same_digest, databases, digest, snapshot
+from .resp import fields
+
+
+def assert_verified(server):
+    """The index is what the keyspace is. Without the module there is none."""
+    connection = server.connect()
+    if connection("MODULE", "LIST"):
+        found = fields(connection("CACHE.VERIFY"))
+        assert found["problems"] == [] and found["keys"] == found["entries"], found
 
 
 class Single:
@@ -68,7 +77,9 @@ class Single:
         return all(server.running and server.process.poll() is None for server in self.servers)
 
     def check(self):
-        """Assert what must hold after each test that leaves data. Only called if alive()."""
+        """Assert what must hold after each test. Only called if alive()."""
+        for server in self.servers:
+            assert_verified(server)
 
     def end(self):
         """Stop the servers for good."""
@@ -91,6 +102,7 @@ class Aof(Single):
     def check(self):
         server = self.primary
         server.close_connections()  # the test may have left them in a transaction
+        super().check()
         if not databases(server.connect()):
             return
         server.config("maxmemory", 0)
@@ -105,6 +117,7 @@ class Aof(Single):
         server.bgrewriteaof()
         server("DEBUG", "LOADAOF")
         assert_same(before, snapshot(server), f"before and after a rewrite, preamble {preamble}")
+        super().check()
 
 
 class Replica(Single):
@@ -127,6 +140,7 @@ class Replica(Single):
         assert_same(snapshot(self.primary), snapshot(self.replica), "primary and replica")
         self.replica.wait_replica_of(self.primary)
         assert_same_digest(self.primary, self.replica, "primary and replica")
+        super().check()
 
 
 TOPOLOGIES = {"single": Single, "aof": Aof, "replica": Replica}

@@ -19,6 +19,7 @@ mod read;
 mod set;
 mod stale;
 mod touch;
+mod verify;
 mod write;
 
 use std::ffi::CStr;
@@ -64,6 +65,7 @@ pub static TABLE: &[Entry] = &[
     command::<stale::Stale>(),
     command::<incrby::IncrBy>(),
     command::<meta::MetaOf>(),
+    command::<verify::Verify>(),
     command::<apply::Apply>(),
 ];
 

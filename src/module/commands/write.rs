@@ -16,6 +16,7 @@ use crate::ffi::args::Str;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::key::{Key, Kind};
 use crate::propagation;
+use crate::shard;
 use crate::state;
 use crate::stored::Stored;
 
@@ -82,6 +83,7 @@ impl<'a> Target<'a> {
     /// Where it cannot be built; the key is as it was.
     fn put(&self, meta: &Meta, value: &[u8], expire: Option<Time>) -> Result<(), Error> {
         let new = Stored::build(meta, self.name.bytes(), value)?;
+        shard::put(self.ctx.database(), self.name.bytes(), self.old, new);
         let had_expire = match self.old {
             Some(_) => {
                 // SAFETY: a new entry; the old one is ours when it comes back,

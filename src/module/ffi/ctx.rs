@@ -1,7 +1,8 @@
 //! The context of a call: replies, replication, events, logging.
 
 use std::ffi::CStr;
-use std::os::raw::{c_char, c_int, c_long, c_longlong};
+use std::os::raw::{c_char, c_int, c_long, c_longlong, c_void};
+use std::ptr::NonNull;
 
 use super::args::Str;
 use super::{api, raw};
@@ -34,6 +35,63 @@ impl Ctx {
 
     pub fn raw(self) -> *mut raw::RedisModuleCtx {
         self.raw
+    }
+
+    /// A context of the module's own that outlives the call, of no client.
+    pub fn detached(self) -> *mut raw::RedisModuleCtx {
+        // SAFETY: the context is live.
+        unsafe { api!(RedisModule_GetDetachedThreadSafeContext)(self.raw) }
+    }
+
+    /// The selected database.
+    #[inline]
+    pub fn database(self) -> usize {
+        // SAFETY: the context is live.
+        usize::try_from(unsafe { api!(RedisModule_GetSelectedDb)(self.raw) }).unwrap_or(0)
+    }
+
+    /// Selects a database; false where there is none of that number.
+    pub fn select(self, db: usize) -> bool {
+        let Ok(db) = c_int::try_from(db) else { return false };
+        // SAFETY: the context is live.
+        unsafe { api!(RedisModule_SelectDb)(self.raw, db) == raw::REDISMODULE_OK as c_int }
+    }
+
+    /// Walks the selected database's keys with the values of type `ours` that
+    /// they hold, expired ones included. `each` changes no key.
+    pub fn each_value(self, ours: *mut raw::RedisModuleType, mut each: impl FnMut(Str<'_>, NonNull<c_void>)) {
+        struct Walk<'a> {
+            ours: *mut raw::RedisModuleType,
+            each: &'a mut dyn FnMut(Str<'_>, NonNull<c_void>),
+        }
+        unsafe extern "C" fn call(
+            _: *mut raw::RedisModuleCtx,
+            name: *mut raw::RedisModuleString,
+            key: *mut raw::RedisModuleKey,
+            walk: *mut c_void,
+        ) {
+            crate::border::cross("scan", (), || {
+                // SAFETY: the walk below, alive for the scan; a live name; a
+                // key that is null or open.
+                unsafe {
+                    let walk = &mut *walk.cast::<Walk<'_>>();
+                    if !key.is_null() && api!(RedisModule_ModuleTypeGetType)(key) == walk.ours {
+                        if let Some(value) = NonNull::new(api!(RedisModule_ModuleTypeGetValue)(key)) {
+                            (walk.each)(Str::new(name), value);
+                        }
+                    }
+                }
+            });
+        }
+        let mut walk = Walk { ours, each: &mut each };
+        // SAFETY: the cursor is made and destroyed here; the private data
+        // outlives the scan.
+        unsafe {
+            let cursor = api!(RedisModule_ScanCursorCreate)();
+            let data = std::ptr::from_mut(&mut walk).cast();
+            while api!(RedisModule_Scan)(self.raw, cursor, Some(call), data) != 0 {}
+            api!(RedisModule_ScanCursorDestroy)(cursor);
+        }
     }
 
     /// Replies nil.

@@ -1,6 +1,6 @@
 //! The server's events.
 
-use std::os::raw::{c_int, c_void};
+use std::os::raw::{c_char, c_int, c_void};
 
 use super::ctx::Ctx;
 use super::{api, raw};
@@ -22,5 +22,27 @@ pub fn subscribe(ctx: Ctx, event: u64, handler: Handler) -> Result<(), &'static 
         Ok(())
     } else {
         Err("the server refused a subscription to its events")
+    }
+}
+
+/// What the server calls when something happens to a key.
+pub type KeyHandler = unsafe extern "C" fn(
+    *mut raw::RedisModuleCtx,
+    class: c_int,
+    event: *const c_char,
+    key: *mut raw::RedisModuleString,
+) -> c_int;
+
+/// Subscribes `handler` to a class of keyspace events (`REDISMODULE_NOTIFY_*`).
+///
+/// # Errors
+/// Where the server refuses.
+pub fn subscribe_to_keys(ctx: Ctx, class: c_int, handler: KeyHandler) -> Result<(), &'static str> {
+    // SAFETY: the context is live; the handler has the type that is asked for.
+    let done = unsafe { api!(RedisModule_SubscribeToKeyspaceEvents)(ctx.raw(), class, Some(handler)) };
+    if done == raw::REDISMODULE_OK as c_int {
+        Ok(())
+    } else {
+        Err("the server refused a subscription to its keyspace events")
     }
 }

@@ -1,7 +1,7 @@
 //! Saving and loading: RDB files, DUMP payloads, the AOF, digests.
 
 use std::ffi::CStr;
-use std::os::raw::{c_char, c_int, c_longlong};
+use std::os::raw::{c_char, c_longlong};
 
 use super::args::{slice, Str};
 use super::{api, raw};
@@ -136,20 +136,39 @@ pub unsafe fn copys_name<'a>(ctx: *mut raw::RedisModuleKeyOptCtx) -> &'a [u8] {
     }
 }
 
-/// Moves an allocation to where the server's defragmenter wants it.
+/// The database that an entry leaves.
+///
+/// # Safety
+/// `ctx` is what the server passed to the callback.
+pub unsafe fn database_left(ctx: *mut raw::RedisModuleKeyOptCtx) -> usize {
+    // SAFETY: as promised.
+    usize::try_from(unsafe { api!(RedisModule_GetDbIdFromOptCtx)(ctx) }).unwrap_or(0)
+}
+
+/// The database of the entry being defragmented.
+///
+/// # Safety
+/// `ctx` is what the server passed to the callback.
+pub unsafe fn database_defragged(ctx: *mut raw::RedisModuleDefragCtx) -> usize {
+    // SAFETY: as promised.
+    usize::try_from(unsafe { api!(RedisModule_GetDbIdFromDefragCtx)(ctx) }).unwrap_or(0)
+}
+
+/// Moves an allocation to where the server's defragmenter wants it; true where
+/// it moved.
 ///
 /// # Safety
 /// `ctx` is what the server passed, `place` holds an allocation of ours that
 /// nothing else points to.
-pub unsafe fn defrag(ctx: *mut raw::RedisModuleDefragCtx, place: *mut *mut std::os::raw::c_void) -> c_int {
+pub unsafe fn defrag(ctx: *mut raw::RedisModuleDefragCtx, place: *mut *mut std::os::raw::c_void) -> bool {
     // SAFETY: as promised; a null answer means that it stays.
     unsafe {
         let moved = api!(RedisModule_DefragAlloc)(ctx, *place);
         if !moved.is_null() {
             *place = moved;
         }
+        !moved.is_null()
     }
-    0
 }
 
 /// The bytes that an allocation takes, the allocator's rounding included.

@@ -62,6 +62,12 @@ impl Key {
         Key::open(ctx, name, READ | WRITE)
     }
 
+    /// Opens a key for writing, unnoticed by LRU and LFU: for upkeep that is
+    /// nobody's access.
+    pub fn write_untouched(ctx: Ctx, name: Str<'_>) -> Key {
+        Key::open(ctx, name, READ | WRITE | NOTOUCH)
+    }
+
     /// What the key holds.
     #[inline]
     pub fn kind(&self, ours: *mut raw::RedisModuleType) -> Kind {

@@ -15,7 +15,6 @@ use super::{api, optional_api, raw};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Keys {
     /// It takes none.
-    #[allow(dead_code)] // the first keyless command comes with the tags
     None,
     /// The first argument, used as the flags (`REDISMODULE_CMD_KEY_*`) say.
     First(u32),

@@ -1,0 +1,115 @@
+//! `CACHE.VERIFY [REPAIR]`
+//!
+//! ```text
+//! > CACHE.VERIFY
+//! 1) "keys"         2) (integer) 1000
+//! 3) "entries"      4) (integer) 1000
+//! 5) "tags"         6) (integer) 0
+//! 7) "memberships"  8) (integer) 0
+//! 9) "problems"    10) (empty array)
+//! ```
+//! Walks everything: every entry of the index against the keyspace and back,
+//! every count anew. An operator's command: it holds the server up for about a
+//! microsecond a key. With REPAIR what is wrong between index and keyspace is
+//! put right, and told all the same.
+
+use std::collections::{HashMap, HashSet};
+use std::os::raw::c_void;
+use std::ptr::NonNull;
+
+use cacheflow_core::request::RequestError;
+
+use super::{Command, Error};
+use crate::datatype::ours;
+use crate::ffi::args::{Args, Str};
+use crate::ffi::ctx::Ctx;
+use crate::ffi::register::{Arg, Keys, Spec};
+use crate::shard;
+use crate::stored::Stored;
+
+/// Problems that are told at most; the rest are counted.
+const MOST_TOLD: usize = 100;
+
+pub struct Verify;
+
+impl Command for Verify {
+    const SPEC: Spec = Spec {
+        name: c"cache.verify",
+        summary: c"Walks the index and the keyspace and returns a map of what there is and what is wrong between them. REPAIR puts it right.",
+        since: c"0.1.0",
+        complexity: c"O(N) where N is the number of keys in all databases",
+        flags: c"admin",
+        acl: c"admin dangerous",
+        arity: -1,
+        keys: Keys::None,
+        tips: Some(c"request_policy:all_shards response_policy:special"),
+        args: &[Arg::word(c"repair", c"REPAIR").optional()],
+    };
+
+    fn run(ctx: Ctx, args: Args<'_>) -> Result<(), Error> {
+        let repair = match args.opt(1).map(Str::bytes) {
+            None => false,
+            Some(word) if word.eq_ignore_ascii_case(b"REPAIR") && args.len() == 2 => true,
+            Some(_) => return Err(RequestError::Syntax.into()),
+        };
+        let selected = ctx.database();
+        let (mut keys, mut problems) = (0, shard::problems());
+        let inside = !problems.is_empty();
+        for db in (0..).take_while(|&db| ctx.select(db)) {
+            keys += check(ctx, db, repair, inside, &mut problems);
+        }
+        ctx.select(selected);
+        let counts = shard::counts();
+        ctx.reply_map(5);
+        for (field, n) in [
+            ("keys", keys),
+            ("entries", counts.entries),
+            ("tags", counts.tags),
+            ("memberships", counts.memberships),
+        ] {
+            ctx.reply_bytes(field.as_bytes());
+            ctx.reply_integer(n);
+        }
+        ctx.reply_bytes(b"problems");
+        let more = problems.len().saturating_sub(MOST_TOLD);
+        problems.truncate(MOST_TOLD);
+        if more > 0 {
+            problems.push(format!("and {more} more"));
+        }
+        ctx.reply_array(problems.len());
+        problems.iter().for_each(|problem| ctx.reply_bytes(problem.as_bytes()));
+        Ok(())
+    }
+}
+
+/// Every entry of the index lies under the key whose name it bears, and every
+/// key's entry is in the index; `inside`: something is wrong inside of the
+/// index. Answers how many keys there are.
+fn check(ctx: Ctx, db: usize, repair: bool, inside: bool, problems: &mut Vec<String>) -> u64 {
+    let mut expected: HashSet<NonNull<c_void>> = shard::entries(db).into_iter().map(Stored::raw).collect();
+    let wrong = problems.len();
+    let mut seen: HashMap<NonNull<c_void>, Vec<u8>> = HashMap::new();
+    ctx.each_value(ours(), |name, value| {
+        // The walk may tell of a key twice.
+        if seen.insert(value, name.bytes().to_vec()).is_some() {
+            return;
+        }
+        // SAFETY: a value of our type.
+        let entry = unsafe { Stored::new(value) };
+        if !expected.remove(&value) {
+            problems.push(format!("db {db}: a key's entry is not in the index"));
+        } else if entry.view().name() != name.bytes() {
+            problems.push(format!("db {db}: an entry bears another name than its key"));
+        }
+    });
+    problems.extend(expected.iter().map(|_| format!("db {db}: the index holds an entry that no key does")));
+    if repair && (inside || problems.len() > wrong) {
+        // From the keyspace alone: nothing that the index says is believed.
+        shard::flushed(Some(db));
+        for (&value, name) in &seen {
+            // SAFETY: a value of our type, under that key.
+            shard::arrived(db, name, unsafe { Stored::new(value) });
+        }
+    }
+    seen.len() as u64
+}
