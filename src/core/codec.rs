@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! version   u8      1
-//! fields    u8      which of the following are there
+//! fields    varint  which of the following are there
 //! born      varint  stamp, µs
 //! END       varint  fresh until, Unix ms
 //! TIMES     varint  written, Unix ms; with END: then the fresh length, ms
@@ -12,6 +12,7 @@
 //! COST      varint  ms, not 0
 //! HITS      varint  not 0
 //! DEAD      nothing: it was invalidated
+//! TAGS      varint  how many; each: varint length, bytes
 //! ```
 //!
 //! Varints are LEB128, at most 10 bytes, and in their shortest form: one
@@ -26,18 +27,20 @@
 use std::fmt;
 
 use crate::entry::{Cost, Meta};
+use crate::tag::{self, LONGEST_TAG, MOST_TAGS};
 use crate::units::{Millis, Stamp, Time};
 
 const VERSION: u8 = 1;
 
-const END: u8 = 1;
-const TIMES: u8 = 1 << 1;
-const GRACE: u8 = 1 << 2;
-const STALED: u8 = 1 << 3;
-const COST: u8 = 1 << 4;
-const HITS: u8 = 1 << 5;
-const DEAD: u8 = 1 << 6;
-const KNOWN: u8 = (1 << 7) - 1;
+const END: u64 = 1;
+const TIMES: u64 = 1 << 1;
+const GRACE: u64 = 1 << 2;
+const STALED: u64 = 1 << 3;
+const COST: u64 = 1 << 4;
+const HITS: u64 = 1 << 5;
+const DEAD: u64 = 1 << 6;
+const TAGS: u64 = 1 << 7;
+const KNOWN: u64 = (1 << 8) - 1;
 
 /// What stands in place of metadata that could not be saved.
 pub const UNSAVED: &[u8] = &[0];
@@ -55,8 +58,10 @@ pub enum CodecError {
     Field,
     /// A number that is too long, not in its shortest form, or out of range.
     Number,
-    /// Fields that contradict each other.
+    /// Fields that contradict each other, or a tag that is there twice.
     Unsound,
+    /// More tags, or a longer one, than an entry can carry.
+    Tags,
     /// Bytes behind the end.
     Trailing,
 }
@@ -70,14 +75,30 @@ impl fmt::Display for CodecError {
             CodecError::Field => f.write_str("metadata has an unknown field"),
             CodecError::Number => f.write_str("a number in the metadata is malformed or out of range"),
             CodecError::Unsound => f.write_str("metadata contradicts itself"),
+            CodecError::Tags => f.write_str("more or longer tags than an entry can carry"),
             CodecError::Trailing => f.write_str("bytes behind the metadata"),
         }
     }
 }
 
-/// Appends the encoding of `meta` to `out`. `with_hits` is false where two
-/// servers must agree (replication, digests): each counts its own reads.
-pub fn encode(meta: &Meta, with_hits: bool, out: &mut Vec<u8>) {
+/// Metadata read, with the names of the entry's tags.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decoded<'a> {
+    /// All but the tags.
+    pub meta: Meta,
+    /// The tags' names, all different, in the entry's order.
+    pub tags: Vec<&'a [u8]>,
+}
+
+/// Appends the encoding of `meta` and the names of its tags to `out`.
+/// `with_hits` is false where two servers must agree (replication, digests):
+/// each counts its own reads.
+pub fn encode<'a>(
+    meta: &Meta,
+    tags: impl ExactSizeIterator<Item = &'a [u8]>,
+    with_hits: bool,
+    out: &mut Vec<u8>,
+) {
     let hits = if with_hits { meta.hits } else { 0 };
     let times = !meta.times_are_implied();
     let mut fields = 0;
@@ -89,7 +110,9 @@ pub fn encode(meta: &Meta, with_hits: bool, out: &mut Vec<u8>) {
     set(COST, meta.cost.0 != 0);
     set(HITS, hits != 0);
     set(DEAD, meta.dead);
-    out.extend_from_slice(&[VERSION, fields]);
+    set(TAGS, tags.len() != 0);
+    out.push(VERSION);
+    put(out, fields);
     put(out, meta.born.0);
     if let Some(end) = meta.fresh_until {
         put(out, end.0);
@@ -112,13 +135,20 @@ pub fn encode(meta: &Meta, with_hits: bool, out: &mut Vec<u8>) {
     if hits != 0 {
         put(out, hits);
     }
+    if tags.len() != 0 {
+        put(out, tags.len() as u64);
+        for tag in tags {
+            put(out, tag.len() as u64);
+            out.extend_from_slice(tag);
+        }
+    }
 }
 
 /// Metadata from bytes that may be anything.
 ///
 /// # Errors
 /// [`CodecError`] says what is wrong with them.
-pub fn decode(bytes: &[u8]) -> Result<Meta, CodecError> {
+pub fn decode(bytes: &[u8]) -> Result<Decoded<'_>, CodecError> {
     match bytes {
         [] => Err(CodecError::Truncated),
         UNSAVED => Err(CodecError::Unsaved),
@@ -127,12 +157,12 @@ pub fn decode(bytes: &[u8]) -> Result<Meta, CodecError> {
     }
 }
 
-fn decode_1(bytes: &[u8]) -> Result<Meta, CodecError> {
-    let (&fields, rest) = bytes.split_first().ok_or(CodecError::Truncated)?;
+fn decode_1(bytes: &[u8]) -> Result<Decoded<'_>, CodecError> {
+    let mut rest = bytes;
+    let fields = take(&mut rest)?;
     if fields & !KNOWN != 0 {
         return Err(CodecError::Field);
     }
-    let mut rest = rest;
     let mut number = |field| -> Result<Option<u64>, CodecError> {
         if field != 0 && fields & field == 0 {
             return Ok(None);
@@ -151,6 +181,7 @@ fn decode_1(bytes: &[u8]) -> Result<Meta, CodecError> {
     let staled_at = number(STALED)?.map(Time);
     let cost = nonzero(number(COST)?)?;
     let hits = nonzero(number(HITS)?)?;
+    let tags = if fields & TAGS == 0 { Vec::new() } else { take_tags(&mut rest)? };
     if !rest.is_empty() {
         return Err(CodecError::Trailing);
     }
@@ -168,7 +199,29 @@ fn decode_1(bytes: &[u8]) -> Result<Meta, CodecError> {
     if !meta.is_sound() || (written.is_some() && meta.times_are_implied()) {
         return Err(CodecError::Unsound);
     }
-    Ok(meta)
+    Ok(Decoded { meta, tags })
+}
+
+fn take_tags<'a>(bytes: &mut &'a [u8]) -> Result<Vec<&'a [u8]>, CodecError> {
+    let count = match usize::try_from(nonzero(Some(take(bytes)?))?) {
+        Ok(count) if count <= MOST_TAGS => count,
+        _ => return Err(CodecError::Tags),
+    };
+    // Each takes a byte at least: no room is made for what cannot be there.
+    let mut tags = Vec::with_capacity(count.min(bytes.len()));
+    for _ in 0..count {
+        let len = usize::try_from(take(bytes)?).unwrap_or(usize::MAX);
+        if len > LONGEST_TAG {
+            return Err(CodecError::Tags);
+        }
+        let (tag, rest) = bytes.split_at_checked(len).ok_or(CodecError::Truncated)?;
+        *bytes = rest;
+        tags.push(tag);
+    }
+    if tag::repeats(&tags) {
+        return Err(CodecError::Unsound);
+    }
+    Ok(tags)
 }
 
 /// A field that is only written where it is not zero.
@@ -209,31 +262,42 @@ mod tests {
     use super::*;
     use crate::entry::tests::any_meta;
     use proptest::prelude::*;
+    use std::collections::BTreeSet;
 
-    fn encoded(meta: &Meta) -> Vec<u8> {
+    fn encoded(meta: &Meta, tags: &[&[u8]]) -> Vec<u8> {
         let mut out = Vec::new();
-        encode(meta, true, &mut out);
+        encode(meta, tags.iter().copied(), true, &mut out);
         out
+    }
+
+    fn any_tags() -> impl Strategy<Value = BTreeSet<Vec<u8>>> {
+        proptest::collection::btree_set(proptest::collection::vec(any::<u8>(), 0..5), 0..4)
+    }
+
+    fn slices(tags: &BTreeSet<Vec<u8>>) -> Vec<&[u8]> {
+        tags.iter().map(Vec::as_slice).collect()
     }
 
     proptest! {
         #[test]
-        fn round_trip(meta in any_meta()) {
-            prop_assert_eq!(decode(&encoded(&meta)), Ok(meta));
+        fn round_trip(meta in any_meta(), tags in any_tags()) {
+            let tags = slices(&tags);
+            let bytes = encoded(&meta, &tags);
+            prop_assert_eq!(decode(&bytes), Ok(Decoded { meta, tags }));
         }
 
         #[test]
-        fn without_hits_nothing_else_is_lost(meta in any_meta()) {
-            let mut out = Vec::new();
-            encode(&meta, false, &mut out);
-            prop_assert_eq!(decode(&out), Ok(Meta { hits: 0, ..meta }));
+        fn without_hits_nothing_else_is_lost(meta in any_meta(), tags in any_tags()) {
+            let (mut out, tags) = (Vec::new(), slices(&tags));
+            encode(&meta, tags.iter().copied(), false, &mut out);
+            prop_assert_eq!(decode(&out), Ok(Decoded { meta: Meta { hits: 0, ..meta }, tags }));
         }
 
         #[test]
         fn any_bytes_are_answered(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
-            if let Ok(meta) = decode(&bytes) {
+            if let Ok(Decoded { meta, tags }) = decode(&bytes) {
                 prop_assert!(meta.is_sound());
-                prop_assert_eq!(encoded(&meta), bytes, "one metadata, one encoding");
+                prop_assert_eq!(encoded(&meta, &tags), bytes, "one metadata, one encoding");
             }
         }
 
@@ -242,16 +306,19 @@ mod tests {
             fields in 0..=KNOWN,
             rest in proptest::collection::vec(any::<u8>(), 0..80),
         ) {
-            let bytes = [&[VERSION, fields][..], &rest].concat();
-            if let Ok(meta) = decode(&bytes) {
+            let mut bytes = vec![VERSION];
+            put(&mut bytes, fields);
+            bytes.extend_from_slice(&rest);
+            if let Ok(Decoded { meta, tags }) = decode(&bytes) {
                 prop_assert!(meta.is_sound());
-                prop_assert_eq!(encoded(&meta), bytes);
+                prop_assert_eq!(encoded(&meta, &tags), bytes);
             }
         }
 
         #[test]
-        fn every_truncation_and_every_flip_is_answered(meta in any_meta(), bit in 0usize..8) {
-            let good = encoded(&meta);
+        fn every_truncation_and_every_flip_is_answered(meta in any_meta(), tags in any_tags(), bit in 0usize..8) {
+            let tags = slices(&tags);
+            let good = encoded(&meta, &tags);
             for end in 0..good.len() {
                 prop_assert!(decode(&good[..end]).is_err());
             }
@@ -259,7 +326,8 @@ mod tests {
                 let mut bad = good.clone();
                 bad[at] ^= 1 << bit;
                 if let Ok(other) = decode(&bad) {
-                    prop_assert!(other.is_sound() && other != meta);
+                    prop_assert!(other.meta.is_sound());
+                    prop_assert_ne!(other, Decoded { meta, tags: tags.clone() });
                 }
             }
         }
@@ -270,10 +338,23 @@ mod tests {
         assert_eq!(decode(&[]), Err(CodecError::Truncated));
         assert_eq!(decode(UNSAVED), Err(CodecError::Unsaved));
         assert_eq!(decode(&[9, 0, 0]), Err(CodecError::Version(9)));
-        assert_eq!(decode(&[1, 0x80, 0]), Err(CodecError::Field));
+        assert_eq!(decode(&[1, 0x80, 0x02, 0]), Err(CodecError::Field));
+        assert_eq!(decode(&[1, 0x80, 0x00, 0]), Err(CodecError::Number), "not the shortest form");
         assert_eq!(decode(&[1, 0, 0x80, 0x00]), Err(CodecError::Number));
-        assert_eq!(decode(&[1, GRACE, 1, 5]), Err(CodecError::Unsound), "grace without an end");
+        assert_eq!(decode(&[1, GRACE as u8, 1, 5]), Err(CodecError::Unsound), "grace without an end");
         assert_eq!(decode(&[1, 0, 1, 1]), Err(CodecError::Trailing));
-        assert_eq!(decode(&[1, COST, 1, 0x80, 0x80, 0x80, 0x80, 0x10]), Err(CodecError::Number));
+        assert_eq!(decode(&[1, COST as u8, 1, 0x80, 0x80, 0x80, 0x80, 0x10]), Err(CodecError::Number));
+        let tagged = |rest: &[u8]| {
+            let bytes = [&[1, 0x80, 0x01, 7][..], rest].concat();
+            decode(&bytes).map(|decoded| decoded.tags.len())
+        };
+        assert_eq!(tagged(&[0]), Err(CodecError::Unsound), "no tags, and the field is there");
+        assert_eq!(tagged(&[2, 1, b'a', 1, b'a']), Err(CodecError::Unsound), "a tag twice");
+        assert_eq!(tagged(&[2, 1, b'a', 1, b'b']), Ok(2));
+        assert_eq!(tagged(&[1, 0]), Ok(1), "the empty tag is a tag");
+        assert_eq!(tagged(&[2, 1, b'a']), Err(CodecError::Truncated));
+        assert_eq!(tagged(&[1, 9, b'a']), Err(CodecError::Truncated));
+        assert_eq!(tagged(&[0x80, 0x80, 0x04]), Err(CodecError::Tags), "2^16 of them");
+        assert_eq!(tagged(&[1, 0x80, 0x80, 0x04]), Err(CodecError::Tags), "2^16 bytes");
     }
 }

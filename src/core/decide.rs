@@ -1,7 +1,8 @@
 //! What a command does with what it finds under a key. The module looks the
 //! key up, asks here, and performs the answer.
 
-use crate::entry::{Meta, View};
+use crate::entry::Meta;
+use crate::index::Verdict;
 use crate::number::parse_i64;
 use crate::request::{Condition, SetOptions, TouchOptions};
 use crate::times::{Defaults, Ends, Expiry, InvalidTime};
@@ -14,8 +15,50 @@ pub enum Found<'a> {
     Absent,
     /// A key of another type.
     Native,
-    /// An entry.
-    Entry(View<'a>),
+    /// An entry that no hard invalidation has killed.
+    Entry(Live<'a>),
+}
+
+/// A live entry: its metadata as invalidations have left it ([`settle`]), and
+/// its value.
+#[derive(Clone, Copy, Debug)]
+pub struct Live<'a> {
+    /// What is known of it.
+    pub meta: Meta,
+    /// The value.
+    pub value: &'a [u8],
+}
+
+/// What the invalidations since its birth leave of an entry: nothing, the
+/// entry as it was, or a stale one. By hand or softly, the first that made it
+/// stale counts.
+pub fn settle(meta: Meta, verdict: Verdict) -> Option<Meta> {
+    match verdict {
+        _ if meta.dead => None,
+        Verdict::Dead => None,
+        Verdict::Untouched => Some(meta),
+        Verdict::Stale(since) => {
+            let since = since.time();
+            let staled_at = Some(meta.staled_at.map_or(since, |at| at.min(since)));
+            Some(Meta { staled_at, ..meta })
+        }
+    }
+}
+
+/// An entry that came under another key, or into another database: what was
+/// invalidated where it was goes with it, what had been invalidated where it
+/// comes to does not touch it (`last` is the last stamp there).
+pub fn moved(meta: Meta, verdict: Verdict, last: Stamp) -> Meta {
+    match settle(meta, verdict) {
+        None => Meta { dead: true, ..meta },
+        Some(settled) => Meta { born: settled.born.max(last), ..settled },
+    }
+}
+
+/// An entry that got or lost tags: it is born anew, for it was valid just now,
+/// and what was invalidated before does not touch it; all else stays.
+pub fn retagged(settled: Meta, at: Moment) -> Meta {
+    Meta { born: at.stamp, ..settled }
 }
 
 /// The moment of a write: the wall clock, and the stamp drawn for it.
@@ -61,7 +104,7 @@ pub fn set(
     defaults: Defaults,
 ) -> Result<Write, InvalidTime> {
     let old = match found {
-        Found::Entry(view) => Some(view.meta()),
+        Found::Entry(live) => Some(live.meta),
         Found::Absent | Found::Native => None,
     };
     let keep = options.expiry == Expiry::Keep;
@@ -145,9 +188,8 @@ pub fn incr(
             let ends = Ends::of_set(Expiry::Unsaid, None, at.now, defaults).unwrap_or(Ends::NEVER);
             (0, Meta::default(), ends)
         }
-        Found::Entry(view) => {
-            let meta = view.meta();
-            let value = parse_i64(view.value()).ok_or(IncrError::NotAnInteger)?;
+        Found::Entry(Live { meta, value }) => {
+            let value = parse_i64(value).ok_or(IncrError::NotAnInteger)?;
             (value, meta, Ends::kept(&meta, expire))
         }
     };

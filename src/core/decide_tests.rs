@@ -2,7 +2,7 @@
 //! sentences of COMMANDS.md: a value, two lengths, two ends and two flags.
 
 use super::*;
-use crate::entry::{build, Cost};
+use crate::entry::{build, Cost, View};
 use proptest::prelude::*;
 
 /// What COMMANDS.md says about an entry, kept the naive way.
@@ -62,7 +62,10 @@ impl Store {
     fn found(&self) -> (Found<'_>, Option<Time>) {
         match &self.entry {
             None => (Found::Absent, None),
-            Some((bytes, expire)) => (Found::Entry(View::new(bytes)), *expire),
+            Some((bytes, expire)) => {
+                let view = View::new(bytes);
+                (Found::Entry(Live { meta: view.meta(), value: view.value() }), *expire)
+            }
         }
     }
 
@@ -175,7 +178,7 @@ fn apply_to_model(model: &mut Option<Model>, step: &Step, now: u64) {
 fn apply(store: &mut Store, step: &Step, at: Moment) {
     let (found, expire) = store.found();
     let old = match found {
-        Found::Entry(view) => Some(view.meta()),
+        Found::Entry(live) => Some(live.meta),
         _ => None,
     };
     match *step {
@@ -247,9 +250,8 @@ proptest! {
             let (found, expire) = store.found();
             match (found, &model) {
                 (Found::Absent, None) => {}
-                (Found::Entry(view), Some(m)) => {
-                    let meta = view.meta();
-                    prop_assert_eq!(view.value(), &m.value[..]);
+                (Found::Entry(Live { meta, value }), Some(m)) => {
+                    prop_assert_eq!(value, &m.value[..]);
                     prop_assert_eq!(expire.map(|t| t.0), m.ttl);
                     let ages = ages(&meta, expire, Time(now));
                     prop_assert_eq!(ages.fresh, m.fresh(now), "{:?}", m);
@@ -280,10 +282,9 @@ fn a_native_key_keeps_its_ttl_where_asked() {
 #[test]
 fn increments_that_cannot_be() {
     let at = Moment { now: Time(1000), stamp: Stamp(1) };
-    let entry = |value: &[u8]| build(&Meta::default(), b"k", value, &[]).expect("memory");
     let run = |value: &[u8], by| {
-        let bytes = entry(value);
-        incr(by, Found::Entry(View::new(&bytes)), None, at, Defaults::default()).map(|(sum, _)| sum)
+        let live = Live { meta: Meta::default(), value };
+        incr(by, Found::Entry(live), None, at, Defaults::default()).map(|(sum, _)| sum)
     };
     assert_eq!(run(b"41", 1), Ok(42));
     assert_eq!(run(b"4x", 1), Err(IncrError::NotAnInteger));
@@ -291,4 +292,27 @@ fn increments_that_cannot_be() {
     assert_eq!(run(b"9223372036854775807", 1), Err(IncrError::Overflow));
     let native = incr(1, Found::Native, None, at, Defaults::default());
     assert_eq!(native, Err(IncrError::WrongType));
+}
+
+#[test]
+fn what_invalidations_leave_of_an_entry() {
+    let meta = Meta { born: Stamp(5_000), ..Meta::default() };
+    assert_eq!(settle(meta, Verdict::Untouched), Some(meta));
+    assert_eq!(settle(meta, Verdict::Dead), None);
+    assert_eq!(settle(Meta { dead: true, ..meta }, Verdict::Untouched), None);
+    let soft = settle(meta, Verdict::Stale(Stamp(9_000))).expect("stale");
+    assert_eq!(soft.staled_at, Some(Time(9)));
+    let by_hand = Meta { staled_at: Some(Time(7)), ..meta };
+    assert_eq!(settle(by_hand, Verdict::Stale(Stamp(9_000))), Some(by_hand), "the first counts");
+    let later = Meta { staled_at: Some(Time(11)), ..meta };
+    assert_eq!(settle(later, Verdict::Stale(Stamp(9_000))).and_then(|m| m.staled_at), Some(Time(9)));
+}
+
+#[test]
+fn a_key_that_moves_takes_its_past_along_and_finds_none() {
+    let meta = Meta { born: Stamp(5), written: Time(3), ..Meta::default() };
+    assert_eq!(moved(meta, Verdict::Untouched, Stamp(8)), Meta { born: Stamp(8), ..meta });
+    assert_eq!(moved(meta, Verdict::Untouched, Stamp(2)), meta);
+    assert!(moved(meta, Verdict::Dead, Stamp(8)).dead, "what is dead stays dead");
+    assert_eq!(moved(meta, Verdict::Stale(Stamp(7_000)), Stamp(8)).staled_at, Some(Time(7)));
 }

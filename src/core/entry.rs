@@ -463,6 +463,12 @@ pub fn set_position(bytes: &mut [u8], i: usize, position: u32) {
     bytes[at..at + 4].copy_from_slice(&position.to_le_bytes());
 }
 
+/// Marks an entry dead where it lies.
+pub fn mark_dead(bytes: &mut [u8]) {
+    let marked = word(bytes, 0) | u64::from(DEAD) << STAMP_BITS;
+    bytes[..8].copy_from_slice(&marked.to_le_bytes());
+}
+
 /// Counts a read answered with the entry's value. `dice` is asked only past
 /// 2^17 reads, and must be uniform.
 #[inline]

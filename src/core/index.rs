@@ -116,10 +116,28 @@ struct Tag {
     members: Segments<Slot>,
 }
 
+/// What is counted of a namespace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Reads answered with a fresh value.
+    pub hits: u64,
+    /// Reads answered with a stale value.
+    pub stale_hits: u64,
+    /// Reads answered with nothing.
+    pub misses: u64,
+    /// Values written.
+    pub writes: u64,
+    /// Invalidations of the namespace itself.
+    pub invalidations: u64,
+    /// Entries that those hit.
+    pub invalidated: u64,
+}
+
 #[derive(Debug, Default)]
 struct Namespace {
     name: Box<[u8]>,
     stamps: Stamps,
+    tally: Tally,
     /// Its entries that no hard invalidation of it has killed.
     entries: u64,
     /// Those that one has, and that are not removed yet.
@@ -202,6 +220,8 @@ pub enum Sweep {
     Tell(Db, Handle),
     /// Nothing this time; go on.
     Nothing,
+    /// The next entry has to be removed by another.
+    Wait,
     /// There is nothing left to do.
     Done,
 }
@@ -218,6 +238,8 @@ pub struct Index {
     backlog: usize,
     tombstones: VecDeque<TagId>,
     low_water: Stamp,
+    /// The last invalidation of anything: who was born after it is untouched.
+    latest: Stamp,
 }
 
 impl Index {
@@ -302,6 +324,8 @@ impl Index {
         let Some(namespace) = database.namespace_mut(number) else { return 0 };
         namespace.stamps.raise(mode, stamp);
         let hit = namespace.entries;
+        namespace.tally.invalidations += 1;
+        namespace.tally.invalidated += hit;
         if mode == Mode::Hard {
             namespace.doomed += hit;
             namespace.entries = 0;
@@ -310,160 +334,43 @@ impl Index {
             self.backlog += left;
             self.jobs.push_back(Job::Namespace { space, namespace: number, left });
         }
+        self.latest = self.latest.max(stamp);
         hit
     }
 
-    // ── entries ─────────────────────────────────────────────────────────────
+    /// The last stamp of anything that an entry of this name and these tags
+    /// would be compared with, were it in `db`.
+    pub fn last_stamp<'a>(&self, db: Db, namespace: &[u8], tags: impl Iterator<Item = &'a [u8]>) -> Stamp {
+        let tags = tags.filter_map(|tag| self.stamps(db, tag)).map(|stamps| stamps.last());
+        tags.fold(self.namespace_stamps(db, namespace).last(), Stamp::max)
+    }
 
-    /// What the invalidations since its birth have made of an entry that lies
-    /// in `db`.
+    /// The counters of the namespace that an entry bears the number of.
     #[inline]
-    pub fn verdict(&self, db: Db, entry: View<'_>) -> Verdict {
-        if entry.is_marked_dead() {
-            return Verdict::Dead;
-        }
-        let born = entry.born();
-        let mut soft: Option<Stamp> = None;
-        let namespaces = self.databases.get(db).map(|database| &database.namespaces);
-        let namespace = namespaces.and_then(|all| all.get(usize::from(entry.namespace())));
-        let tags = entry.tags().filter_map(|id| self.tags.get(id)).map(|tag| tag.stamps);
-        for stamps in namespace.map(|namespace| namespace.stamps).into_iter().chain(tags) {
-            if stamps.hard > born {
-                return Verdict::Dead;
-            }
-            if stamps.soft > born {
-                soft = Some(soft.map_or(stamps.soft, |earlier| earlier.min(stamps.soft)));
-            }
-        }
-        soft.map_or(Verdict::Untouched, Verdict::Stale)
+    pub fn tally(&mut self, db: Db, number: u16) -> Option<&mut Tally> {
+        self.databases.get_mut(db)?.namespace_mut(number).map(|namespace| &mut namespace.tally)
     }
 
-    /// Takes an entry in: a slot, its namespace, a membership in each of its
-    /// tags, which must be this database's. One that is dead already is queued
-    /// for the sweep. False, with nothing done, where no slot is left.
-    pub fn attach(&mut self, db: Db, handle: Handle, namespace: &[u8], entries: &mut impl Entries) -> bool {
-        let database = self.database(db);
-        let Some(slot) = database.slots.insert(handle) else { return false };
-        let number = database.namespace_number(namespace);
-        let bytes = entries.bytes_mut(handle);
-        entry::set_slot(bytes, slot);
-        entry::set_namespace(bytes, number);
-        let view = View::new(bytes);
-        let (born, count) = (view.born(), view.tags().len());
-        if let Some(namespace) = database.namespace_mut(number) {
-            *namespace.count_of(born) += 1;
-        }
-        let dead = self.verdict(db, view) == Verdict::Dead;
-        for i in 0..count {
-            let id = View::new(entries.bytes(handle)).tags().nth(i);
-            let Some(tag) = id.and_then(|id| self.tags.get_mut(id)) else { continue };
-            if tag.stamps.hard > born {
-                continue;
-            }
-            // Slots are u32, and a vector holds each at most once.
-            let position = tag.members.len() as u32;
-            tag.members.push(slot);
-            entry::set_position(entries.bytes_mut(handle), i, position);
-            self.databases[db].memberships += 1;
-        }
-        if dead {
-            self.queue(db, slot);
-        }
-        true
-    }
-
-    /// Queues one entry for the sweep.
-    fn queue(&mut self, db: Db, slot: Slot) {
-        self.backlog += 1;
-        let of = self.space(db);
-        match self.jobs.back_mut() {
-            Some(Job::Members { space, members }) if *space == of => members.push(slot),
-            _ => {
-                let mut members = Segments::default();
-                members.push(slot);
-                self.jobs.push_back(Job::Members { space: of, members });
-            }
-        }
-    }
-
-    /// Whether an entry is in the index, under this handle.
-    pub fn holds(&self, db: Db, handle: Handle, entry: View<'_>) -> bool {
-        self.databases.get(db).and_then(|database| database.slots.get(entry.slot())) == Some(handle)
-    }
-
-    /// Lets an entry go. It keeps the numbers of its tags.
-    pub fn detach(&mut self, db: Db, handle: Handle, entries: &mut impl Entries) {
-        let view = View::new(entries.bytes(handle));
-        if !self.holds(db, handle, view) {
-            return;
-        }
-        let (slot, number, born, count) = (view.slot(), view.namespace(), view.born(), view.tags().len());
-        let database = &mut self.databases[db];
-        database.slots.remove(slot);
-        if let Some(namespace) = database.namespace_mut(number) {
-            *namespace.count_of(born) -= 1;
-        }
-        for i in 0..count {
-            let view = View::new(entries.bytes(handle));
-            let (Some(id), position) = (view.tags().nth(i), view.position(i)) else { continue };
-            entry::set_position(entries.bytes_mut(handle), i, NO_POSITION);
-            let Some(tag) = self.tags.get_mut(id) else { continue };
-            // Taken away by an invalidation: the vector is another by now.
-            if position == NO_POSITION || tag.stamps.hard > born {
-                continue;
-            }
-            database.memberships -= 1;
-            let moved = tag.members.swap_remove(position as usize);
-            let Some(other) = moved.and_then(|slot| database.slots.get(slot)) else { continue };
-            let which = View::new(entries.bytes(other)).tags().position(|other| other == id);
-            if let Some(which) = which {
-                entry::set_position(entries.bytes_mut(other), which, position);
-            }
-        }
-        entry::set_slot(entries.bytes_mut(handle), 0);
-    }
-
-    /// Puts a new entry in the place of one of the same name, keeping the slot:
-    /// the short way for entries without tags. False, with nothing done, where
-    /// it is not for these: detach and attach them.
-    pub fn succeed(&mut self, db: Db, old: Handle, new: Handle, entries: &mut impl Entries) -> bool {
-        let (view, next) = (View::new(entries.bytes(old)), View::new(entries.bytes(new)));
-        let (slot, number, born, reborn) = (view.slot(), view.namespace(), view.born(), next.born());
-        let untagged = view.tags().len() == 0 && next.tags().len() == 0;
-        if !untagged || next.is_marked_dead() || !self.holds(db, old, view) {
-            return false;
-        }
-        let database = &mut self.databases[db];
-        let hard = database.namespaces.get(usize::from(number)).map(|namespace| namespace.stamps.hard);
-        if hard.is_some_and(|hard| hard > reborn) {
-            return false;
-        }
-        database.slots.relocate(slot, new);
-        let bytes = entries.bytes_mut(new);
-        entry::set_slot(bytes, slot);
-        entry::set_namespace(bytes, number);
-        if let Some(namespace) = database.namespace_mut(number) {
-            *namespace.count_of(born) -= 1;
-            *namespace.count_of(reborn) += 1;
-        }
-        entry::set_slot(entries.bytes_mut(old), 0);
-        true
-    }
-
-    /// Tells that an entry's memory has moved; its bytes are the same.
-    pub fn relocate(&mut self, db: Db, slot: Slot, to: Handle) -> bool {
-        self.databases.get_mut(db).is_some_and(|database| database.slots.relocate(slot, to))
+    /// The counters of a namespace by its name, in case there is one.
+    pub fn tally_of(&mut self, db: Db, name: &[u8]) -> Option<&mut Tally> {
+        let number = self.databases.get(db)?.find_namespace(name)?;
+        self.tally(db, number)
     }
 }
 
+#[path = "index_entries.rs"]
+mod entries;
 #[path = "index_look.rs"]
 mod look;
+#[path = "index_saved.rs"]
+mod saved;
 #[path = "index_sweep.rs"]
 mod sweep;
 #[path = "index_tags.rs"]
 mod tags;
 
-pub use look::Counts;
+pub use look::{Counts, NamespaceView};
+pub use saved::Invalidated;
 
 #[cfg(test)]
 #[path = "index_tests.rs"]

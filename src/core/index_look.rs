@@ -17,7 +17,28 @@ pub struct Counts {
     pub backlog: u64,
 }
 
+/// A namespace, looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NamespaceView<'a> {
+    /// Its name; `None`: of those that are told apart no more.
+    pub name: Option<&'a [u8]>,
+    /// Its entries that no invalidation of it has killed.
+    pub entries: u64,
+    /// What is counted of it.
+    pub tally: Tally,
+}
+
 impl Index {
+    /// The namespaces of a database.
+    pub fn namespaces(&self, db: Db) -> impl Iterator<Item = NamespaceView<'_>> {
+        let all = self.databases.get(db).into_iter().flat_map(|database| database.namespaces.iter());
+        all.enumerate().map(|(number, namespace)| NamespaceView {
+            name: (number > 0).then_some(&*namespace.name),
+            entries: namespace.entries,
+            tally: namespace.tally,
+        })
+    }
+
     /// How much there is, in all databases.
     pub fn counts(&self) -> Counts {
         Counts {

@@ -9,9 +9,18 @@ impl Index {
     }
 
     /// The next thing to do about what was invalidated. Constant work.
-    pub fn sweep(&mut self, entries: &impl Entries) -> Sweep {
+    ///
+    /// Who may not remove (a replica: its primary's removals are on their way)
+    /// is told to wait at the first entry that is dead and still there, which
+    /// stays the next: whoever becomes a primary removes what is left.
+    pub fn sweep(&mut self, entries: &impl Entries, may_remove: bool) -> Sweep {
         let Some(mut job) = self.jobs.pop_front() else { return Sweep::Done };
         let (done, found) = self.step(&mut job, entries);
+        if let (Sweep::Remove(..), false) = (found, may_remove) {
+            self.step_back(&mut job, entries, found);
+            self.jobs.push_front(job);
+            return Sweep::Wait;
+        }
         if done {
             self.finish(&job);
         } else {
@@ -51,6 +60,19 @@ impl Index {
             Verdict::Untouched => Sweep::Nothing,
         };
         (done, found)
+    }
+
+    /// Undoes the step that found an entry.
+    fn step_back(&mut self, job: &mut Job, entries: &impl Entries, found: Sweep) {
+        match job {
+            Job::Members { members, .. } => {
+                if let Sweep::Remove(_, handle) = found {
+                    members.push(View::new(entries.bytes(handle)).slot());
+                }
+            }
+            Job::Soft { left, .. } | Job::Namespace { left, .. } => *left += 1,
+        }
+        self.backlog += 1;
     }
 
     /// Lets go of what a job held.

@@ -77,6 +77,7 @@ impl Index {
     }
 
     pub(super) fn set_stamps(&mut self, id: TagId, stamps: Stamps) {
+        self.latest = self.latest.max(stamps.last());
         let Some(tag) = self.tags.get_mut(id) else { return };
         tag.stamps.raise(Mode::Hard, stamps.hard);
         tag.stamps.raise(Mode::Soft, stamps.soft);

@@ -187,7 +187,7 @@ fn run(world: &mut World, step: Step) -> Result<(), TestCaseError> {
         }
         Step::Sweep(steps) => {
             for _ in 0..steps {
-                match world.index.sweep(&world.heap) {
+                match world.index.sweep(&world.heap, true) {
                     Sweep::Remove(db, handle) => {
                         let key =
                             *world.keys.iter().find(|(k, h)| k.0 == db && **h == handle).expect("a key").0;
@@ -200,6 +200,7 @@ fn run(world: &mut World, step: Step) -> Result<(), TestCaseError> {
                         prop_assert!(matches!(world.naive(key), Verdict::Stale(_)));
                     }
                     Sweep::Nothing => {}
+                    Sweep::Wait => prop_assert!(false, "nobody else removes"),
                     Sweep::Done => prop_assert_eq!(world.index.backlog(), 0),
                 }
             }
@@ -262,6 +263,67 @@ proptest! {
         world.check()?;
         prop_assert_eq!(world.index.counts(), Counts::default());
     }
+}
+
+#[test]
+fn who_may_not_remove_waits_and_loses_nothing() {
+    for namespace in [false, true] {
+        let mut world = World::default();
+        for key in 0..6 {
+            let born = world.tick();
+            world.set((0, key), BTreeSet::from([1]), born);
+        }
+        let stamp = world.tick();
+        if namespace {
+            world.index.invalidate_namespace(0, &[0], stamp, Mode::Hard);
+        } else {
+            world.index.invalidate_tag(0, &[1], stamp, Mode::Hard);
+        }
+        let dead = |world: &World| {
+            world
+                .keys
+                .keys()
+                .filter(|key| {
+                    world.index.verdict(0, View::new(world.heap.bytes(world.keys[key]))) == Verdict::Dead
+                })
+                .copied()
+                .collect::<Vec<_>>()
+        };
+        let mut removed = 0;
+        for _ in 0..100 {
+            match world.index.sweep(&world.heap, false) {
+                // The primary's removal of some other of them arrives.
+                Sweep::Wait => {
+                    let Some(&key) = dead(&world).first() else { panic!("waits for nobody") };
+                    world.remove(key);
+                    removed += 1;
+                }
+                Sweep::Remove(..) => panic!("it may not"),
+                Sweep::Nothing | Sweep::Tell(..) => {}
+                Sweep::Done => break,
+            }
+        }
+        assert_eq!(removed, if namespace { 2 } else { 6 });
+        assert_eq!((dead(&world).len(), world.index.backlog()), (0, 0));
+        assert_eq!(world.index.validate(&world.heap), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn what_is_saved_is_remembered() {
+    let mut world = World::default();
+    world.index.invalidate_tag(0, b"t", Stamp(7), Mode::Hard);
+    world.index.invalidate_tag(0, b"t", Stamp(9), Mode::Soft);
+    world.index.invalidate_tag(1, b"u", Stamp(8), Mode::Soft);
+    world.index.invalidate_namespace(1, b"n", Stamp(11), Mode::Hard);
+    let mut other = Index::default();
+    world.index.invalidated().for_each(|saved| other.remember(saved));
+    assert!(world.index.invalidated().eq(other.invalidated()));
+    assert_eq!(other.stamps(0, b"t"), Some(Stamps { hard: Stamp(7), soft: Stamp(9) }));
+    assert_eq!(other.namespace_stamps(1, b"n").hard, Stamp(11));
+    assert_eq!(other.last_stamp(1, b"n", [&b"u"[..], b"x"].into_iter()), Stamp(11));
+    assert_eq!(other.last_stamp(0, b"n", [&b"t"[..]].into_iter()), Stamp(9));
+    assert_eq!(other.backlog(), 0);
 }
 
 #[test]

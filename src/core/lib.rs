@@ -29,6 +29,7 @@
 //! | [`index`] | which entries there are, their tags, what was invalidated when |
 //! | [`slots`], [`names`], [`slab`], [`segments`] | what the index is made of |
 //! | [`namespace`] | a key's namespace |
+//! | [`tag`] | how many tags, how long |
 #![forbid(unsafe_code)]
 
 pub mod codec;
@@ -46,5 +47,6 @@ pub mod segments;
 pub mod slab;
 pub mod slots;
 pub mod stamp;
+pub mod tag;
 pub mod times;
 pub mod units;

@@ -1,0 +1,165 @@
+//! Entries: what invalidations have made of them, and how they come into the
+//! index and leave it.
+
+use super::*;
+
+impl Index {
+    /// What the invalidations since its birth have made of an entry that lies
+    /// in `db`.
+    #[inline]
+    pub fn verdict(&self, db: Db, entry: View<'_>) -> Verdict {
+        if entry.is_marked_dead() {
+            return Verdict::Dead;
+        }
+        if entry.born() >= self.latest {
+            return Verdict::Untouched;
+        }
+        self.verdict_by_stamps(db, entry)
+    }
+
+    fn verdict_by_stamps(&self, db: Db, entry: View<'_>) -> Verdict {
+        let born = entry.born();
+        let mut soft: Option<Stamp> = None;
+        let namespaces = self.databases.get(db).map(|database| &database.namespaces);
+        let namespace = namespaces.and_then(|all| all.get(usize::from(entry.namespace())));
+        let tags = entry.tags().filter_map(|id| self.tags.get(id)).map(|tag| tag.stamps);
+        for stamps in namespace.map(|namespace| namespace.stamps).into_iter().chain(tags) {
+            if stamps.hard > born {
+                return Verdict::Dead;
+            }
+            if stamps.soft > born {
+                soft = Some(soft.map_or(stamps.soft, |earlier| earlier.min(stamps.soft)));
+            }
+        }
+        soft.map_or(Verdict::Untouched, Verdict::Stale)
+    }
+
+    /// Takes an entry in: a slot, its namespace, a membership in each of its
+    /// tags, which must be this database's. One that is dead already is queued
+    /// for the sweep. False, with nothing done, where no slot is left.
+    pub fn attach(&mut self, db: Db, handle: Handle, namespace: &[u8], entries: &mut impl Entries) -> bool {
+        let database = self.database(db);
+        let Some(slot) = database.slots.insert(handle) else { return false };
+        let number = database.namespace_number(namespace);
+        let bytes = entries.bytes_mut(handle);
+        entry::set_slot(bytes, slot);
+        entry::set_namespace(bytes, number);
+        let view = View::new(bytes);
+        let (born, count) = (view.born(), view.tags().len());
+        if let Some(namespace) = database.namespace_mut(number) {
+            *namespace.count_of(born) += 1;
+        }
+        let dead = self.verdict(db, view) == Verdict::Dead;
+        for i in 0..count {
+            let id = View::new(entries.bytes(handle)).tags().nth(i);
+            let Some(tag) = id.and_then(|id| self.tags.get_mut(id)) else { continue };
+            if tag.stamps.hard > born {
+                continue;
+            }
+            // Slots are u32, and a vector holds each at most once.
+            let position = tag.members.len() as u32;
+            tag.members.push(slot);
+            entry::set_position(entries.bytes_mut(handle), i, position);
+            self.databases[db].memberships += 1;
+        }
+        if dead {
+            self.queue(db, slot);
+        }
+        true
+    }
+
+    /// Queues one entry for the sweep.
+    fn queue(&mut self, db: Db, slot: Slot) {
+        self.backlog += 1;
+        let of = self.space(db);
+        match self.jobs.back_mut() {
+            Some(Job::Members { space, members }) if *space == of => members.push(slot),
+            _ => {
+                let mut members = Segments::default();
+                members.push(slot);
+                self.jobs.push_back(Job::Members { space: of, members });
+            }
+        }
+    }
+
+    /// Whether an entry is in the index, under this handle.
+    pub fn holds(&self, db: Db, handle: Handle, entry: View<'_>) -> bool {
+        self.databases.get(db).and_then(|database| database.slots.get(entry.slot())) == Some(handle)
+    }
+
+    /// Lets an entry go. It keeps the numbers of its tags.
+    pub fn detach(&mut self, db: Db, handle: Handle, entries: &mut impl Entries) {
+        let view = View::new(entries.bytes(handle));
+        if !self.holds(db, handle, view) {
+            return;
+        }
+        let (slot, number, born, count) = (view.slot(), view.namespace(), view.born(), view.tags().len());
+        let database = &mut self.databases[db];
+        database.slots.remove(slot);
+        if let Some(namespace) = database.namespace_mut(number) {
+            *namespace.count_of(born) -= 1;
+        }
+        for i in 0..count {
+            let view = View::new(entries.bytes(handle));
+            let (Some(id), position) = (view.tags().nth(i), view.position(i)) else { continue };
+            entry::set_position(entries.bytes_mut(handle), i, NO_POSITION);
+            let Some(tag) = self.tags.get_mut(id) else { continue };
+            // Taken away by an invalidation: the vector is another by now.
+            if position == NO_POSITION || tag.stamps.hard > born {
+                continue;
+            }
+            database.memberships -= 1;
+            let moved = tag.members.swap_remove(position as usize);
+            let Some(other) = moved.and_then(|slot| database.slots.get(slot)) else { continue };
+            let which = View::new(entries.bytes(other)).tags().position(|other| other == id);
+            if let Some(which) = which {
+                entry::set_position(entries.bytes_mut(other), which, position);
+            }
+        }
+        entry::set_slot(entries.bytes_mut(handle), 0);
+    }
+
+    /// Puts a new entry in the place of one of the same name and the same tags
+    /// (a refill), keeping its slot and its memberships. False, with nothing
+    /// done, where it is not for these: detach and attach them.
+    pub fn succeed(&mut self, db: Db, old: Handle, new: Handle, entries: &mut impl Entries) -> bool {
+        let (view, next) = (View::new(entries.bytes(old)), View::new(entries.bytes(new)));
+        let (slot, number, born, reborn) = (view.slot(), view.namespace(), view.born(), next.born());
+        let count = next.tags().len();
+        if next.is_marked_dead() || !self.holds(db, old, view) || !view.tags().eq(next.tags()) {
+            return false;
+        }
+        // Standing before and after: a membership that was taken away, or that
+        // the new one must not have, is not handed on.
+        let least = born.min(reborn);
+        let stands = |id| self.tags.get(id).is_some_and(|tag| tag.stamps.hard <= least);
+        if !view.tags().all(stands) {
+            return false;
+        }
+        let database = &mut self.databases[db];
+        let hard = database.namespaces.get(usize::from(number)).map(|namespace| namespace.stamps.hard);
+        if hard.is_some_and(|hard| hard > reborn) {
+            return false;
+        }
+        database.slots.relocate(slot, new);
+        if let Some(namespace) = database.namespace_mut(number) {
+            *namespace.count_of(born) -= 1;
+            *namespace.count_of(reborn) += 1;
+        }
+        for i in 0..count {
+            let position = View::new(entries.bytes(old)).position(i);
+            entry::set_position(entries.bytes_mut(new), i, position);
+            entry::set_position(entries.bytes_mut(old), i, NO_POSITION);
+        }
+        let bytes = entries.bytes_mut(new);
+        entry::set_slot(bytes, slot);
+        entry::set_namespace(bytes, number);
+        entry::set_slot(entries.bytes_mut(old), 0);
+        true
+    }
+
+    /// Tells that an entry's memory has moved; its bytes are the same.
+    pub fn relocate(&mut self, db: Db, slot: Slot, to: Handle) -> bool {
+        self.databases.get_mut(db).is_some_and(|database| database.slots.relocate(slot, to))
+    }
+}
