@@ -185,7 +185,13 @@ fn apply(store: &mut Store, step: &Step, at: Moment) {
         Step::Wait(_) => {}
         Step::Set { value, condition, ex, grace, cost } => {
             let expiry = if ex > 0 { Expiry::After(Millis(ex)) } else { Expiry::Unsaid };
-            let options = SetOptions { condition, expiry, grace: grace.map(Millis), cost: cost.map(Cost) };
+            let options = SetOptions {
+                condition,
+                expiry,
+                grace: grace.map(Millis),
+                cost: cost.map(Cost),
+                ..SetOptions::default()
+            };
             let write = set(&options, found, || expire, at, Defaults::default()).expect("in range");
             store.perform(write, value.to_string().as_bytes());
         }

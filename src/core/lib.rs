@@ -19,6 +19,9 @@
 //! | [`stamp`] | the strictly monotonic clock that stamps are drawn from |
 //! | [`number`] | integers as Redis reads and writes them |
 //! | [`request`] | the options of SET, TOUCH and GET, from raw arguments |
+//! | [`request_index`] | those of the commands that invalidate, list and look |
+//! | [`glob`] | patterns |
+//! | [`log`] | who invalidated what |
 //! | [`times`] | a request's time options resolved to ends |
 //! | [`entry`] | the bytes of an entry in memory, drawn |
 //! | [`hits`] | the counter of reads in an entry |
@@ -36,12 +39,15 @@ pub mod codec;
 pub mod decide;
 pub mod entry;
 pub mod gate;
+pub mod glob;
 pub mod hits;
 pub mod index;
+pub mod log;
 pub mod names;
 pub mod namespace;
 pub mod number;
 pub mod request;
+pub mod request_index;
 pub mod saved;
 pub mod segments;
 pub mod slab;

@@ -17,6 +17,8 @@ pub enum RequestError {
     NotAnInteger,
     /// A time that is not positive, or past what can be carried.
     InvalidTime,
+    /// A cursor that is no number.
+    Cursor,
 }
 
 /// When SET stores.
@@ -42,6 +44,8 @@ pub struct SetOptions {
     pub grace: Option<Millis>,
     /// `COST`.
     pub cost: Option<Cost>,
+    /// How many arguments at the end are tags; zero: `TAGS` is not there.
+    pub tags: usize,
 }
 
 /// `CACHE.TOUCH key …`, the options.
@@ -67,6 +71,7 @@ enum Word {
     Grace,
     PGrace,
     Cost,
+    Tags,
 }
 
 impl Word {
@@ -74,7 +79,9 @@ impl Word {
         // By length first: the common words have two letters.
         let known: &[(&[u8], Word)] = match word.len() {
             2 => &[(b"EX", Word::Ex), (b"PX", Word::Px), (b"NX", Word::Nx), (b"XX", Word::Xx)],
-            4 => &[(b"COST", Word::Cost), (b"EXAT", Word::ExAt), (b"PXAT", Word::PxAt)],
+            4 => {
+                &[(b"TAGS", Word::Tags), (b"COST", Word::Cost), (b"EXAT", Word::ExAt), (b"PXAT", Word::PxAt)]
+            }
             5 => &[(b"GRACE", Word::Grace)],
             6 => &[(b"PGRACE", Word::PGrace)],
             7 => &[(b"KEEPTTL", Word::KeepTtl), (b"PERSIST", Word::Persist)],
@@ -162,7 +169,8 @@ impl SetOptions {
     ///
     /// # Errors
     /// [`RequestError`] names what is wrong.
-    pub fn parse<'a>(mut args: impl Iterator<Item = &'a [u8]>) -> Result<SetOptions, RequestError> {
+    pub fn parse<'a>(mut args: impl ExactSizeIterator<Item = &'a [u8]>) -> Result<SetOptions, RequestError> {
+        let mut tags = 0;
         let mut condition = Condition::Always;
         let mut seen = Once::default();
         while let Some(arg) = args.next() {
@@ -173,6 +181,12 @@ impl SetOptions {
                 Word::Nx | Word::Xx => return Err(RequestError::Syntax),
                 Word::KeepTtl => once(&mut seen.expiry, Expiry::Keep)?,
                 Word::Persist => once(&mut seen.expiry, Expiry::Never)?,
+                // The rest of the line.
+                Word::Tags if args.len() == 0 => return Err(RequestError::Syntax),
+                Word::Tags => {
+                    tags = args.len();
+                    break;
+                }
                 _ => seen.take(word, &mut args)?,
             }
         }
@@ -184,6 +198,7 @@ impl SetOptions {
             expiry: seen.expiry.unwrap_or_default(),
             grace: seen.grace,
             cost: seen.cost,
+            tags,
         })
     }
 }
@@ -197,7 +212,7 @@ impl TouchOptions {
         let mut seen = Once::default();
         while let Some(arg) = args.next() {
             match Word::read(arg) {
-                None | Some(Word::Cost) => return Err(RequestError::Syntax),
+                None | Some(Word::Cost | Word::Tags) => return Err(RequestError::Syntax),
                 Some(word) => seen.take(word, &mut args)?,
             }
         }
@@ -223,7 +238,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn set(line: &str) -> Result<SetOptions, RequestError> {
-        SetOptions::parse(line.split_whitespace().map(str::as_bytes))
+        SetOptions::parse(line.split_whitespace().map(str::as_bytes).collect::<Vec<_>>().into_iter())
     }
 
     fn touch(line: &str) -> Result<TouchOptions, RequestError> {
@@ -250,6 +265,7 @@ mod tests {
         assert_eq!(set("PERSIST").map(|o| o.expiry), Ok(Expiry::Never));
         assert_eq!(set("GRACE 0").map(|o| o.grace), Ok(Some(Millis::ZERO)));
         assert_eq!(set(""), Ok(SetOptions::default()));
+        assert_eq!(set("EX 5 tags a NX TAGS").map(|o| (o.tags, o.condition)), Ok((3, Condition::Always)));
         assert_eq!(
             touch("GRACE 5 PX 3"),
             Ok(TouchOptions { expiry: Expiry::After(Millis(3)), grace: Some(Millis(5000)) })
@@ -280,6 +296,9 @@ mod tests {
             "EX 1 x",
             "E",
             "TAG a",
+            "TAGS",
+            "EX 1 TAGS",
+            "KEEPTTL GRACE 1 TAGS a",
         ] {
             assert_eq!(set(line), Err(Syntax), "{line}");
         }
@@ -293,7 +312,7 @@ mod tests {
         {
             assert_eq!(set(line), Err(InvalidTime), "{line}");
         }
-        for line in ["NX", "XX", "KEEPTTL", "PERSIST", "COST 5", "EX 1 EX 1"] {
+        for line in ["NX", "XX", "KEEPTTL", "PERSIST", "COST 5", "EX 1 EX 1", "TAGS a"] {
             assert_eq!(touch(line), Err(Syntax), "{line}");
         }
         assert_eq!(accepts_stale(Some(b"stale")), Ok(true));
@@ -302,7 +321,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_words_are_answered(words in proptest::collection::vec("(EX|PX|NX|GRACE|KEEPTTL|COST|-?[0-9]{1,20}|\\PC{0,4})", 0..8)) {
+        fn any_words_are_answered(words in proptest::collection::vec("(EX|PX|NX|GRACE|KEEPTTL|COST|TAGS|-?[0-9]{1,20}|\\PC{0,4})", 0..8)) {
             let _ = SetOptions::parse(words.iter().map(|w| w.as_bytes()));
             let _ = TouchOptions::parse(words.iter().map(|w| w.as_bytes()));
         }

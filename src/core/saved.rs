@@ -1,40 +1,97 @@
 //! What a shard saves beside its entries (the RDB's aux data): MessagePack, so
 //! that later versions can add fields that earlier ones skip.
+//!
+//! A head, and then as many parts as it says, each with some of what was
+//! invalidated when: no single string grows with the number of tags.
 
 use serde::{Deserialize, Serialize};
 
+use crate::index::{Index, Invalidated, Stamps};
+use crate::tag::LONGEST_TAG;
 use crate::units::{Stamp, STAMP_LIMIT};
 
-/// The longest aux payload that is looked at.
-const LONGEST: usize = 1 << 20;
+/// The longest head or part that is looked at: a part of the longest names.
+const LONGEST: usize = 2 * RECORDS * LONGEST_TAG;
+/// Records in a part.
+const RECORDS: usize = 512;
+/// The most parts that are looked at: 2^31 names.
+const MOST_PARTS: u64 = 1 << 22;
+/// Databases that a server can have.
+const MOST_DATABASES: u32 = i32::MAX as u32;
 
-/// The state of a shard that belongs to no entry.
+/// The state of a shard that belongs to no entry: the head.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Saved {
     /// The stamps' high-water mark: a restart never draws as low a one.
     #[serde(default)]
     pub stamp: u64,
+    /// The index's low-water mark.
+    #[serde(default)]
+    pub low_water: u64,
+    /// Parts that follow.
+    #[serde(default)]
+    pub parts: u64,
 }
+
+/// Bytes, as MessagePack has them.
+#[derive(Debug)]
+struct Bytes<'a>(&'a [u8]);
+
+impl Serialize for Bytes<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(self.0)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Bytes<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <&'de [u8]>::deserialize(deserializer).map(Bytes)
+    }
+}
+
+/// database, namespace?, name, hard, soft
+#[derive(Debug, Serialize, Deserialize)]
+struct Record<'a>(u32, bool, #[serde(borrow)] Bytes<'a>, u64, u64);
 
 /// Why aux data was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SavedError {
-    /// No MessagePack map of the fields, or longer than any that is written.
+    /// No MessagePack of this form, or longer than any that is written.
     Malformed,
     /// A stamp that no clock draws.
     Stamp,
+}
+
+fn stamp(stamp: u64) -> Result<Stamp, SavedError> {
+    if stamp < STAMP_LIMIT {
+        Ok(Stamp(stamp))
+    } else {
+        Err(SavedError::Stamp)
+    }
 }
 
 impl Saved {
     /// The encoding of the default: an empty map.
     pub const NOTHING: &'static [u8] = &[0x80];
 
-    /// The state as bytes, or `None` where memory ran out.
-    pub fn encode(&self) -> Option<Vec<u8>> {
-        rmp_serde::to_vec_named(self).ok()
+    /// The head and the parts, one by one; `last` is the last stamp drawn.
+    /// False where memory ran out, or `write` says so.
+    pub fn write(index: &Index, last: Stamp, mut write: impl FnMut(&[u8])) -> bool {
+        let count = index.invalidated().count();
+        let parts = count.div_ceil(RECORDS) as u64;
+        let head = Saved { stamp: last.0, low_water: index.low_water().0, parts };
+        let Ok(bytes) = rmp_serde::to_vec_named(&head) else { return false };
+        write(&bytes);
+        let mut all = index.invalidated();
+        for _ in 0..parts {
+            let records: Vec<Record<'_>> = all.by_ref().take(RECORDS).map(record).collect();
+            let Ok(bytes) = rmp_serde::to_vec(&records) else { return false };
+            write(&bytes);
+        }
+        true
     }
 
-    /// The state from bytes that may be anything.
+    /// The head from bytes that may be anything.
     ///
     /// # Errors
     /// [`SavedError`] says what is wrong with them.
@@ -43,34 +100,105 @@ impl Saved {
             return Err(SavedError::Malformed);
         }
         let saved: Saved = rmp_serde::from_slice(bytes).map_err(|_| SavedError::Malformed)?;
-        if saved.stamp >= STAMP_LIMIT {
-            return Err(SavedError::Stamp);
+        stamp(saved.stamp)?;
+        stamp(saved.low_water)?;
+        if saved.parts > MOST_PARTS {
+            return Err(SavedError::Malformed);
         }
         Ok(saved)
+    }
+
+    /// What a part of bytes that may be anything says was invalidated.
+    ///
+    /// # Errors
+    /// [`SavedError`]; nothing of it is told then.
+    pub fn decode_part(bytes: &[u8], mut each: impl FnMut(Invalidated<'_>)) -> Result<(), SavedError> {
+        if bytes.len() > LONGEST {
+            return Err(SavedError::Malformed);
+        }
+        let records: Vec<Record<'_>> = rmp_serde::from_slice(bytes).map_err(|_| SavedError::Malformed)?;
+        for Record(db, _, name, hard, soft) in &records {
+            if *db > MOST_DATABASES || name.0.len() > LONGEST_TAG {
+                return Err(SavedError::Malformed);
+            }
+            stamp(*hard)?;
+            stamp(*soft)?;
+        }
+        for Record(db, namespace, name, hard, soft) in records {
+            let stamps = Stamps { hard: Stamp(hard), soft: Stamp(soft) };
+            each(Invalidated { db: db as usize, namespace, name: name.0, stamps });
+        }
+        Ok(())
     }
 
     /// The high-water mark as a stamp.
     pub fn stamp(&self) -> Stamp {
         Stamp(self.stamp)
     }
+
+    /// The low-water mark as a stamp.
+    pub fn low_water(&self) -> Stamp {
+        Stamp(self.low_water)
+    }
+}
+
+fn record(of: Invalidated<'_>) -> Record<'_> {
+    let Invalidated { db, namespace, name, stamps } = of;
+    Record(db as u32, namespace, Bytes(name), stamps.hard.0, stamps.soft.0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::index::Mode;
     use proptest::prelude::*;
+
+    fn read(parts: &[Vec<u8>]) -> Result<(Saved, Index), SavedError> {
+        let mut index = Index::default();
+        let saved = Saved::decode(&parts[0])?;
+        assert_eq!(saved.parts as usize, parts.len() - 1);
+        for part in &parts[1..] {
+            Saved::decode_part(part, |invalidated| index.remember(invalidated))?;
+        }
+        index.raise_low_water(saved.low_water());
+        Ok((saved, index))
+    }
 
     proptest! {
         #[test]
-        fn round_trip(stamp in 0..STAMP_LIMIT) {
-            let saved = Saved { stamp };
-            prop_assert_eq!(Saved::decode(&saved.encode().unwrap_or_default()), Ok(saved));
+        fn any_bytes_are_answered(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let _ = Saved::decode(&bytes);
+            let _ = Saved::decode_part(&bytes, |_| ());
         }
 
         #[test]
-        fn any_bytes_are_answered(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
-            let _ = Saved::decode(&bytes);
+        fn a_flipped_bit_is_answered(at in 0usize..200, bit in 0u8..8) {
+            let mut index = Index::default();
+            index.invalidate_tag(3, b"tag", Stamp(5), Mode::Soft);
+            index.invalidate_namespace(0, b"name", Stamp(6), Mode::Hard);
+            let mut parts = Vec::new();
+            prop_assert!(Saved::write(&index, Stamp(9), |part| parts.push(part.to_vec())));
+            let mut part = parts[1].clone();
+            let at = at % part.len();
+            part[at] ^= 1 << bit;
+            let _ = Saved::decode_part(&part, |_| ());
         }
+    }
+
+    #[test]
+    fn round_trip_in_parts() {
+        let mut index = Index::default();
+        for n in 0..1500u32 {
+            index.invalidate_tag(n as usize % 3, &n.to_be_bytes(), Stamp(5 + u64::from(n)), Mode::Hard);
+        }
+        index.invalidate_namespace(2, b"\xff\0", Stamp(7), Mode::Soft);
+        index.forget(Stamp(6), usize::MAX, 1);
+        let mut parts = Vec::new();
+        assert!(Saved::write(&index, Stamp(9999), |part| parts.push(part.to_vec())));
+        assert_eq!(parts.len(), 4);
+        let (saved, other) = read(&parts).expect("what was written");
+        assert_eq!((saved.stamp(), other.low_water()), (Stamp(9999), Stamp(5)));
+        assert!(other.invalidated().eq(index.invalidated()));
     }
 
     #[test]
@@ -79,8 +207,20 @@ mod tests {
     }
 
     #[test]
-    fn a_stamp_out_of_range_is_refused() {
-        let bytes = Saved { stamp: STAMP_LIMIT }.encode().unwrap_or_default();
-        assert_eq!(Saved::decode(&bytes), Err(SavedError::Stamp));
+    fn what_no_shard_writes_is_refused() {
+        let head = |saved: Saved| rmp_serde::to_vec_named(&saved).expect("memory");
+        let saved = Saved::default();
+        assert_eq!(Saved::decode(&head(Saved { stamp: STAMP_LIMIT, ..saved })), Err(SavedError::Stamp));
+        assert_eq!(Saved::decode(&head(Saved { low_water: STAMP_LIMIT, ..saved })), Err(SavedError::Stamp));
+        assert_eq!(Saved::decode(&head(Saved { parts: u64::MAX, ..saved })), Err(SavedError::Malformed));
+        let long = vec![b'n'; LONGEST_TAG + 1];
+        for (db, name, stamp, error) in [
+            (u32::MAX, &b"t"[..], 1, SavedError::Malformed),
+            (0, b"t", STAMP_LIMIT, SavedError::Stamp),
+            (0, &long, 1, SavedError::Malformed),
+        ] {
+            let part = rmp_serde::to_vec(&[Record(db, false, Bytes(name), stamp, 0)]).expect("memory");
+            assert_eq!(Saved::decode_part(&part, |_| panic!("told")), Err(error));
+        }
     }
 }
