@@ -238,6 +238,8 @@ pub struct Index {
     backlog: usize,
     tombstones: VecDeque<TagId>,
     low_water: Stamp,
+    /// Bytes of the tags' names and of their members.
+    tag_bytes: usize,
     /// The last invalidation of anything: who was born after it is untouched.
     latest: Stamp,
 }

@@ -58,7 +58,9 @@ impl Index {
             }
             // Slots are u32, and a vector holds each at most once.
             let position = tag.members.len() as u32;
+            let before = tag.members.allocated();
             tag.members.push(slot);
+            self.tag_bytes += tag.members.allocated() - before;
             entry::set_position(entries.bytes_mut(handle), i, position);
             self.databases[db].memberships += 1;
         }
@@ -109,7 +111,9 @@ impl Index {
                 continue;
             }
             database.memberships -= 1;
+            let before = tag.members.allocated();
             let moved = tag.members.swap_remove(position as usize);
+            self.tag_bytes -= before - tag.members.allocated();
             let Some(other) = moved.and_then(|slot| database.slots.get(slot)) else { continue };
             let which = View::new(entries.bytes(other)).tags().position(|other| other == id);
             if let Some(which) = which {

@@ -1,6 +1,7 @@
 //! Looking at the index: counts, lists, and the proof that it is whole.
 
 use super::*;
+use crate::units::block;
 
 /// How much there is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,18 +51,34 @@ impl Index {
         }
     }
 
-    /// Bytes allocated for the index, what the entries hold aside.
+    /// Bytes allocated for the index, what the entries hold aside. Costs what
+    /// there are of databases, namespaces and sweeps.
     pub fn allocated(&self) -> usize {
-        let tags: usize = self.tags.iter().map(|(_, tag)| tag.name.len() + tag.members.allocated()).sum();
         let databases: usize = self
             .databases
             .iter()
             .map(|database| {
-                let names: usize = database.namespaces.iter().map(|namespace| namespace.name.len()).sum();
-                database.slots.allocated() + names + database.namespaces.capacity() * size_of::<Namespace>()
+                let names: usize = database.namespaces.iter().map(|space| block(space.name.len())).sum();
+                database.slots.allocated()
+                    + names
+                    + block(database.namespaces.capacity() * size_of::<Namespace>())
+                    + block(database.numbers.allocation_size())
             })
             .sum();
-        tags + databases + self.tags.allocated() + self.names.allocated() + self.tombstones.capacity() * 4
+        let jobs: usize = self
+            .jobs
+            .iter()
+            .map(|job| match job {
+                Job::Members { members, .. } => members.allocated(),
+                Job::Soft { .. } | Job::Namespace { .. } => 0,
+            })
+            .sum();
+        self.tag_bytes
+            + databases
+            + jobs
+            + self.tags.allocated()
+            + self.names.allocated()
+            + block(self.tombstones.capacity() * size_of::<TagId>())
     }
 
     /// Some of a database's tags that entries carry, with their counts, from a
@@ -190,6 +207,9 @@ impl Index {
                 expect(stands, &|| format!("tag {id}: member {position} (slot {slot}) does not know of it"));
             }
         }
+        let bytes: usize =
+            self.tags.iter().map(|(_, tag)| block(tag.name.len()) + tag.members.allocated()).sum();
+        expect(bytes == self.tag_bytes, &|| format!("tags hold {bytes} bytes, not {}", self.tag_bytes));
         let queued = self.tags.iter().filter(|(_, tag)| tag.queued).count();
         expect(queued == self.tombstones.len(), &|| {
             format!("{queued} tags say they are tombstones, {} are queued", self.tombstones.len())

@@ -1,6 +1,10 @@
 //! Tags: their numbers, their invalidation, and how they are forgotten.
 
 use super::*;
+use crate::units::block;
+
+/// Room for tombstones that is not worth giving back.
+const SMALL: usize = 1024;
 
 impl Index {
     /// The number of a tag, made if need be; whoever asks refers to it until
@@ -8,6 +12,7 @@ impl Index {
     pub fn intern(&mut self, db: Db, name: &[u8]) -> TagId {
         let space = self.space(db);
         let id = self.find(space, name).unwrap_or_else(|| {
+            self.tag_bytes += block(name.len());
             let id = self.tags.insert(Tag {
                 space,
                 name: name.into(),
@@ -43,7 +48,11 @@ impl Index {
             return;
         }
         if let Some(tag) = self.tags.remove(id) {
-            self.names.remove(tag.space, &tag.name, id);
+            self.tag_bytes -= block(tag.name.len()) + tag.members.allocated();
+            let tags = &self.tags;
+            self.names.remove(tag.space, &tag.name, id, |id| {
+                tags.get(id).map_or((0, &[][..]), |tag| (tag.space, &tag.name))
+            });
         }
     }
 
@@ -101,6 +110,7 @@ impl Index {
             match mode {
                 Mode::Hard => {
                     let members = std::mem::take(&mut tag.members);
+                    self.tag_bytes -= members.allocated();
                     self.jobs.push_back(Job::Members { space, members });
                     self.database(db).memberships -= hit as u64;
                 }
@@ -127,6 +137,9 @@ impl Index {
                 return self.tombstones.rotate_left(usize::from(self.front_is_out_of_order()));
             }
             self.tombstones.pop_front();
+            if self.tombstones.capacity() > SMALL && self.tombstones.len() * 4 <= self.tombstones.capacity() {
+                self.tombstones.shrink_to(self.tombstones.len() * 2);
+            }
             if let Some(tag) = self.tags.get_mut(id) {
                 tag.queued = false;
                 // Even where somebody still refers to it: a flush would lose it.

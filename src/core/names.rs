@@ -7,7 +7,11 @@
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use crate::units::block;
+
 const PARTS: usize = 256;
+/// Room that is not worth giving back.
+const SMALL: usize = 64;
 
 /// See the module's text.
 #[derive(Debug)]
@@ -50,8 +54,9 @@ impl Names {
         });
     }
 
-    /// Takes a number out; a part that empties gives its memory back.
-    pub fn remove(&mut self, space: u32, name: &[u8], id: u32) {
+    /// Takes a number out; a part that many have left gives memory back.
+    pub fn remove<'a>(&mut self, space: u32, name: &[u8], id: u32, bearer: impl Fn(u32) -> (u32, &'a [u8])) {
+        let hash_of = hash;
         let hash = hash(space, name);
         let part = &mut self.parts[part(hash)];
         if let Ok(entry) = part.find_entry(hash, |&other| other == id) {
@@ -59,13 +64,17 @@ impl Names {
         }
         if part.is_empty() {
             *part = HashTable::new();
+        } else if part.capacity() > SMALL && part.len() * 8 <= part.capacity() {
+            part.shrink_to(part.len() * 2, |&id| {
+                let (space, name) = bearer(id);
+                hash_of(space, name)
+            });
         }
     }
 
     /// Bytes allocated.
     pub fn allocated(&self) -> usize {
-        // A bucket is the number and a byte of control.
-        let buckets: usize = self.parts.iter().map(|part| part.capacity() * 8 / 7).sum();
-        buckets * (size_of::<u32>() + 1) + PARTS * size_of::<HashTable<u32>>()
+        let parts: usize = self.parts.iter().map(|part| block(part.allocation_size())).sum();
+        parts + block(PARTS * size_of::<HashTable<u32>>())
     }
 }

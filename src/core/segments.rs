@@ -4,8 +4,12 @@
 //! Why not `Vec`: doubling one of 10 million members copies 40 MB while the
 //! server waits, and keeps up to half of itself unused.
 
+use crate::units::block;
+
 /// Elements of a segment: 4 KB of u32, 8 KB of u64.
 const SEGMENT: usize = 1024;
+/// Room that is not worth giving back.
+const SMALL: usize = 16;
 
 /// See the module's text.
 #[derive(Clone, Debug)]
@@ -66,6 +70,10 @@ impl<T: Copy> Segments<T> {
             _ => {
                 let mut segment = Vec::with_capacity(if many == 0 { 1 } else { SEGMENT });
                 segment.push(element);
+                // Most vectors are one segment: no room for four of them.
+                if many == 0 {
+                    self.segments.reserve_exact(1);
+                }
                 self.segments.push(segment);
             }
         }
@@ -80,8 +88,22 @@ impl<T: Copy> Segments<T> {
             if self.segments.is_empty() {
                 self.segments = Vec::new();
             }
+        } else if self.segments.len() == 1 {
+            self.shrink_first();
         }
         element
+    }
+
+    /// Gives back what a vector that was long does not need any more.
+    fn shrink_first(&mut self) {
+        if let Some(first) = self.segments.first_mut() {
+            if first.capacity() > SMALL && first.len() * 4 <= first.capacity() {
+                first.shrink_to(first.len() * 2);
+            }
+        }
+        if self.segments.capacity() > SMALL {
+            self.segments.shrink_to(1);
+        }
     }
 
     /// Puts the last element in the place of that at `i`, which goes; answers
@@ -98,10 +120,14 @@ impl<T: Copy> Segments<T> {
         self.segments.iter().flatten().copied()
     }
 
-    /// Bytes allocated for it, its own size aside.
+    /// Bytes allocated for it, its own size aside. Constant work.
     pub fn allocated(&self) -> usize {
-        let elements: usize = self.segments.iter().map(Vec::capacity).sum();
-        elements * size_of::<T>() + self.segments.capacity() * size_of::<Vec<T>>()
+        let each = match &self.segments[..] {
+            [one] => one.capacity(),
+            _ => SEGMENT,
+        };
+        self.segments.len() * block(each * size_of::<T>())
+            + block(self.segments.capacity() * size_of::<Vec<T>>())
     }
 }
 
@@ -142,6 +168,10 @@ mod tests {
             segments.push(n);
         }
         assert!(segments.allocated() < 100_000 * 4 + 100 * 64 + 4096);
+        while segments.len() > 3 {
+            segments.pop();
+        }
+        assert!(segments.allocated() < 256, "{}", segments.allocated());
         while segments.pop().is_some() {}
         assert_eq!(segments.allocated(), 0);
     }

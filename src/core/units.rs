@@ -47,3 +47,24 @@ impl Stamp {
         Time(self.0 / 1000)
     }
 }
+
+/// Bytes that an allocation of so many takes: jemalloc's size classes (16 up to
+/// 128, then four a doubling), which are what the servers' `used_memory` counts.
+pub const fn block(bytes: usize) -> usize {
+    match bytes {
+        0 => 0,
+        1..=128 => bytes.next_multiple_of(16),
+        _ => bytes.next_multiple_of(1 << ((bytes - 1).ilog2() - 2)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::block;
+
+    #[test]
+    fn blocks_are_jemallocs_classes() {
+        let sizes = [0, 1, 16, 17, 128, 129, 160, 161, 256, 257, 4096, 5000];
+        assert_eq!(sizes.map(block), [0, 16, 16, 32, 128, 160, 160, 192, 256, 320, 4096, 5120]);
+    }
+}
