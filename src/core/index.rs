@@ -133,6 +133,21 @@ pub struct Tally {
     pub invalidated: u64,
 }
 
+impl Tally {
+    /// Both together.
+    #[must_use]
+    pub fn plus(&self, other: &Tally) -> Tally {
+        Tally {
+            hits: self.hits + other.hits,
+            stale_hits: self.stale_hits + other.stale_hits,
+            misses: self.misses + other.misses,
+            writes: self.writes + other.writes,
+            invalidations: self.invalidations + other.invalidations,
+            invalidated: self.invalidated + other.invalidated,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Namespace {
     name: Box<[u8]>,

@@ -20,9 +20,7 @@ pub struct Counts {
 
 /// A namespace, looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NamespaceView<'a> {
-    /// Its name; `None`: of those that are told apart no more.
-    pub name: Option<&'a [u8]>,
+pub struct NamespaceView {
     /// Its entries that no invalidation of it has killed.
     pub entries: u64,
     /// What is counted of it.
@@ -30,14 +28,17 @@ pub struct NamespaceView<'a> {
 }
 
 impl Index {
-    /// The namespaces of a database.
-    pub fn namespaces(&self, db: Db) -> impl Iterator<Item = NamespaceView<'_>> {
-        let all = self.databases.get(db).into_iter().flat_map(|database| database.namespaces.iter());
-        all.enumerate().map(|(number, namespace)| NamespaceView {
-            name: (number > 0).then_some(&*namespace.name),
-            entries: namespace.entries,
-            tally: namespace.tally,
-        })
+    /// A namespace of a database, in case there is one of that name.
+    pub fn namespace(&self, db: Db, name: &[u8]) -> Option<NamespaceView> {
+        let database = self.databases.get(db)?;
+        let namespace = database.namespaces.get(usize::from(database.find_namespace(name)?))?;
+        Some(NamespaceView { entries: namespace.entries, tally: namespace.tally })
+    }
+
+    /// Counts of all namespaces anew.
+    pub fn reset_tallies(&mut self) {
+        let all = self.databases.iter_mut().flat_map(|database| &mut database.namespaces);
+        all.for_each(|namespace| namespace.tally = Tally::default());
     }
 
     /// How much there is, in all databases.

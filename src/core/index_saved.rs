@@ -1,6 +1,7 @@
 //! What is saved of the index: what was invalidated when. The entries bring
-//! the rest themselves, settled: of a tag that no tombstone remembers no stamp
-//! is needed, for whom it killed or made stale says so itself.
+//! the rest themselves, settled. Tags that are tombstones no more and still
+//! carried are saved too: RENAME compares with them, and has to come out the
+//! same on a replica that was loaded from this.
 
 use super::*;
 
@@ -18,8 +19,8 @@ pub struct Invalidated<'a> {
 }
 
 impl Index {
-    /// Everything that is remembered of invalidations, the oldest tombstones
-    /// first.
+    /// Everything that is remembered of invalidations, namespaces first, then
+    /// tags by age. Walks all tags: for who saves.
     pub fn invalidated(&self) -> impl Iterator<Item = Invalidated<'_>> {
         let namespaces = self.databases.iter().enumerate().flat_map(|(db, database)| {
             let ever = database.namespaces.iter().filter(|namespace| namespace.stamps.last() > Stamp(0));
@@ -30,8 +31,10 @@ impl Index {
                 stamps: namespace.stamps,
             })
         });
-        let tags = self.tombstones.iter().filter_map(|&id| {
-            let tag = self.tags.get(id)?;
+        let mut tags: Vec<&Tag> = self.tags.iter().map(|(_, tag)| tag).collect();
+        tags.retain(|tag| tag.stamps.last() > Stamp(0));
+        tags.sort_by_key(|tag| tag.stamps.last());
+        let tags = tags.into_iter().filter_map(|tag| {
             let db = self.holder(tag.space)?;
             Some(Invalidated { db, namespace: false, name: &tag.name, stamps: tag.stamps })
         });

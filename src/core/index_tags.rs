@@ -79,6 +79,12 @@ impl Index {
         self.find(self.databases.get(db)?.space, name).and_then(|id| self.tags.get(id)).map(|tag| tag.stamps)
     }
 
+    /// The stamp of the last invalidation of anything: who was born at it or
+    /// later is untouched by any.
+    pub fn latest(&self) -> Stamp {
+        self.latest
+    }
+
     /// Nothing is known of invalidations up to this stamp that no tag
     /// remembers.
     pub fn low_water(&self) -> Stamp {

@@ -32,6 +32,7 @@
 //! | [`index`] | which entries there are, their tags, what was invalidated when |
 //! | [`slots`], [`names`], [`slab`], [`segments`] | what the index is made of |
 //! | [`namespace`] | a key's namespace |
+//! | [`sweep`] | how long a slice of the sweep is |
 //! | [`tag`] | how many tags, how long |
 #![forbid(unsafe_code)]
 
@@ -53,6 +54,7 @@ pub mod segments;
 pub mod slab;
 pub mod slots;
 pub mod stamp;
+pub mod sweep;
 pub mod tag;
 pub mod times;
 pub mod units;

@@ -75,16 +75,15 @@ impl Saved {
     pub const NOTHING: &'static [u8] = &[0x80];
 
     /// The head and the parts, one by one; `last` is the last stamp drawn.
-    /// False where memory ran out, or `write` says so.
+    /// False where memory ran out.
     pub fn write(index: &Index, last: Stamp, mut write: impl FnMut(&[u8])) -> bool {
-        let count = index.invalidated().count();
-        let parts = count.div_ceil(RECORDS) as u64;
+        let all: Vec<Invalidated<'_>> = index.invalidated().collect();
+        let parts = all.len().div_ceil(RECORDS) as u64;
         let head = Saved { stamp: last.0, low_water: index.low_water().0, parts };
         let Ok(bytes) = rmp_serde::to_vec_named(&head) else { return false };
         write(&bytes);
-        let mut all = index.invalidated();
-        for _ in 0..parts {
-            let records: Vec<Record<'_>> = all.by_ref().take(RECORDS).map(record).collect();
+        for some in all.chunks(RECORDS) {
+            let records: Vec<Record<'_>> = some.iter().copied().map(record).collect();
             let Ok(bytes) = rmp_serde::to_vec(&records) else { return false };
             write(&bytes);
         }

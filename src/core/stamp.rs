@@ -41,12 +41,18 @@ impl StampClock {
         }
     }
 
+    /// Whether a stamp may have been drawn by now: no further ahead than clocks
+    /// differ.
+    pub fn may_be(&self, stamp: Stamp, now_micros: u64) -> bool {
+        stamp.0 <= self.last.max(now_micros.saturating_add(MOST_SKEW))
+    }
+
     /// The birth stamp of an entry that a payload brings (RESTORE, RDB). One
     /// from further ahead than clocks differ is a lie, and then the entry is
     /// taken as older than anything that was invalidated: no payload can push
     /// the clock, and what is replayed (AOF, replicas) comes out the same.
     pub fn admit(&mut self, born: Stamp, now_micros: u64) -> Stamp {
-        if born.0 > self.last.max(now_micros.saturating_add(MOST_SKEW)) {
+        if !self.may_be(born, now_micros) {
             return Stamp(0);
         }
         self.observe(born);

@@ -76,6 +76,12 @@ pub fn once<'a>(
     check_count(into.len(), limits)
 }
 
+/// The names named, each once, in their order, however many and however long.
+pub fn once_unlimited<'a>(named: impl Iterator<Item = &'a [u8]>, into: &mut Vec<&'a [u8]>) {
+    let mut seen = HashSet::new();
+    into.extend(named.filter(|name| seen.insert(*name)));
+}
+
 /// Whether an entry may carry so many.
 ///
 /// # Errors
@@ -85,6 +91,34 @@ pub fn check_count(count: usize, limits: Limits) -> Result<(), TagError> {
         return Err(TagError::TooMany { count, limit: limits.tags });
     }
     Ok(())
+}
+
+/// What an entry's tags are once those named are added, and how many are new.
+///
+/// # Errors
+/// [`TagError`] says which limit is passed. An entry that has more already
+/// (the limit was lowered) may keep them.
+pub fn added<'a>(
+    there: &[&'a [u8]],
+    named: impl Iterator<Item = &'a [u8]>,
+    limits: Limits,
+) -> Result<(Vec<&'a [u8]>, usize), TagError> {
+    let mut all = there.to_vec();
+    let room = Limits { tags: limits.tags.max(there.len()), ..limits };
+    match once(named, room, &mut all) {
+        Ok(()) => {
+            let new = all.len() - there.len();
+            Ok((all, new))
+        }
+        Err(TagError::TooMany { count, .. }) => Err(TagError::TooMany { count, limit: limits.tags }),
+        Err(other) => Err(other),
+    }
+}
+
+/// What an entry's tags are without those named.
+pub fn without<'a>(there: &[&'a [u8]], named: impl Iterator<Item = &'a [u8]>) -> Vec<&'a [u8]> {
+    let named: HashSet<&[u8]> = named.collect();
+    there.iter().copied().filter(|tag| !named.contains(tag)).collect()
 }
 
 #[cfg(test)]
@@ -107,6 +141,18 @@ mod tests {
             let all: Vec<&[u8]> = named.iter().map(|tag| tag.as_bytes()).collect();
             prop_assert_eq!(repeats(&all), all.len() != expected.len());
         }
+    }
+
+    #[test]
+    fn adding_and_taking_away() {
+        let (there, limits): (Vec<&[u8]>, _) = (vec![b"a", b"b"], Limits { tags: 3, length: 1 });
+        let add = |named: &[&'static [u8]], limits| added(&there, named.iter().copied(), limits);
+        assert_eq!(add(&[b"b", b"c", b"c"], limits), Ok((vec![&b"a"[..], b"b", b"c"], 1)));
+        assert_eq!(add(&[b"c", b"d"], limits), Err(TagError::TooMany { count: 4, limit: 3 }));
+        let lowered = Limits { tags: 1, length: 1 };
+        assert_eq!(add(&[b"a"], lowered), Ok((there.clone(), 0)), "lowered since: it keeps what it has");
+        assert_eq!(add(&[b"c"], lowered), Err(TagError::TooMany { count: 3, limit: 1 }));
+        assert_eq!(without(&there, [&b"b"[..], b"x", b"b"].into_iter()), [b"a"]);
     }
 
     #[test]

@@ -21,18 +21,21 @@
 
 use std::os::raw::{c_char, c_int, c_void};
 use std::ptr::{null_mut, NonNull};
-use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering::Relaxed};
 
-use cacheflow_core::codec::{self, CodecError};
-use cacheflow_core::entry::Meta;
+use cacheflow_core::codec::{self, CodecError, Decoded};
+use cacheflow_core::decide;
+use cacheflow_core::entry::{Cost, Meta};
 use cacheflow_core::saved::Saved;
+use cacheflow_core::units::{Millis, Stamp, Time};
 
 use crate::border::cross;
-use crate::commands::apply;
+use crate::commands::{apply, apply_state};
 use crate::ffi::args::Str;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::io::{self, Io};
 use crate::ffi::{api, raw};
+use crate::hooks;
 use crate::shard;
 use crate::state::{self, COUNTERS};
 use crate::stored::Stored;
@@ -97,14 +100,17 @@ unsafe fn stored(value: *const c_void) -> Option<Stored> {
 }
 
 /// An entry from an RDB file or a DUMP payload.
-fn restore(meta: &[u8], name: &[u8], value: &[u8]) -> Result<Stored, String> {
-    let meta = match codec::decode(meta) {
+fn restore(db: usize, meta: &[u8], name: &[u8], value: &[u8]) -> Result<Stored, String> {
+    let decoded = match codec::decode(meta) {
         // A file is loaded for what it has; a user is told.
-        Err(CodecError::Unsaved) if Ctx::none().is_loading() => Meta { dead: true, ..Meta::default() },
+        Err(CodecError::Unsaved) if Ctx::none().is_loading() => {
+            Decoded { meta: Meta { dead: true, ..Meta::default() }, tags: Vec::new() }
+        }
         other => other.map_err(|error| error.to_string())?,
     };
-    let meta = Meta { born: state::admit(meta.born), ..meta };
-    Stored::build(&meta, name, value).map_err(|error| format!("the entry cannot be built: {error:?}"))
+    let meta = Meta { born: state::admit(decoded.meta.born), ..decoded.meta };
+    shard::make(db, &meta, name, value, &decoded.tags)
+        .map_err(|error| format!("the entry cannot be built: {error:?}"))
 }
 
 unsafe extern "C" fn rdb_load(rdb: *mut raw::RedisModuleIO, version: c_int) -> *mut c_void {
@@ -122,7 +128,7 @@ unsafe extern "C" fn rdb_load(rdb: *mut raw::RedisModuleIO, version: c_int) -> *
         let (Some(meta), Some(value)) = (rdb.load_bytes(), rdb.load_bytes()) else {
             return refuse("it is truncated");
         };
-        match restore(meta.bytes(), rdb.key_name(), value.bytes()) {
+        match restore(rdb.database(), meta.bytes(), rdb.key_name(), value.bytes()) {
             Ok(entry) => {
                 if Ctx::none().is_loading() {
                     shard::loaded(entry);
@@ -134,13 +140,35 @@ unsafe extern "C" fn rdb_load(rdb: *mut raw::RedisModuleIO, version: c_int) -> *
     })
 }
 
-/// Runs `body` on the encoded metadata of an entry.
-fn with_encoded<R>(entry: Stored, with_hits: bool, body: impl FnOnce(&[u8]) -> R) -> R {
+/// Runs `body` on an entry as it is saved: its encoded metadata, settled, and
+/// its value. Of a dead one nothing is left but that.
+fn with_encoded<R>(db: usize, entry: Stored, with_hits: bool, body: impl FnOnce(&[u8], &[u8]) -> R) -> R {
     // Not the scratch buffer: a fork or the digest may be in the middle of it.
     let mut meta = Vec::with_capacity(64);
-    codec::encode(&entry.view().meta(), with_hits, &mut meta);
-    body(&meta)
+    match decide::settle(entry.view().meta(), shard::verdict_of_held(db, entry)) {
+        Some(settled) => {
+            shard::encode(&settled, entry, with_hits, &mut meta);
+            body(&meta, entry.view().value())
+        }
+        None => {
+            codec::encode(&DEAD, std::iter::empty(), false, &mut meta);
+            body(&meta, &[])
+        }
+    }
 }
+
+/// What is saved of an entry that was invalidated.
+const DEAD: Meta = Meta {
+    born: Stamp(0),
+    written: Time(0),
+    fresh_until: None,
+    length: None,
+    grace: Millis::ZERO,
+    staled_at: None,
+    cost: Cost(0),
+    hits: 0,
+    dead: true,
+};
 
 unsafe extern "C" fn rdb_save(rdb: *mut raw::RedisModuleIO, value: *mut c_void) {
     // SAFETY: what the server passed.
@@ -148,9 +176,9 @@ unsafe extern "C" fn rdb_save(rdb: *mut raw::RedisModuleIO, value: *mut c_void) 
     let saved = cross("rdb_save", false, || {
         // SAFETY: what the server passed.
         let Some(entry) = (unsafe { stored(value) }) else { return false };
-        with_encoded(entry, true, |meta| {
+        with_encoded(rdb.database(), entry, true, |meta, value| {
             rdb.save_bytes(meta);
-            rdb.save_bytes(entry.view().value());
+            rdb.save_bytes(value);
         });
         true
     });
@@ -171,9 +199,10 @@ unsafe extern "C" fn aof_rewrite(
         let (aof, key) = unsafe { (Io::new(aof), Str::new(key)) };
         // SAFETY: as above.
         let Some(entry) = (unsafe { stored(value) }) else { return false };
+        emit_state(aof);
         // The server emits the key's TTL behind this.
-        with_encoded(entry, true, |meta| {
-            aof.emit(apply::NAME, key, apply::NO_EXPIRE, meta, entry.view().value());
+        with_encoded(aof.database(), entry, true, |meta, value| {
+            aof.emit(apply::NAME, key, apply::NO_EXPIRE, meta, value);
         });
         true
     });
@@ -191,9 +220,11 @@ unsafe extern "C" fn digest(digest: *mut raw::RedisModuleDigest, value: *mut c_v
     cross("digest", (), || {
         // SAFETY: what the server passed.
         let Some(entry) = (unsafe { stored(value) }) else { return };
-        with_encoded(entry, false, |meta| {
+        // SAFETY: what the server passed.
+        let db = unsafe { io::database_digested(digest) };
+        with_encoded(db, entry, false, |meta, value| {
             // SAFETY: what the server passed.
-            unsafe { io::digest(digest, &[meta, entry.view().value()]) };
+            unsafe { io::digest(digest, &[meta, value]) };
         });
     });
 }
@@ -235,14 +266,23 @@ unsafe extern "C" fn unlink2(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const 
 unsafe extern "C" fn copy2(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c_void) -> *mut c_void {
     cross("copy", null_mut(), || {
         // SAFETY: what the server passed.
-        let (name, Some(entry)) = (unsafe { io::copys_name(ctx) }, unsafe { stored(value) }) else {
+        let ((from, (to, name)), Some(entry)) =
+            (unsafe { (io::database_left(ctx), io::copys_place(ctx)) }, unsafe { stored(value) })
+        else {
             return null_mut();
         };
-        let view = entry.view();
-        match Stored::build(&view.meta(), name, view.value()) {
-            Ok(copy) => copy.raw().as_ptr(),
-            Err(_) => null_mut(),
-        }
+        hooks::copies_from(from);
+        let meta = shard::as_copied(from, to, name, entry);
+        let made = if meta.dead {
+            Stored::build(&meta, name, &[], &[])
+        } else if from == to {
+            shard::remake(&meta, name, entry.view().value(), entry)
+        } else {
+            let tags = shard::tag_names(entry);
+            let tags: Vec<&[u8]> = tags.iter().map(Vec::as_slice).collect();
+            shard::make(to, &meta, name, entry.view().value(), &tags)
+        };
+        made.map_or(null_mut(), |copy| copy.raw().as_ptr())
     })
 }
 
@@ -267,22 +307,41 @@ unsafe extern "C" fn defrag(
 unsafe extern "C" fn aux_save(rdb: *mut raw::RedisModuleIO, _: c_int) {
     // SAFETY: what the server passed.
     let rdb = unsafe { Io::new(rdb) };
-    let encoded = cross("aux_save", None, || {
-        let saved = Saved { stamp: state::last_stamp().0 };
-        // Nothing drawn, nothing to say: where the server can leave the record
-        // out (7.2 and later), the file then loads without the module.
-        if saved == Saved::default() && super::server_omits_empty_aux() {
-            return Some(Vec::new());
-        }
-        saved.encode()
+    // How much of it is written: a panic in the middle must not leave a head
+    // that promises more.
+    let mut written = 0;
+    let saved = cross("aux_save", false, || {
+        let last = state::last_stamp();
+        shard::with(|index| {
+            // Nothing drawn, nothing to say: where the server can leave the
+            // record out (7.2 and later), the file then loads without the
+            // module.
+            if last == Stamp(0) && index.latest() == Stamp(0) && super::server_omits_empty_aux() {
+                return true;
+            }
+            Saved::write(index, last, |part| {
+                rdb.save_bytes(part);
+                written += 1;
+            })
+        })
     });
-    match encoded {
-        Some(bytes) if bytes.is_empty() => {}
-        Some(bytes) => rdb.save_bytes(&bytes),
-        None => {
-            exit_child();
+    if !saved {
+        exit_child();
+        if written == 0 {
             rdb.save_bytes(Saved::NOTHING);
         }
+    }
+}
+
+/// Emits the shard's state before the first entry of an AOF being rewritten,
+/// which has no place for it: this process is a child that rewrites one, and
+/// its copy of the flag is its own.
+fn emit_state(aof: Io) {
+    static EMITTED: AtomicBool = AtomicBool::new(false);
+    if !EMITTED.swap(true, Relaxed) {
+        shard::with(|index| {
+            Saved::write(index, state::last_stamp(), |part| aof.emit_bytes(apply_state::NAME, part))
+        });
     }
 }
 
@@ -304,15 +363,21 @@ unsafe extern "C" fn aux_load(rdb: *mut raw::RedisModuleIO, version: c_int, _: c
             rdb.log("cacheflow's state is truncated");
             return refused;
         };
-        match Saved::decode(bytes.bytes()) {
-            Ok(saved) if version == ENCODING_VERSION => {
-                state::observe(saved.stamp());
-                raw::REDISMODULE_OK as c_int
-            }
-            other => {
-                rdb.log(&format!("cacheflow's state (version {version}) was refused: {other:?}"));
-                refused
+        let refuse = |why: &dyn std::fmt::Debug| {
+            rdb.log(&format!("cacheflow's state (version {version}) was refused: {why:?}"));
+            refused
+        };
+        let saved = match Saved::decode(bytes.bytes()) {
+            Ok(saved) if version == ENCODING_VERSION => saved,
+            other => return refuse(&other),
+        };
+        for _ in 0..saved.parts {
+            let Some(part) = rdb.load_bytes() else { return refuse(&"truncated") };
+            if let Err(why) = apply_state::remember(part.bytes()) {
+                return refuse(&why);
             }
         }
+        apply_state::observe(&saved);
+        raw::REDISMODULE_OK as c_int
     })
 }

@@ -5,10 +5,12 @@
 //! arguments (`loadmodule libcacheflow.so max-value-size 1mb`), redis.conf,
 //! CONFIG SET.
 
+use std::ffi::CStr;
 use std::sync::atomic::{AtomicI64, AtomicU8};
 
 use cacheflow_core::entry::LONGEST_VALUE;
 use cacheflow_core::number::{parse_bytes, parse_i64};
+use cacheflow_core::tag::{Limits, LONGEST_TAG, MOST_TAGS};
 
 use crate::ffi::args::Args;
 use crate::ffi::config::{self, Byte, Number};
@@ -24,11 +26,42 @@ pub static MAX_VALUE_SIZE: Number = Number {
     bytes: true,
 };
 
+/// How long a slice of the sweep is, in µs; there is one a millisecond.
+pub static SWEEP_BUDGET_US: Number = count(c"sweep-budget-us", 100, 10, 1000);
+/// How long an invalidation is remembered of which no entry reminds, in ms.
+pub static TOMBSTONE_TTL: Number = count(c"tombstone-ttl", 300_000, 1, i64::MAX / 1000);
+/// How many of those are remembered at most.
+pub static MAX_TOMBSTONES: Number = count(c"max-tombstones", 1 << 18, 0, i64::MAX);
+/// The most tags that SET and TAG give an entry.
+pub static MAX_TAGS_PER_ENTRY: Number = count(c"max-tags-per-entry", 256, 0, MOST_TAGS as i64);
+/// The longest tag that they take, in bytes.
+pub static MAX_TAG_LENGTH: Number = count(c"max-tag-length", 1024, 0, LONGEST_TAG as i64);
+/// How many invalidations CACHE.LOG remembers.
+pub static LOG_MAX_LEN: Number = count(c"log-max-len", 128, 0, 1_000_000);
+
+const fn count(name: &'static CStr, default: i64, min: i64, max: i64) -> Number {
+    Number { name, value: AtomicI64::new(default), default, min, max, bytes: false }
+}
+
+/// The limits on tags.
+pub fn tag_limits() -> Limits {
+    let of = |number: &Number| usize::try_from(number.get()).unwrap_or(0);
+    Limits { tags: of(&MAX_TAGS_PER_ENTRY), length: of(&MAX_TAG_LENGTH) }
+}
+
 /// What ends a key's namespace.
 pub static NAMESPACE_DELIMITER: Byte =
     Byte { name: c"namespace-delimiter", value: AtomicU8::new(b':'), default: b':' };
 
-static NUMBERS: &[&Number] = &[&MAX_VALUE_SIZE];
+static NUMBERS: &[&Number] = &[
+    &MAX_VALUE_SIZE,
+    &SWEEP_BUDGET_US,
+    &TOMBSTONE_TTL,
+    &MAX_TOMBSTONES,
+    &MAX_TAGS_PER_ENTRY,
+    &MAX_TAG_LENGTH,
+    &LOG_MAX_LEN,
+];
 static BYTES: &[&Byte] = &[&NAMESPACE_DELIMITER];
 
 /// What the module's arguments say.

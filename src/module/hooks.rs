@@ -15,7 +15,10 @@
 
 use std::ffi::CStr;
 use std::os::raw::{c_char, c_int, c_void};
-use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicPtr, Ordering::Relaxed};
+
+use cacheflow_core::entry::mark_dead;
+use cacheflow_core::index::Db;
 
 use crate::border::cross;
 use crate::datatype::ours;
@@ -26,6 +29,10 @@ use crate::ffi::key::{Key, Kind};
 use crate::ffi::raw;
 use crate::shard;
 use crate::stored::Stored;
+
+/// The database that MOVE or COPY works from, see [`go_back`].
+static SOURCE: AtomicI64 = AtomicI64::new(NO_SOURCE);
+const NO_SOURCE: i64 = -1;
 
 /// A context of the module's own, for subscribing later.
 static OWN: AtomicPtr<raw::RedisModuleCtx> = AtomicPtr::new(std::ptr::null_mut());
@@ -72,35 +79,76 @@ unsafe extern "C" fn on_generic(
     cross("key_event", (), || {
         // SAFETY: what the server passed.
         let (ctx, event, name) = unsafe { (Ctx::new(ctx), CStr::from_ptr(event), Str::new(key)) };
-        if matches!(event.to_bytes(), b"rename_to" | b"move_to" | b"copy_to" | b"restore") {
-            came_under(ctx, name);
+        match event.to_bytes() {
+            b"rename_to" => came_under(ctx, name, true),
+            b"move_from" => copies_from(ctx.database()),
+            b"move_to" => {
+                came_under(ctx, name, true);
+                go_back(ctx);
+            }
+            b"copy_to" => {
+                came_under(ctx, name, false);
+                go_back(ctx);
+            }
+            b"restore" => came_under(ctx, name, false),
+            _ => {}
         }
     });
     raw::REDISMODULE_OK as c_int
 }
 
-/// Takes in the entry that is under a key now, and has it bear that name.
-fn came_under(ctx: Ctx, name: Str<'_>) {
+/// Notes the database that MOVE or COPY works from.
+pub fn copies_from(db: Db) {
+    SOURCE.store(db as i64, Relaxed);
+}
+
+/// Valkey 8.1 up to 9.1 tells of keys on the client that runs the command, for
+/// which it selects the key's database, and leaves it there: after MOVE or
+/// COPY … DB the client would be in another database (valkey#4024). We select
+/// the one it was in; elsewhere the context is a temporary client's, and it
+/// changes nothing. It cannot be helped for COPY … DB of a native key.
+fn go_back(ctx: Ctx) {
+    if let Ok(db) = Db::try_from(SOURCE.swap(NO_SOURCE, Relaxed)) {
+        ctx.select(db);
+    }
+}
+
+/// Takes in the entry that is under a key now, as one that bears that name and
+/// the tags of that database.
+fn came_under(ctx: Ctx, name: Str<'_>, moved: bool) {
     let key = Key::write_untouched(ctx, name);
     let Kind::Ours(value) = key.kind(ours()) else { return };
     // SAFETY: a value of our type.
-    let mut entry = unsafe { Stored::new(value) };
-    let view = entry.view();
-    if view.name() != name.bytes() {
-        // Its name has another length: it must be laid out anew. Where there
-        // is no memory for that, it keeps a name that VERIFY will show.
-        if let Ok(renamed) = Stored::build(&view.meta(), name.bytes(), view.value()) {
+    let entry = unsafe { Stored::new(value) };
+    let (db, view) = (ctx.database(), entry.view());
+    let change = if moved {
+        shard::as_moved(db, name.bytes(), entry)
+    } else {
+        // A copy is what it has to be; a payload may have been restored by a
+        // server that told no name.
+        (view.name() != name.bytes()).then(|| view.meta())
+    };
+    let Some(meta) = change else { return shard::arrived(db, name.bytes(), entry) };
+    let tags = if meta.dead { Vec::new() } else { shard::tag_names(entry) };
+    let tags: Vec<&[u8]> = tags.iter().map(Vec::as_slice).collect();
+    let value = if meta.dead { &[] } else { view.value() };
+    match shard::make(db, &meta, name.bytes(), value, &tags) {
+        Ok(changed) => {
             // SAFETY: a new entry; the old one is in no index (`unlink2` has
             // run, or it has just been made), and nothing looks at it again.
             unsafe {
-                if let Some(old) = key.replace(ours(), renamed.raw()) {
+                if let Some(old) = key.replace(ours(), changed.raw()) {
                     Stored::new(old).free();
                 }
             }
-            entry = renamed;
+            shard::arrived(db, name.bytes(), changed);
+        }
+        // No memory: as it is it could outlive an invalidation.
+        Err(_) => {
+            mark_dead(entry.bytes_mut());
+            shard::arrived(db, name.bytes(), entry);
         }
     }
-    shard::arrived(ctx.database(), name.bytes(), entry);
 }
 
 unsafe extern "C" fn on_loaded(

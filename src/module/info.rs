@@ -1,4 +1,5 @@
-//! The INFO sections: `cacheflow_stats`, `cacheflow_memory`.
+//! The INFO sections: `cacheflow_stats`, `cacheflow_memory`,
+//! `cacheflow_sweep`.
 
 use std::os::raw::c_int;
 use std::sync::atomic::Ordering::Relaxed;
@@ -33,6 +34,8 @@ unsafe extern "C" fn info(info: *mut raw::RedisModuleInfoCtx, _for_crash_report:
             info.number(c"stale_hits", COUNTERS.stale_hits.get());
             info.number(c"misses", COUNTERS.misses.get());
             info.number(c"writes", COUNTERS.writes.get());
+            info.number(c"invalidations", COUNTERS.invalidations.get());
+            info.number(c"invalidated_entries", COUNTERS.invalidated.get());
             info.number(c"unlinked", UNLINKED.get());
             info.number(c"refused_payloads", COUNTERS.refused_payloads.get());
             info.number(c"panics", PANICS.load(Relaxed));
@@ -46,6 +49,16 @@ unsafe extern "C" fn info(info: *mut raw::RedisModuleInfoCtx, _for_crash_report:
             info.number(c"allocated_entries", number(&ENTRIES));
             info.number(c"bytes", number(&BYTES));
             info.number(c"index_bytes", shard::allocated() as u64);
+            let counts = shard::counts();
+            info.number(c"tags", counts.tags);
+            info.number(c"memberships", counts.memberships);
+            info.number(c"tombstones", counts.tombstones);
+        }
+        if info.section(c"sweep") {
+            info.number(c"sweep_queued", shard::counts().backlog);
+            info.number(c"sweep_slices", COUNTERS.slices.get());
+            info.number(c"sweep_removed", COUNTERS.swept.get());
+            info.number(c"sweep_longest_slice_us", COUNTERS.longest_slice.get());
         }
     });
 }

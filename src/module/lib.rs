@@ -20,6 +20,8 @@
 //! | [`commands`] | a file a command, and their table |
 //! | [`datatype`] | the data type's callbacks: RDB, AOF, copy, free, defrag |
 //! | [`stored`] | an entry's memory |
+//! | [`invalidation`] | invalidations performed: channels, log |
+//! | [`sweep`] | the removal of what was invalidated |
 //! | [`state`] | counters, the clock, dice |
 //! | [`directives`] | `cacheflow.*` |
 //! | [`info`] | the INFO sections |
@@ -34,10 +36,12 @@ mod directives;
 mod ffi;
 mod hooks;
 mod info;
+mod invalidation;
 mod propagation;
 mod shard;
 mod state;
 mod stored;
+mod sweep;
 
 use std::os::raw::{c_char, c_int};
 
@@ -129,6 +133,7 @@ fn load(ctx: Ctx, args: Args<'_>) -> Result<(), String> {
     }
     info::register(ctx)?;
     propagation::register(ctx)?;
+    sweep::register(ctx)?;
     hooks::register(ctx)?;
     arguments.register(ctx)?;
     ctx.log(Level::Notice, concat!("CacheFlow ", env!("CARGO_PKG_VERSION"), " is loaded"));

@@ -3,21 +3,32 @@
 //! Who tells the index what: a command that writes ([`put`]), `unlink2` when an
 //! entry leaves its key by whatever way ([`left`]), the notifications of what
 //! brought one under a key ([`arrived`]), whole-database events (`hooks`), the
-//! defragmenter ([`moved`]).
+//! defragmenter ([`moved`]), CACHE.INVALIDATE (`invalidation`).
+//!
+//! # Tags of an entry
+//! An entry's memory carries numbers, each of which the index counts as a
+//! reference from [`make`] until the memory is freed ([`release`]). Freeing may
+//! happen on the lazy-free thread, which must not touch the index: there the
+//! numbers are queued, and the main thread lets go of them ([`settle_debts`]).
 
 use std::os::raw::c_void;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-use cacheflow_core::index::{Counts, Db, Entries, Index};
+use cacheflow_core::codec;
+use cacheflow_core::decide;
+use cacheflow_core::entry::{mark_dead, BuildError, Meta, TagId};
+use cacheflow_core::index::{Counts, Db, Entries, Index, Tally, Verdict};
 use cacheflow_core::namespace;
 use cacheflow_core::slots::Handle;
+use cacheflow_core::units::Stamp;
 use lazy_static::lazy_static;
+use parking_lot::Mutex;
 
 use crate::border::cross;
 use crate::directives::NAMESPACE_DELIMITER;
 use crate::ffi::ctx::{Ctx, Level};
-use crate::state::MainThread;
+use crate::state::{is_main_thread, MainThread};
 use crate::stored::Stored;
 
 lazy_static! {
@@ -28,8 +39,22 @@ lazy_static! {
 /// there yet; 0: of none. Atomic, for `free` may run on any thread.
 static LOADING: AtomicU64 = AtomicU64::new(0);
 
+/// The address of an entry that left its key stale by invalidation, and since
+/// when: if it is on its way to another key, it takes that along. Nobody frees
+/// it on the way, and whoever frees it clears this.
+static PASSING: AtomicU64 = AtomicU64::new(0);
+static PASSING_SINCE: AtomicU64 = AtomicU64::new(0);
+
+/// Tags to let go of, of entries that another thread has freed.
+static DEBTS: Mutex<Vec<TagId>> = Mutex::new(Vec::new());
+static IN_DEBT: AtomicBool = AtomicBool::new(false);
+
+/// The stamp of the last invalidation: who was born later is untouched by any.
+/// A copy of the index's own, for reads.
+static LATEST: AtomicU64 = AtomicU64::new(0);
+
 /// Entries' memory: a handle is an address.
-struct Memory;
+pub struct Memory;
 
 impl Entries for Memory {
     fn bytes(&self, handle: Handle) -> &[u8] {
@@ -45,7 +70,8 @@ fn handle(entry: Stored) -> Handle {
     Handle(entry.raw().as_ptr() as u64)
 }
 
-fn stored(handle: Handle) -> Stored {
+/// The entry of a handle that is in the index.
+pub fn stored(handle: Handle) -> Stored {
     let address = NonNull::new(handle.0 as *mut c_void).unwrap_or(NonNull::dangling());
     // SAFETY: handles are made by `handle` and are in the index as long as the
     // entry lives: `unlink2` and the flush events take them out before.
@@ -53,8 +79,18 @@ fn stored(handle: Handle) -> Stored {
 }
 
 /// Runs `body` on the index. `body` calls nothing of the server's.
-fn with<R>(body: impl FnOnce(&mut Index) -> R) -> R {
+#[inline]
+pub fn with<R>(body: impl FnOnce(&mut Index) -> R) -> R {
     INDEX.with(body)
+}
+
+/// As [`with`], for what may raise the stamp of the last invalidation.
+pub fn with_stamps<R>(body: impl FnOnce(&mut Index) -> R) -> R {
+    with(|index| {
+        let answer = body(index);
+        LATEST.store(index.latest().0, Relaxed);
+        answer
+    })
 }
 
 /// A border of the server's behind which the index is told something that it
@@ -70,7 +106,7 @@ pub fn told(name: &'static str, body: impl FnOnce()) {
 }
 
 /// Forgets all entries, looking at none, for some may be gone: what was missed
-/// is not known. Entries come back as they are written, all of them by
+/// is not known. Entries come back as they are read or written, all of them by
 /// CACHE.VERIFY REPAIR; their keys and values are untouched.
 fn distrust() {
     flushed(None);
@@ -78,9 +114,136 @@ fn distrust() {
     Ctx::none().log(Level::Warning, text);
 }
 
-fn namespace_of(name: &[u8]) -> &[u8] {
+/// The namespace of a key.
+pub fn namespace_of(name: &[u8]) -> &[u8] {
     namespace::of(name, NAMESPACE_DELIMITER.get())
 }
+
+// ── what invalidations have made of an entry ────────────────────────────────
+
+/// What the invalidations since its birth have made of an entry under a key.
+#[inline]
+pub fn verdict(db: Db, name: &[u8], entry: Stored) -> Verdict {
+    let head = entry.head();
+    if head.born().0 >= LATEST.load(Relaxed) {
+        return if head.is_marked_dead() { Verdict::Dead } else { Verdict::Untouched };
+    }
+    looked_up_verdict(db, name, entry)
+}
+
+#[inline(never)]
+fn looked_up_verdict(db: Db, name: &[u8], entry: Stored) -> Verdict {
+    // One that the index does not hold has no namespace's number yet.
+    if entry.head().slot() == 0 {
+        arrived(db, name, entry);
+    }
+    with(|index| index.verdict(db, entry.view()))
+}
+
+/// An entry's metadata as invalidations have left it; `None`: it is dead.
+pub fn settled(db: Db, name: &[u8], entry: Stored) -> Option<Meta> {
+    decide::settle(entry.view().meta(), verdict(db, name, entry))
+}
+
+/// The verdict where no key is at hand: on what the index holds.
+pub fn verdict_of_held(db: Db, entry: Stored) -> Verdict {
+    with(|index| index.verdict(db, entry.view()))
+}
+
+/// Counts in the namespace of an entry.
+#[inline]
+pub fn tally(db: Db, entry: Stored, count: impl FnOnce(&mut Tally)) {
+    let number = entry.head().namespace();
+    with(|index| {
+        if let Some(tally) = index.tally(db, number) {
+            count(tally);
+        }
+    });
+}
+
+/// Counts in the namespace of a key without an entry, if it has had any.
+pub fn tally_by_name(db: Db, name: &[u8], count: impl FnOnce(&mut Tally)) {
+    with(|index| {
+        if let Some(tally) = index.tally_of(db, namespace_of(name)) {
+            count(tally);
+        }
+    });
+}
+
+// ── tags ────────────────────────────────────────────────────────────────────
+
+/// Lays out an entry that is to lie in `db`, its tags all different.
+///
+/// # Errors
+/// See [`Stored::build`].
+pub fn make(db: Db, meta: &Meta, name: &[u8], value: &[u8], tags: &[&[u8]]) -> Result<Stored, BuildError> {
+    if tags.is_empty() {
+        return Stored::build(meta, name, value, &[]);
+    }
+    settle_debts();
+    let ids: Vec<TagId> = with(|index| tags.iter().map(|tag| index.intern(db, tag)).collect());
+    build_with(meta, name, value, &ids)
+}
+
+/// Lays out an entry with the tags of another of the same database.
+///
+/// # Errors
+/// See [`Stored::build`].
+pub fn remake(meta: &Meta, name: &[u8], value: &[u8], like: Stored) -> Result<Stored, BuildError> {
+    let ids: Vec<TagId> = like.view().tags().collect();
+    with(|index| ids.iter().for_each(|&id| index.retain(id)));
+    build_with(meta, name, value, &ids)
+}
+
+fn build_with(meta: &Meta, name: &[u8], value: &[u8], ids: &[TagId]) -> Result<Stored, BuildError> {
+    Stored::build(meta, name, value, ids).inspect_err(|_| release(ids.iter().copied()))
+}
+
+/// Lets go of the tags of memory that is being freed. On any thread.
+pub fn release(ids: impl Iterator<Item = TagId>) {
+    if is_main_thread() {
+        with(|index| ids.for_each(|id| index.release(id)));
+    } else {
+        DEBTS.lock().extend(ids);
+        IN_DEBT.store(true, Relaxed);
+    }
+}
+
+/// Lets go of the tags of what another thread has freed, some of them at a
+/// time.
+pub fn settle_debts() {
+    const AT_A_TIME: usize = 256;
+    if !IN_DEBT.load(Relaxed) {
+        return;
+    }
+    let mut debts = DEBTS.lock();
+    let rest = debts.len().saturating_sub(AT_A_TIME);
+    with(|index| debts.drain(rest..).for_each(|id| index.release(id)));
+    if debts.is_empty() {
+        *debts = Vec::new();
+        IN_DEBT.store(false, Relaxed);
+    }
+}
+
+/// Whether [`settle_debts`] has more to do.
+pub fn is_in_debt() -> bool {
+    IN_DEBT.load(Relaxed)
+}
+
+/// The names of an entry's tags.
+pub fn tag_names(entry: Stored) -> Vec<Vec<u8>> {
+    with(|index| entry.view().tags().map(|id| index.name(id).unwrap_or_default().to_vec()).collect())
+}
+
+/// Appends the encoding of `meta` with an entry's tags.
+pub fn encode(meta: &Meta, entry: Stored, with_hits: bool, out: &mut Vec<u8>) {
+    let tags = entry.view().tags();
+    with(|index| {
+        codec::encode(meta, tags.map(|id| index.name(id).unwrap_or_default()), with_hits, out);
+    });
+}
+
+// ── entries coming and going ────────────────────────────────────────────────
 
 /// An entry was put under a key, in place of `old` if the key held one.
 pub fn put(db: Db, name: &[u8], old: Option<Stored>, new: Stored) {
@@ -95,7 +258,7 @@ pub fn put(db: Db, name: &[u8], old: Option<Stored>, new: Stored) {
     });
 }
 
-/// An entry came under a key by the server's doing.
+/// An entry is under a key, by whatever way.
 pub fn arrived(db: Db, name: &[u8], entry: Stored) {
     with(|index| {
         if !index.holds(db, handle(entry), entry.view()) {
@@ -104,9 +267,47 @@ pub fn arrived(db: Db, name: &[u8], entry: Stored) {
     });
 }
 
-/// An entry left its key.
+/// An entry left its key. If it goes to another it takes along what has become
+/// of it here.
 pub fn left(db: Db, entry: Stored) {
-    with(|index| index.detach(db, handle(entry), &mut Memory));
+    with(|index| {
+        match index.verdict(db, entry.view()) {
+            Verdict::Untouched => {}
+            Verdict::Dead => mark_dead(entry.bytes_mut()),
+            Verdict::Stale(since) => {
+                PASSING_SINCE.store(since.0, Relaxed);
+                PASSING.store(handle(entry).0, Relaxed);
+            }
+        }
+        index.detach(db, handle(entry), &mut Memory);
+    });
+}
+
+/// What an entry that just came under a key by RENAME or MOVE has to become
+/// there; `None`: it may stay as it is.
+pub fn as_moved(db: Db, name: &[u8], entry: Stored) -> Option<Meta> {
+    let passing = PASSING.swap(0, Relaxed) == handle(entry).0;
+    let since = passing.then(|| Stamp(PASSING_SINCE.load(Relaxed)));
+    let view = entry.view();
+    with(|index| {
+        let names = view.tags().filter_map(|id| index.name(id));
+        let last = index.last_stamp(db, namespace_of(name), names);
+        let at_home = view.tags().all(|id| index.is_of(id, db));
+        let meta = view.meta();
+        let moved = decide::moved(meta, since.map_or(Verdict::Untouched, Verdict::Stale), last);
+        (!at_home || moved != meta || view.name() != name).then_some(moved)
+    })
+}
+
+/// What a copy of an entry in `from` is, under another name or in another
+/// database.
+pub fn as_copied(from: Db, to: Db, name: &[u8], entry: Stored) -> Meta {
+    let view = entry.view();
+    with(|index| {
+        let names = view.tags().filter_map(|id| index.name(id));
+        let last = index.last_stamp(to, namespace_of(name), names);
+        decide::moved(view.meta(), index.verdict(from, view), last)
+    })
 }
 
 /// An entry's memory moved.
@@ -142,11 +343,16 @@ pub fn loaded_under(db: Db, name: &[u8]) {
 }
 
 /// An entry is about to be freed: one that was loaded and is not wanted (it
-/// has expired) never gets its key. On any thread.
+/// has expired) never gets its key, and one that left goes nowhere. On any
+/// thread.
 pub fn freed(entry: Stored) {
-    // Whether it was that one or not: afterwards it is not.
-    let _ = LOADING.compare_exchange(handle(entry).0, 0, Relaxed, Relaxed);
+    for place in [&LOADING, &PASSING] {
+        // Whether it was that one or not: afterwards it is not.
+        let _ = place.compare_exchange(handle(entry).0, 0, Relaxed, Relaxed);
+    }
 }
+
+// ── looking ─────────────────────────────────────────────────────────────────
 
 /// How much there is.
 pub fn counts() -> Counts {

@@ -19,6 +19,19 @@ use crate::stored::Stored;
 pub struct Counter(AtomicU64);
 
 impl Counter {
+    pub const fn new() -> Counter {
+        Counter(AtomicU64::new(0))
+    }
+
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Relaxed);
+    }
+
+    /// Raises it to `n`.
+    pub fn raise(&self, n: u64) {
+        self.set(self.get().max(n));
+    }
+
     #[inline]
     pub fn add(&self, n: u64) {
         self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
@@ -39,33 +52,66 @@ pub struct Counters {
     pub misses: Counter,
     /// Values written: SET, TOUCH, INCRBY.
     pub writes: Counter,
+    /// Tags and namespaces invalidated.
+    pub invalidations: Counter,
+    /// What those hit.
+    pub invalidated: Counter,
+    /// Slices of the sweep.
+    pub slices: Counter,
+    /// Keys that it removed.
+    pub swept: Counter,
+    /// Its longest slice, in µs.
+    pub longest_slice: Counter,
     /// Payloads refused: RESTORE, RDB, the internal carrier.
     pub refused_payloads: Counter,
 }
 
 pub static COUNTERS: Counters = Counters {
-    hits: Counter(AtomicU64::new(0)),
-    stale_hits: Counter(AtomicU64::new(0)),
-    misses: Counter(AtomicU64::new(0)),
-    writes: Counter(AtomicU64::new(0)),
-    refused_payloads: Counter(AtomicU64::new(0)),
+    hits: Counter::new(),
+    stale_hits: Counter::new(),
+    misses: Counter::new(),
+    writes: Counter::new(),
+    invalidations: Counter::new(),
+    invalidated: Counter::new(),
+    slices: Counter::new(),
+    swept: Counter::new(),
+    longest_slice: Counter::new(),
+    refused_payloads: Counter::new(),
 };
 
 /// Entries that left a key: deleted, expired, evicted, overwritten, renamed.
-pub static UNLINKED: Counter = Counter(AtomicU64::new(0));
+pub static UNLINKED: Counter = Counter::new();
 /// Entries allocated, those included that wait for the lazy-free thread.
 pub static ENTRIES: AtomicI64 = AtomicI64::new(0);
 /// Bytes of their allocations.
 pub static BYTES: AtomicI64 = AtomicI64::new(0);
 
+/// Bytes of entries and index.
+pub fn bytes() -> u64 {
+    u64::try_from(BYTES.load(Relaxed)).unwrap_or(0) + crate::shard::allocated() as u64
+}
+
 /// How far `CACHE.DEBUG CLOCK` turns our clock, in ms.
 pub static CLOCK_OFFSET: AtomicI64 = AtomicI64::new(0);
 
 static PROCESS: AtomicU32 = AtomicU32::new(0);
+static THREAD: AtomicU64 = AtomicU64::new(0);
 
-/// Remembers the process that the module was loaded in.
+fn thread() -> u64 {
+    // SAFETY: takes nothing, never fails. A forked child's main thread keeps
+    // the number.
+    unsafe { libc::pthread_self() as u64 }
+}
+
+/// Remembers the process and the thread that the module was loaded in.
 pub fn remember_process() {
     PROCESS.store(std::process::id(), Relaxed);
+    THREAD.store(thread(), Relaxed);
+}
+
+/// Whether this is the server's main thread.
+pub fn is_main_thread() -> bool {
+    THREAD.load(Relaxed) == thread()
 }
 
 /// Whether this is the server itself, and not a child that it forked.
@@ -149,6 +195,18 @@ pub fn observe(stamp: Stamp) {
 pub fn admit(born: Stamp) -> Stamp {
     let now = micros(libc::CLOCK_REALTIME);
     CHANCE.with(|chance| chance.clock.admit(born, now))
+}
+
+/// Whether a stamp may have been drawn by now, by a clock that differs from
+/// ours as clocks do.
+pub fn may_be(stamp: Stamp) -> bool {
+    let now = micros(libc::CLOCK_REALTIME);
+    CHANCE.with(|chance| chance.clock.may_be(stamp, now))
+}
+
+/// The stamp that the clock alone would give: nothing is drawn.
+pub fn wall_stamp() -> Stamp {
+    Stamp(micros(libc::CLOCK_REALTIME))
 }
 
 /// The last stamp drawn or observed.

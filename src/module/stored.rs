@@ -5,10 +5,11 @@ use std::os::raw::c_void;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering::Relaxed;
 
-use cacheflow_core::entry::{self, BuildError, Meta, View, BASE};
+use cacheflow_core::entry::{self, BuildError, Meta, TagId, View, BASE};
 use cacheflow_core::units::Time;
 
 use crate::hooks;
+use crate::shard;
 use crate::state::{dice, BYTES, ENTRIES};
 
 /// An entry that the server holds or that we are about to give it.
@@ -18,13 +19,13 @@ pub struct Stored {
 }
 
 impl Stored {
-    /// Lays an entry out.
+    /// Lays an entry out. The caller has referred to the tags for it.
     ///
     /// # Errors
     /// See [`entry::build`].
-    pub fn build(meta: &Meta, name: &[u8], value: &[u8]) -> Result<Stored, BuildError> {
+    pub fn build(meta: &Meta, name: &[u8], value: &[u8], tags: &[TagId]) -> Result<Stored, BuildError> {
         hooks::on_entry();
-        let bytes = Box::into_raw(entry::build(meta, name, value, &[])?);
+        let bytes = Box::into_raw(entry::build(meta, name, value, tags)?);
         // SAFETY: from a box.
         let stored = Stored { ptr: unsafe { NonNull::new_unchecked(bytes.cast()) } };
         ENTRIES.fetch_add(1, Relaxed);
@@ -87,9 +88,10 @@ impl Stored {
         entry::is_fresh(self.base(), now)
     }
 
-    /// Whether it was invalidated, so that no command may see it.
-    pub fn is_dead(self) -> bool {
-        self.view().is_marked_dead()
+    /// What every entry has in its first bytes: birth, slot, namespace.
+    #[inline]
+    pub fn head<'a>(self) -> View<'a> {
+        View::new(self.base())
     }
 
     /// The value, without a look at the rest: the path of every hit. `'a` as
@@ -140,7 +142,11 @@ impl Stored {
     pub unsafe fn free(self) {
         ENTRIES.fetch_sub(1, Relaxed);
         BYTES.fetch_sub(self.allocated() as i64, Relaxed);
-        let size = self.view().size();
+        let view = self.view();
+        if view.tags().len() > 0 {
+            shard::release(view.tags());
+        }
+        let size = view.size();
         // SAFETY: the box that `build` leaked, of that size.
         drop(unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(self.ptr.as_ptr(), size)) });
     }

@@ -13,7 +13,6 @@
 use std::ffi::CStr;
 
 use cacheflow_core::codec;
-use cacheflow_core::entry::Meta;
 use cacheflow_core::number::parse_u64;
 use cacheflow_core::request::RequestError;
 use cacheflow_core::units::{Time, LAST_TIME};
@@ -73,18 +72,19 @@ impl Command for Apply {
             }
         }
         let target = Target::open(ctx, args.get(1));
-        if value.is_none() && target.meta().is_none() {
+        // Of what it was here nothing is asked where the primary says what it
+        // is: it may have died meanwhile.
+        if value.is_none() && !target.has_value() {
             return Err(Error::NothingToApplyTo);
         }
-        let meta = codec::decode(args.get(3).bytes()).inspect_err(|_| COUNTERS.refused_payloads.add(1))?;
-        let born = if trusted {
-            state::observe(meta.born);
-            meta.born
+        let mut decoded =
+            codec::decode(args.get(3).bytes()).inspect_err(|_| COUNTERS.refused_payloads.add(1))?;
+        if trusted {
+            state::observe(decoded.meta.born);
         } else {
-            state::admit(meta.born)
-        };
-        let meta = Meta { born, ..meta };
-        target.apply(&meta, expire, value)?;
+            decoded.meta.born = state::admit(decoded.meta.born);
+        }
+        target.apply(&decoded, expire, value)?;
         ctx.reply_ok();
         Ok(())
     }

@@ -1,8 +1,9 @@
-//! `CACHE.DEBUG FAULT name` · `CACHE.DEBUG CLOCK offset-ms`
+//! `CACHE.DEBUG FAULT name` · `CACHE.DEBUG CLOCK offset-ms` · `CACHE.DEBUG SWEEP
+//! 0 | 1`
 //!
 //! For our own tests, and registered only with `debug yes` among the module's
-//! arguments: makes the border of that name panic (`""`: none), or turns the
-//! module's clock.
+//! arguments: makes the border of that name panic (`""`: none), turns the
+//! module's clock, or holds the sweep.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -15,13 +16,14 @@ use crate::ffi::args::Args;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::register::{Arg, Keys, Spec};
 use crate::state::CLOCK_OFFSET;
+use crate::sweep::HELD;
 
 pub struct Debug;
 
 impl Command for Debug {
     const SPEC: Spec = Spec {
         name: c"cache.debug",
-        summary: c"For tests: FAULT makes a callback panic, CLOCK turns the clock.",
+        summary: c"For tests: FAULT makes a callback panic, CLOCK turns the clock, SWEEP holds the sweep.",
         since: c"0.1.0",
         complexity: c"O(1)",
         flags: c"admin no-monitor",
@@ -39,6 +41,8 @@ impl Command for Debug {
         } else if what.eq_ignore_ascii_case(b"CLOCK") {
             let offset = parse_i64(argument).ok_or(RequestError::NotAnInteger)?;
             CLOCK_OFFSET.store(offset, Relaxed);
+        } else if what.eq_ignore_ascii_case(b"SWEEP") {
+            HELD.store(argument == b"0", Relaxed);
         } else {
             return Err(RequestError::Syntax.into());
         }

@@ -4,6 +4,8 @@ use cacheflow_core::codec::CodecError;
 use cacheflow_core::decide::IncrError;
 use cacheflow_core::entry::{BuildError, LONGEST_VALUE};
 use cacheflow_core::request::RequestError;
+use cacheflow_core::saved::SavedError;
+use cacheflow_core::tag::TagError;
 use cacheflow_core::times::InvalidTime;
 
 use crate::directives::MAX_VALUE_SIZE;
@@ -19,6 +21,9 @@ pub enum Error {
     NoRoom,
     Payload(CodecError),
     NothingToApplyTo,
+    Tags(TagError),
+    MayNotInvalidate,
+    State(SavedError),
     Internal,
 }
 
@@ -42,6 +47,18 @@ impl Error {
             Error::NoRoom => "OOM the allocator has no room for this entry".into(),
             Error::Payload(why) => format!("ERR refused payload: {why}"),
             Error::NothingToApplyTo => "ERR no entry to apply this to".into(),
+            Error::Request(RequestError::Cursor) => "ERR invalid cursor".into(),
+            Error::Tags(TagError::TooMany { count, limit }) => {
+                format!("TOOMANYTAGS {count} tags exceed cacheflow.max-tags-per-entry ({limit})")
+            }
+            Error::Tags(TagError::TooLong { bytes, limit }) => {
+                format!("ERR tag of {bytes} bytes exceeds cacheflow.max-tag-length ({limit})")
+            }
+            Error::MayNotInvalidate => {
+                "NOPERM No permissions to access one of the channels that this invalidation is published on"
+                    .into()
+            }
+            Error::State(why) => format!("ERR refused state: {why:?}"),
             Error::Internal => {
                 format!(
                     "ERR internal error in '{command}', nothing is known of its effect; see the server's log"
@@ -76,6 +93,18 @@ impl From<IncrError> for Error {
             IncrError::Overflow => Error::Overflow,
             IncrError::WrongType => Error::WrongType,
         }
+    }
+}
+
+impl From<TagError> for Error {
+    fn from(error: TagError) -> Self {
+        Error::Tags(error)
+    }
+}
+
+impl From<SavedError> for Error {
+    fn from(error: SavedError) -> Self {
+        Error::State(error)
     }
 }
 

@@ -11,7 +11,7 @@ use cacheflow_core::decide;
 use cacheflow_core::number::parse_i64;
 use cacheflow_core::request::RequestError;
 
-use super::write::{Target, Value, NO_DEFAULTS};
+use super::write::{Tags, Target, Value, NO_DEFAULTS};
 use super::{Command, Error};
 use crate::ffi::args::Args;
 use crate::ffi::ctx::Ctx;
@@ -42,7 +42,7 @@ impl Command for IncrBy {
         let at = state::moment();
         let target = Target::open(ctx, args.get(1));
         let (sum, write) = decide::incr(by, target.found(), target.expire(), at, NO_DEFAULTS)?;
-        target.perform(write, Value::New(sum.to_string().as_bytes()), c"cache.incrby")?;
+        target.perform(write, Value::New(sum.to_string().as_bytes()), Tags::Same, c"cache.incrby")?;
         COUNTERS.writes.add(1);
         ctx.reply_integer(sum);
         Ok(())

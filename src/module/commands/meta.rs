@@ -23,6 +23,7 @@ use crate::ffi::ctx::{Ctx, Reply};
 use crate::ffi::key::{Key, Kind};
 use crate::ffi::raw::REDISMODULE_CMD_KEY_RO as RO;
 use crate::ffi::register::{Arg, Keys, Spec};
+use crate::shard;
 use crate::state;
 use crate::stored::Stored;
 
@@ -31,7 +32,7 @@ pub struct MetaOf;
 impl Command for MetaOf {
     const SPEC: Spec = Spec {
         name: c"cache.meta",
-        summary: c"Returns what is known of a key as a map: state, type, bytes, times, cost, hits, namespace; nil for an absent key.",
+        summary: c"Returns what is known of a key as a map: state, type, bytes, times, cost, hits, namespace, tags; nil for an absent key.",
         since: c"0.1.0",
         complexity: c"O(1); for a native key that is no string O(N) in its elements",
         flags: c"readonly fast",
@@ -50,17 +51,17 @@ impl Command for MetaOf {
             Kind::Absent => ctx.reply_null(),
             Kind::Ours(value) => {
                 // SAFETY: a value of our type, in a key that is held open.
-                let view = unsafe { Stored::new(value) }.view();
-                let meta = view.meta();
-                if meta.dead {
+                let entry = unsafe { Stored::new(value) };
+                let Some(meta) = shard::settled(ctx.database(), name.bytes(), entry) else {
                     ctx.reply_null();
                     return Ok(());
-                }
+                };
                 let sheet = Sheet {
                     kind: b"cacheflow",
-                    bytes: view.value().len(),
+                    bytes: entry.view().value().len(),
                     meta,
                     ages: ages(&meta, expire, now),
+                    tags: shard::tag_names(entry),
                 };
                 sheet.reply(ctx, name);
             }
@@ -80,6 +81,7 @@ impl Command for MetaOf {
                     bytes: length.or_else(usage).unwrap_or(0),
                     meta,
                     ages: ages(&meta, expire, now),
+                    tags: Vec::new(),
                 };
                 sheet.reply(ctx, name);
             }
@@ -94,6 +96,7 @@ struct Sheet<'a> {
     bytes: usize,
     meta: Meta,
     ages: Ages,
+    tags: Vec<Vec<u8>>,
 }
 
 impl Sheet<'_> {
@@ -122,9 +125,10 @@ impl Sheet<'_> {
             }
         }
         text("namespace", namespace::of(name.bytes(), directives::NAMESPACE_DELIMITER.get()));
-        // Tags, leases and waiters: an entry has none yet.
         ctx.reply_bytes(b"tags");
-        ctx.reply_array(0);
+        ctx.reply_array(self.tags.len());
+        self.tags.iter().for_each(|tag| ctx.reply_bytes(tag));
+        // Leases and waiters: there are none yet.
         for field in ["lease-ms", "waiters"] {
             ctx.reply_bytes(field.as_bytes());
             ctx.reply_integer(0);

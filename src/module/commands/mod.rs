@@ -8,17 +8,26 @@
 //! To add one: write the file, add the line, run `make docs`.
 
 pub mod apply;
+pub mod apply_state;
 mod debug;
 pub mod del;
 mod error;
 mod get;
 mod incrby;
+mod invalidate;
+mod invalidated;
+mod keys;
+mod log;
 mod meta;
 mod mget;
 mod read;
 mod set;
 mod stale;
+mod stats;
+mod tag;
+mod tags;
 mod touch;
+mod untag;
 mod verify;
 mod write;
 
@@ -64,9 +73,18 @@ pub static TABLE: &[Entry] = &[
     command::<del::Del>(),
     command::<stale::Stale>(),
     command::<incrby::IncrBy>(),
+    command::<tag::Tag>(),
+    command::<untag::Untag>(),
     command::<meta::MetaOf>(),
+    command::<invalidate::Invalidate>(),
+    command::<tags::TagList>(),
+    command::<keys::KeyList>(),
+    command::<log::Log>(),
+    command::<stats::Stats>(),
     command::<verify::Verify>(),
     command::<apply::Apply>(),
+    command::<apply_state::ApplyState>(),
+    command::<invalidated::Invalidated>(),
 ];
 
 /// The commands that are there only with `debug yes` among the module's

@@ -1,9 +1,12 @@
 //! How a command reads: a key looked up for GET and MGET.
 
+use cacheflow_core::index::Verdict;
+
 use crate::datatype::ours;
 use crate::ffi::args::Str;
 use crate::ffi::ctx::{Ctx, Reply};
 use crate::ffi::key::{Key, Kind};
+use crate::shard;
 use crate::state::{self, COUNTERS};
 use crate::stored::Stored;
 
@@ -26,19 +29,31 @@ pub fn read<'a>(ctx: Ctx, name: Str<'_>, stale_will_do: bool) -> Read<'a> {
             // SAFETY: a value of our type.
             let entry = unsafe { Stored::new(value) };
             entry.prefetch();
-            if state::is_fresh(entry) {
-                COUNTERS.hits.add(1);
-            } else if stale_will_do && !entry.is_dead() {
-                COUNTERS.stale_hits.add(1);
-            } else {
+            let db = ctx.database();
+            let fresh = state::is_fresh(entry);
+            let answered = match shard::verdict(db, name.bytes(), entry) {
+                Verdict::Untouched if fresh => Some(true),
+                Verdict::Untouched | Verdict::Stale(_) if stale_will_do => Some(false),
+                _ => None,
+            };
+            let Some(fresh) = answered else {
                 COUNTERS.misses.add(1);
+                shard::tally(db, entry, |tally| tally.misses += 1);
                 return Read::Nothing;
+            };
+            if fresh {
+                COUNTERS.hits.add(1);
+                shard::tally(db, entry, |tally| tally.hits += 1);
+            } else {
+                COUNTERS.stale_hits.add(1);
+                shard::tally(db, entry, |tally| tally.stale_hits += 1);
             }
             entry.count_hit();
             Read::Value(entry.value(), key)
         }
         Kind::Absent => {
             COUNTERS.misses.add(1);
+            shard::tally_by_name(ctx.database(), name.bytes(), |tally| tally.misses += 1);
             Read::Nothing
         }
         Kind::String => {

@@ -1,20 +1,23 @@
 //! `CACHE.SET key value [NX | XX] [EX s | PX ms | EXAT t | PXAT t | KEEPTTL |
-//! PERSIST] [GRACE s | PGRACE ms] [COST ms]`
+//! PERSIST] [GRACE s | PGRACE ms] [COST ms] [TAGS tag [tag ...]]`
 //!
 //! ```text
-//! > CACHE.SET user:42 "Ada" EX 60 GRACE 300
+//! > CACHE.SET user:42 "Ada" EX 60 GRACE 300 TAGS users team:7
 //! OK
 //! > TTL user:42
 //! (integer) 360
 //! ```
 //! Fresh for 60 seconds, then stale for 300, then gone. Overwrites a key of
-//! any type. Nil where NX or XX did not hold; nothing is stored then.
+//! any type. Nil where NX or XX did not hold; nothing is stored then. The tags
+//! are those named here, none if none is; `TAGS` takes the rest of the line.
 
 use cacheflow_core::decide::{self, Write};
 use cacheflow_core::request::SetOptions;
+use cacheflow_core::tag::{self, MOST_TAGS};
 
-use super::write::{check_size, Target, Value, NO_DEFAULTS};
+use super::write::{check_size, Tags, Target, Value, NO_DEFAULTS};
 use super::{Command, Error};
+use crate::directives;
 use crate::ffi::args::Args;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::raw::{REDISMODULE_CMD_KEY_OW as OW, REDISMODULE_CMD_KEY_UPDATE as UPDATE};
@@ -28,7 +31,7 @@ impl Command for Set {
         name: c"cache.set",
         summary: c"Stores an entry: fresh up to the time given, then stale for the grace, then gone. Returns OK, or nil where NX or XX did not hold.",
         since: c"0.1.0",
-        complexity: c"O(1)",
+        complexity: c"O(N) where N is the number of tags",
         flags: c"write deny-oom fast",
         acl: c"write fast",
         arity: -3,
@@ -51,6 +54,7 @@ impl Command for Set {
             ),
             GRACE,
             Arg::integer(c"cost-ms").after(c"COST").optional(),
+            Arg::text(c"tag").after(c"TAGS").optional().multiple(),
         ],
     };
 
@@ -58,6 +62,8 @@ impl Command for Set {
         let options = SetOptions::parse(args.from(3))?;
         let value = args.get(2).bytes();
         check_size(value)?;
+        let mut tags = Vec::with_capacity(options.tags.min(MOST_TAGS));
+        tag::once(args.last(options.tags).bytes(), directives::tag_limits(), &mut tags)?;
         let at = state::moment();
         let target = Target::open(ctx, args.get(1));
         let write = decide::set(&options, target.found(), || target.expire(), at, NO_DEFAULTS)?;
@@ -65,7 +71,7 @@ impl Command for Set {
             ctx.reply_null();
             return Ok(());
         }
-        target.perform(write, Value::New(value), c"cache.set")?;
+        target.perform(write, Value::New(value), Tags::These(&tags), c"cache.set")?;
         COUNTERS.writes.add(1);
         ctx.reply_ok();
         Ok(())

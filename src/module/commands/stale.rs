@@ -13,7 +13,7 @@
 
 use cacheflow_core::decide;
 
-use super::write::{Target, Value};
+use super::write::{Tags, Target, Value};
 use super::{Command, Error};
 use crate::ffi::args::Args;
 use crate::ffi::ctx::Ctx;
@@ -45,7 +45,7 @@ impl Command for Stale {
             let target = Target::open(ctx, name);
             let Some(old) = target.meta() else { continue };
             let write = decide::stale(&old, target.expire(), now);
-            turned += i64::from(target.perform(write, Value::Same, c"cache.stale")?);
+            turned += i64::from(target.perform(write, Value::Same, Tags::Same, c"cache.stale")?);
         }
         ctx.reply_integer(turned);
         Ok(())

@@ -12,7 +12,7 @@ use cacheflow_core::decide;
 use cacheflow_core::request::TouchOptions;
 
 use super::set::{EX, EXAT, GRACE, PX, PXAT};
-use super::write::{Target, Value, NO_DEFAULTS};
+use super::write::{Tags, Target, Value, NO_DEFAULTS};
 use super::{Command, Error};
 use crate::ffi::args::Args;
 use crate::ffi::ctx::Ctx;
@@ -59,7 +59,7 @@ impl Command for Touch {
             ctx.reply_integer(0);
             return Ok(());
         }
-        target.perform(write, Value::Same, c"cache.touch")?;
+        target.perform(write, Value::Same, Tags::Same, c"cache.touch")?;
         COUNTERS.writes.add(1);
         ctx.reply_integer(1);
         Ok(())

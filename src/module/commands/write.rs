@@ -3,8 +3,8 @@
 
 use std::ffi::CStr;
 
-use cacheflow_core::codec;
-use cacheflow_core::decide::{Found, Write};
+use cacheflow_core::codec::Decoded;
+use cacheflow_core::decide::{Found, Live, Write};
 use cacheflow_core::entry::Meta;
 use cacheflow_core::times::Defaults;
 use cacheflow_core::units::{Millis, Time};
@@ -41,8 +41,11 @@ pub const NO_DEFAULTS: Defaults = Defaults { ttl: Millis::ZERO, grace: Millis::Z
 pub struct Target<'a> {
     ctx: Ctx,
     name: Str<'a>,
+    db: usize,
     key: Key,
     old: Option<Stored>,
+    /// That of `old` as invalidations have left it; `None` where it is dead.
+    settled: Option<Meta>,
     /// Whether anything is there, of whatever type.
     present: bool,
 }
@@ -50,27 +53,38 @@ pub struct Target<'a> {
 impl<'a> Target<'a> {
     pub fn open(ctx: Ctx, name: Str<'a>) -> Target<'a> {
         let key = Key::write(ctx, name);
+        let db = ctx.database();
         let kind = key.kind(ours());
         let old = match kind {
             // SAFETY: a value of our type.
             Kind::Ours(value) => Some(unsafe { Stored::new(value) }),
             _ => None,
         };
-        Target { ctx, name, key, old, present: kind != Kind::Absent }
+        let settled = old.and_then(|entry| shard::settled(db, name.bytes(), entry));
+        Target { ctx, name, db, key, old, settled, present: kind != Kind::Absent }
     }
 
     pub fn found(&self) -> Found<'a> {
-        match self.old {
-            Some(entry) if entry.is_dead() => Found::Absent,
-            Some(entry) => Found::Entry(entry.view()),
-            None if self.present => Found::Native,
-            None => Found::Absent,
+        match (self.old, self.settled) {
+            (Some(entry), Some(meta)) => Found::Entry(Live { meta, value: entry.view().value() }),
+            (None, _) if self.present => Found::Native,
+            _ => Found::Absent,
         }
     }
 
-    /// The metadata of the entry that is there.
+    /// The metadata of the live entry that is there.
     pub fn meta(&self) -> Option<Meta> {
-        self.old.filter(|entry| !entry.is_dead()).map(|entry| entry.view().meta())
+        self.settled
+    }
+
+    /// Whether an entry is there, dead or alive.
+    pub fn has_value(&self) -> bool {
+        self.old.is_some()
+    }
+
+    /// The names of the tags of the live entry that is there.
+    pub fn tags(&self) -> Vec<Vec<u8>> {
+        self.old.filter(|_| self.settled.is_some()).map(shard::tag_names).unwrap_or_default()
     }
 
     pub fn expire(&self) -> Option<Time> {
@@ -81,16 +95,33 @@ impl<'a> Target<'a> {
     ///
     /// # Errors
     /// Where it cannot be built; the key is as it was.
-    fn put(&self, meta: &Meta, value: &[u8], expire: Option<Time>) -> Result<(), Error> {
-        let new = Stored::build(meta, self.name.bytes(), value)?;
-        shard::put(self.ctx.database(), self.name.bytes(), self.old, new);
-        let had_expire = match self.old {
+    fn put(
+        &self,
+        meta: &Meta,
+        value: Value<'_>,
+        tags: Tags<'_>,
+        expire: Option<Time>,
+    ) -> Result<Stored, Error> {
+        let (name, old) = (self.name.bytes(), self.old);
+        let value = match (value, old) {
+            (Value::New(bytes), _) => bytes,
+            (Value::Same, Some(old)) => old.view().value(),
+            (Value::Same, None) => return Err(Error::NothingToApplyTo),
+        };
+        let new = match (tags, old) {
+            (Tags::These(names), _) => shard::make(self.db, meta, name, value, names)?,
+            (Tags::Same, Some(old)) if self.settled.is_some() => shard::remake(meta, name, value, old)?,
+            (Tags::Same, _) => shard::make(self.db, meta, name, value, &[])?,
+        };
+        let had_expire = match old {
             Some(_) => {
                 // SAFETY: a new entry; the old one is ours when it comes back,
                 // and nothing looks at it after this.
                 unsafe {
-                    if let Some(old) = self.key.replace(ours(), new.raw()) {
-                        Stored::new(old).free();
+                    let old = self.key.replace(ours(), new.raw()).map(|old| Stored::new(old));
+                    shard::put(self.db, name, old, new);
+                    if let Some(old) = old {
+                        old.free();
                     }
                 }
                 true
@@ -98,6 +129,7 @@ impl<'a> Target<'a> {
             None => {
                 // SAFETY: a new entry.
                 unsafe { self.key.set(ours(), new.raw()) };
+                shard::put(self.db, name, None, new);
                 false
             }
         };
@@ -105,12 +137,12 @@ impl<'a> Target<'a> {
             self.key.set_expire(expire.map(|at| at.0));
         }
         self.ctx.signal_modified(self.name);
-        Ok(())
+        Ok(new)
     }
 
     /// Whether a command can see what is there.
     pub fn is_visible(&self) -> bool {
-        self.present && !self.old.is_some_and(Stored::is_dead)
+        self.present && (self.old.is_none() || self.settled.is_some())
     }
 
     /// Removes what is there, and tells its watchers; false where nothing is.
@@ -124,13 +156,18 @@ impl<'a> Target<'a> {
         self.present
     }
 
-    /// Performs a write that the core decided on. `value` is the bytes to
-    /// store; the effect is replicated with its absolute times. False where
-    /// there was nothing to do.
+    /// Performs a write that the core decided on; the effect is replicated with
+    /// its absolute times. False where there was nothing to do.
     ///
     /// # Errors
     /// Where the entry cannot be built; nothing is changed then.
-    pub fn perform(self, write: Write, value: Value<'_>, event: &'static CStr) -> Result<bool, Error> {
+    pub fn perform(
+        self,
+        write: Write,
+        value: Value<'_>,
+        tags: Tags<'_>,
+        event: &'static CStr,
+    ) -> Result<bool, Error> {
         match write {
             Write::Nothing => Ok(false),
             Write::Remove => {
@@ -140,7 +177,7 @@ impl<'a> Target<'a> {
                 Ok(true)
             }
             Write::Store { meta, expire } => {
-                self.store(&meta, expire, value)?;
+                self.store(&meta, expire, value, tags)?;
                 self.ctx.notify(event, self.name);
                 Ok(true)
             }
@@ -151,31 +188,38 @@ impl<'a> Target<'a> {
     ///
     /// # Errors
     /// Where it cannot be built; nothing is changed then.
-    pub fn apply(&self, meta: &Meta, expire: Option<Time>, value: Option<&[u8]>) -> Result<(), Error> {
-        self.store(meta, expire, value.map_or(Value::Same, Value::New))?;
+    pub fn apply(
+        &self,
+        decoded: &Decoded<'_>,
+        expire: Option<Time>,
+        value: Option<&[u8]>,
+    ) -> Result<(), Error> {
+        let value = value.map_or(Value::Same, Value::New);
+        self.store(&decoded.meta, expire, value, Tags::These(&decoded.tags))?;
         self.ctx.notify(c"cache.set", self.name);
         Ok(())
     }
 
-    fn store(&self, meta: &Meta, expire: Option<Time>, value: Value<'_>) -> Result<(), Error> {
-        let sent = match value {
-            Value::New(bytes) => {
-                self.put(meta, bytes, expire)?;
-                Some(bytes)
-            }
-            Value::Same => {
-                let Some(old) = self.old else { return Err(Error::NothingToApplyTo) };
-                self.put(meta, old.view().value(), expire)?;
-                None
-            }
-        };
+    fn store(
+        &self,
+        meta: &Meta,
+        expire: Option<Time>,
+        value: Value<'_>,
+        tags: Tags<'_>,
+    ) -> Result<(), Error> {
+        let new = self.put(meta, value, tags, expire)?;
+        shard::tally(self.db, new, |tally| tally.writes += 1);
         if !propagation::is_heard(self.ctx) {
             self.ctx.replicate_verbatim();
             return Ok(());
         }
+        let sent = match value {
+            Value::New(bytes) => Some(bytes),
+            Value::Same => None,
+        };
         let expire = expire.and_then(|at| i64::try_from(at.0).ok()).unwrap_or(apply::NO_EXPIRE);
         let mut encoded = state::scratch();
-        codec::encode(meta, false, &mut encoded);
+        shard::encode(meta, new, false, &mut encoded);
         self.ctx.replicate(apply::NAME, self.name, expire, &encoded, sent);
         state::give_back(encoded);
         Ok(())
@@ -188,5 +232,14 @@ pub enum Value<'a> {
     /// These bytes.
     New(&'a [u8]),
     /// That of the entry which is there.
+    Same,
+}
+
+/// The tags of a write.
+#[derive(Clone, Copy)]
+pub enum Tags<'a> {
+    /// Those of these names, which differ.
+    These(&'a [&'a [u8]]),
+    /// Those of the live entry which is there; where none is, none.
     Same,
 }

@@ -78,8 +78,13 @@ impl<'a> Args<'a> {
         (i < self.argv.len()).then(|| self.get(i))
     }
 
+    /// The last `count` arguments, to be passed on.
+    pub fn last(self, count: usize) -> Strings<'a> {
+        Strings { argv: &self.argv[self.argv.len().saturating_sub(count)..] }
+    }
+
     /// The bytes of the arguments from `i` on.
-    pub fn from(self, i: usize) -> impl Iterator<Item = &'a [u8]> {
+    pub fn from(self, i: usize) -> impl ExactSizeIterator<Item = &'a [u8]> {
         self.strings_from(i).map(Str::bytes)
     }
 
@@ -87,5 +92,24 @@ impl<'a> Args<'a> {
     pub fn strings_from(self, i: usize) -> impl ExactSizeIterator<Item = Str<'a>> {
         // SAFETY: live as long as the call, see `new`.
         self.argv.iter().skip(i).map(|&raw| unsafe { Str::new(raw) })
+    }
+}
+
+/// Some of a command's arguments.
+#[derive(Clone, Copy)]
+pub struct Strings<'a> {
+    argv: &'a [*mut raw::RedisModuleString],
+}
+
+impl<'a> Strings<'a> {
+    /// Their bytes.
+    pub fn bytes(self) -> impl ExactSizeIterator<Item = &'a [u8]> {
+        // SAFETY: live as long as the call, see `Args::new`.
+        self.argv.iter().map(|&raw| unsafe { Str::new(raw) }.bytes())
+    }
+
+    /// As the server takes them.
+    pub fn raw(self) -> (*const *mut raw::RedisModuleString, usize) {
+        (self.argv.as_ptr(), self.argv.len())
     }
 }

@@ -1,10 +1,9 @@
 //! The context of a call: replies, replication, events, logging.
 
 use std::ffi::CStr;
-use std::os::raw::{c_char, c_int, c_long, c_longlong, c_void};
-use std::ptr::NonNull;
+use std::os::raw::{c_char, c_int, c_long, c_longlong};
 
-use super::args::Str;
+use super::args::{Str, Strings};
 use super::{api, raw};
 
 /// The server's context, for the length of a call.
@@ -55,43 +54,6 @@ impl Ctx {
         let Ok(db) = c_int::try_from(db) else { return false };
         // SAFETY: the context is live.
         unsafe { api!(RedisModule_SelectDb)(self.raw, db) == raw::REDISMODULE_OK as c_int }
-    }
-
-    /// Walks the selected database's keys with the values of type `ours` that
-    /// they hold, expired ones included. `each` changes no key.
-    pub fn each_value(self, ours: *mut raw::RedisModuleType, mut each: impl FnMut(Str<'_>, NonNull<c_void>)) {
-        struct Walk<'a> {
-            ours: *mut raw::RedisModuleType,
-            each: &'a mut dyn FnMut(Str<'_>, NonNull<c_void>),
-        }
-        unsafe extern "C" fn call(
-            _: *mut raw::RedisModuleCtx,
-            name: *mut raw::RedisModuleString,
-            key: *mut raw::RedisModuleKey,
-            walk: *mut c_void,
-        ) {
-            crate::border::cross("scan", (), || {
-                // SAFETY: the walk below, alive for the scan; a live name; a
-                // key that is null or open.
-                unsafe {
-                    let walk = &mut *walk.cast::<Walk<'_>>();
-                    if !key.is_null() && api!(RedisModule_ModuleTypeGetType)(key) == walk.ours {
-                        if let Some(value) = NonNull::new(api!(RedisModule_ModuleTypeGetValue)(key)) {
-                            (walk.each)(Str::new(name), value);
-                        }
-                    }
-                }
-            });
-        }
-        let mut walk = Walk { ours, each: &mut each };
-        // SAFETY: the cursor is made and destroyed here; the private data
-        // outlives the scan.
-        unsafe {
-            let cursor = api!(RedisModule_ScanCursorCreate)();
-            let data = std::ptr::from_mut(&mut walk).cast();
-            while api!(RedisModule_Scan)(self.raw, cursor, Some(call), data) != 0 {}
-            api!(RedisModule_ScanCursorDestroy)(cursor);
-        }
     }
 
     /// Replies nil.
@@ -178,10 +140,13 @@ impl Ctx {
         };
     }
 
-    /// Replicates `command key`.
-    pub fn replicate_key(self, command: &CStr, key: Str<'_>) {
+    /// Replicates `command key`; false where the server has no such command
+    /// (`rename-command`).
+    pub fn replicate_key(self, command: &CStr, key: Str<'_>) -> bool {
         // SAFETY: the format names the argument's type.
-        unsafe { api!(RedisModule_Replicate)(self.raw, command.as_ptr(), c"s".as_ptr(), key.raw()) };
+        let done =
+            unsafe { api!(RedisModule_Replicate)(self.raw, command.as_ptr(), c"s".as_ptr(), key.raw()) };
+        done == raw::REDISMODULE_OK as c_int
     }
 
     /// Replicates the command being run as it came.
@@ -206,6 +171,51 @@ impl Ctx {
                 None => replicate(self.raw, command, c"slb".as_ptr(), key, number, ptr, len),
             }
         };
+    }
+
+    /// Replicates `command number word word strings…`.
+    pub fn replicate_strings(self, command: &CStr, number: i64, words: [&CStr; 2], strings: Strings<'_>) {
+        let (argv, argc) = strings.raw();
+        let [one, other] = words;
+        // SAFETY: the format names the arguments' types; the server retains
+        // the strings.
+        unsafe {
+            api!(RedisModule_Replicate)(
+                self.raw,
+                command.as_ptr(),
+                c"lccv".as_ptr(),
+                number as c_longlong,
+                one.as_ptr(),
+                other.as_ptr(),
+                argv,
+                argc,
+            )
+        };
+    }
+
+    /// Publishes a message, in a cluster to all of its nodes.
+    pub fn publish(self, channel: Str<'_>, message: Str<'_>) {
+        // SAFETY: live strings.
+        unsafe { api!(RedisModule_PublishMessage)(self.raw, channel.raw(), message.raw()) };
+    }
+
+    /// The client's number; of no client: 0.
+    pub fn client_id(self) -> u64 {
+        // SAFETY: the context is live.
+        unsafe { api!(RedisModule_GetClientId)(self.raw) }
+    }
+
+    /// The server's memory as a share of `maxmemory`; 0 where that is unset.
+    pub fn memory_ratio(self) -> f32 {
+        // SAFETY: takes nothing.
+        unsafe { api!(RedisModule_GetUsedMemoryRatio)() }
+    }
+
+    /// Whether nothing may be written just now of our own accord: writes are
+    /// paused, as while a failover is under way.
+    pub fn is_paused(self) -> bool {
+        // SAFETY: takes nothing.
+        unsafe { api!(RedisModule_AvoidReplicaTraffic)() != 0 }
     }
 
     /// Calls a command with a key as its last argument, after `sub` if there is
@@ -234,6 +244,11 @@ impl Ctx {
     pub fn is_replicated(self) -> bool {
         let by_stream = raw::REDISMODULE_CTX_FLAGS_REPLICATED | raw::REDISMODULE_CTX_FLAGS_LOADING;
         self.flags() & by_stream as c_int != 0
+    }
+
+    /// Whether a script or a function is being run.
+    pub fn is_script(self) -> bool {
+        self.flags() & raw::REDISMODULE_CTX_FLAGS_LUA as c_int != 0
     }
 
     /// Whether the server is a replica.

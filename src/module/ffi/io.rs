@@ -72,6 +72,19 @@ impl Io {
         }
     }
 
+    /// The database of the key being loaded or saved.
+    pub fn database(self) -> usize {
+        // SAFETY: what the server passed.
+        usize::try_from(unsafe { api!(RedisModule_GetDbIdFromIO)(self.raw) }).unwrap_or(0)
+    }
+
+    /// Emits `command bytes` into the AOF being rewritten.
+    pub fn emit_bytes(self, command: &CStr, bytes: &[u8]) {
+        let (ptr, len) = (bytes.as_ptr().cast::<c_char>(), bytes.len());
+        // SAFETY: the format names the argument's type; the server copies.
+        unsafe { api!(RedisModule_EmitAOF)(self.raw, command.as_ptr(), c"b".as_ptr(), ptr, len) };
+    }
+
     /// Emits `command key number bytes value` into the AOF being rewritten.
     pub fn emit(self, command: &CStr, key: Str<'_>, number: i64, bytes: &[u8], value: &[u8]) {
         // SAFETY: the format names the arguments' types; the server copies.
@@ -120,19 +133,25 @@ pub unsafe fn digest(digest: *mut raw::RedisModuleDigest, parts: &[&[u8]]) {
     unsafe { api!(RedisModule_DigestEndSequence)(digest) };
 }
 
-/// The name that a copy gets.
+/// The database of the value being digested.
+///
+/// # Safety
+/// `digest` is what the server passed to the callback.
+pub unsafe fn database_digested(digest: *mut raw::RedisModuleDigest) -> usize {
+    // SAFETY: as promised.
+    usize::try_from(unsafe { api!(RedisModule_GetDbIdFromDigest)(digest) }).unwrap_or(0)
+}
+
+/// Where a copy goes: its database and its name.
 ///
 /// # Safety
 /// `ctx` is what the server passed to the callback, and `'a` ends with it.
-pub unsafe fn copys_name<'a>(ctx: *mut raw::RedisModuleKeyOptCtx) -> &'a [u8] {
+pub unsafe fn copys_place<'a>(ctx: *mut raw::RedisModuleKeyOptCtx) -> (usize, &'a [u8]) {
     // SAFETY: as promised.
     unsafe {
         let name = api!(RedisModule_GetToKeyNameFromOptCtx)(ctx);
-        if name.is_null() {
-            &[]
-        } else {
-            Str::new(name).bytes()
-        }
+        let name = if name.is_null() { &[] } else { Str::new(name).bytes() };
+        (usize::try_from(api!(RedisModule_GetToDbIdFromOptCtx)(ctx)).unwrap_or(0), name)
     }
 }
 

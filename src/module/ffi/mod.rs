@@ -9,13 +9,17 @@
 
 pub mod alloc;
 pub mod args;
+pub mod client;
 pub mod config;
 pub mod ctx;
 pub mod events;
 pub mod info;
 pub mod io;
 pub mod key;
+pub mod owned;
 pub mod register;
+pub mod scan;
+pub mod timer;
 
 pub use redis_module::raw;
 
@@ -66,30 +70,47 @@ macro_rules! required {
 }
 
 required!(
+    RedisModule_ACLAddLogEntry,
+    RedisModule_ACLCheckChannelPermissions,
     RedisModule_Alloc,
+    RedisModule_AvoidReplicaTraffic,
     RedisModule_Call,
+    RedisModule_CallReplyInteger,
+    RedisModule_CallReplyStringPtr,
+    RedisModule_CallReplyType,
     RedisModule_CloseKey,
     RedisModule_CreateCommand,
     RedisModule_CreateDataType,
     RedisModule_CreateString,
+    RedisModule_CreateTimer,
     RedisModule_DefragAlloc,
     RedisModule_DigestAddStringBuffer,
     RedisModule_DigestEndSequence,
     RedisModule_EmitAOF,
     RedisModule_Free,
     RedisModule_FreeCallReply,
+    RedisModule_FreeModuleUser,
+    RedisModule_FreeServerInfo,
     RedisModule_FreeString,
     RedisModule_GetAbsExpire,
+    RedisModule_GetClientId,
+    RedisModule_GetClientInfoById,
+    RedisModule_GetClientUserNameById,
     RedisModule_GetCommand,
     RedisModule_GetContextFlags,
-    RedisModule_FreeServerInfo,
+    RedisModule_GetCurrentUserName,
     RedisModule_GetDbIdFromDefragCtx,
+    RedisModule_GetDbIdFromDigest,
+    RedisModule_GetDbIdFromIO,
     RedisModule_GetDbIdFromOptCtx,
     RedisModule_GetDetachedThreadSafeContext,
     RedisModule_GetKeyNameFromIO,
+    RedisModule_GetModuleUserFromUserName,
     RedisModule_GetSelectedDb,
     RedisModule_GetServerInfo,
+    RedisModule_GetToDbIdFromOptCtx,
     RedisModule_GetToKeyNameFromOptCtx,
+    RedisModule_GetUsedMemoryRatio,
     RedisModule_InfoAddFieldULongLong,
     RedisModule_InfoAddSection,
     RedisModule_IsIOError,
@@ -105,15 +126,13 @@ required!(
     RedisModule_ModuleTypeSetValue,
     RedisModule_NotifyKeyspaceEvent,
     RedisModule_OpenKey,
+    RedisModule_PublishMessage,
     RedisModule_RegisterInfoFunc,
     RedisModule_RegisterNumericConfig,
     RedisModule_RegisterStringConfig,
     RedisModule_Replicate,
     RedisModule_ReplicateVerbatim,
     RedisModule_ReplyWithArray,
-    RedisModule_CallReplyInteger,
-    RedisModule_CallReplyStringPtr,
-    RedisModule_CallReplyType,
     RedisModule_ReplyWithError,
     RedisModule_ReplyWithLongLong,
     RedisModule_ReplyWithMap,

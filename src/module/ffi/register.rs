@@ -75,6 +75,11 @@ impl Arg {
         Arg { optional: true, ..Arg::new(name, ArgKind::OneOf(args)) }
     }
 
+    /// As [`Arg::one_of`], and one of them must be there.
+    pub const fn choice(name: &'static CStr, args: &'static [Arg]) -> Arg {
+        Arg::new(name, ArgKind::OneOf(args))
+    }
+
     pub const fn after(self, token: &'static CStr) -> Arg {
         Arg { token: Some(token), ..self }
     }

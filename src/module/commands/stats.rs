@@ -1,0 +1,117 @@
+//! `CACHE.STATS [NAMESPACE name]` · `CACHE.STATS RESET`
+//!
+//! ```text
+//! > CACHE.STATS NAMESPACE user
+//!  1) "hits"         2) (integer) 1200
+//!  3) "stale-hits"   4) (integer) 3
+//!  …
+//! ```
+//! Counters since the start or the last RESET, and gauges. Of a namespace:
+//! those of all databases together.
+
+use cacheflow_core::index::Tally;
+use cacheflow_core::request::RequestError;
+
+use super::{Command, Error};
+use crate::ffi::args::Args;
+use crate::ffi::ctx::Ctx;
+use crate::ffi::register::{Arg, Keys, Spec};
+use crate::shard;
+use crate::state::{self, COUNTERS};
+
+pub struct Stats;
+
+impl Command for Stats {
+    const SPEC: Spec = Spec {
+        name: c"cache.stats",
+        summary:
+            c"Returns counters and gauges as a map, of all or of a namespace, or sets the counters to zero.",
+        since: c"0.1.0",
+        complexity: c"O(1); RESET O(N) where N is the number of namespaces",
+        flags: c"readonly",
+        acl: c"read slow",
+        arity: -1,
+        keys: Keys::None,
+        tips: Some(c"nondeterministic_output request_policy:all_shards response_policy:special"),
+        args: &[Arg::one_of(
+            c"what",
+            &[Arg::text(c"namespace").after(c"NAMESPACE"), Arg::word(c"reset", c"RESET")],
+        )],
+    };
+
+    fn run(ctx: Ctx, args: Args<'_>) -> Result<(), Error> {
+        let is = |i: usize, word: &[u8]| args.get(i).bytes().eq_ignore_ascii_case(word);
+        match args.len() {
+            1 => reply(ctx, &totals()),
+            2 if is(1, b"RESET") => {
+                reset();
+                ctx.reply_ok();
+            }
+            3 if is(1, b"NAMESPACE") => reply(ctx, &of_namespace(args.get(2).bytes())),
+            _ => return Err(RequestError::Syntax.into()),
+        }
+        Ok(())
+    }
+}
+
+fn reply(ctx: Ctx, fields: &[(&str, u64)]) {
+    ctx.reply_map(fields.len());
+    for (name, n) in fields {
+        ctx.reply_bytes(name.as_bytes());
+        ctx.reply_integer(*n);
+    }
+}
+
+fn totals() -> Vec<(&'static str, u64)> {
+    let counts = shard::counts();
+    vec![
+        ("hits", COUNTERS.hits.get()),
+        ("stale-hits", COUNTERS.stale_hits.get()),
+        ("misses", COUNTERS.misses.get()),
+        ("writes", COUNTERS.writes.get()),
+        ("invalidations", COUNTERS.invalidations.get()),
+        ("invalidated-entries", COUNTERS.invalidated.get()),
+        ("entries", counts.entries),
+        ("bytes", state::bytes()),
+        ("tags", counts.tags),
+        ("memberships", counts.memberships),
+        ("sweep-queued", counts.backlog),
+    ]
+}
+
+fn of_namespace(name: &[u8]) -> Vec<(&'static str, u64)> {
+    let (mut entries, mut sum) = (0, Tally::default());
+    shard::with(|index| {
+        for db in 0..index.extent() {
+            if let Some(view) = index.namespace(db, name) {
+                entries += view.entries;
+                sum = sum.plus(&view.tally);
+            }
+        }
+    });
+    vec![
+        ("hits", sum.hits),
+        ("stale-hits", sum.stale_hits),
+        ("misses", sum.misses),
+        ("writes", sum.writes),
+        ("invalidations", sum.invalidations),
+        ("invalidated-entries", sum.invalidated),
+        ("entries", entries),
+    ]
+}
+
+fn reset() {
+    let all = [
+        &COUNTERS.hits,
+        &COUNTERS.stale_hits,
+        &COUNTERS.misses,
+        &COUNTERS.writes,
+        &COUNTERS.invalidations,
+        &COUNTERS.invalidated,
+        &COUNTERS.slices,
+        &COUNTERS.swept,
+        &COUNTERS.longest_slice,
+    ];
+    all.iter().for_each(|counter| counter.set(0));
+    shard::with(|index| index.reset_tallies());
+}

@@ -1,0 +1,75 @@
+//! `CACHE.TAG key tag [tag ...]`
+//!
+//! ```text
+//! > CACHE.TAG user:42 team:7
+//! (integer) 1
+//! ```
+//! Puts tags on an entry; they bind from now on. Returns how many are new, nil
+//! where the key does not exist.
+
+use cacheflow_core::decide::{self, Write};
+use cacheflow_core::tag;
+
+use super::write::{Tags, Target, Value};
+use super::{Command, Error};
+use crate::directives;
+use crate::ffi::args::Args;
+use crate::ffi::ctx::Ctx;
+use crate::ffi::raw::{REDISMODULE_CMD_KEY_RW as RW, REDISMODULE_CMD_KEY_UPDATE as UPDATE};
+use crate::ffi::register::{Arg, Keys, Spec};
+use crate::state;
+
+pub struct Tag;
+
+impl Command for Tag {
+    const SPEC: Spec = Spec {
+        name: c"cache.tag",
+        summary: c"Puts tags on an entry and returns how many are new; nil where the key does not exist.",
+        since: c"0.1.0",
+        complexity: c"O(N) where N is the number of tags, and a copy of the value",
+        flags: c"write deny-oom fast",
+        acl: c"write fast",
+        arity: -3,
+        keys: Keys::First(RW | UPDATE),
+        tips: None,
+        args: &[Arg::key(), Arg::text(c"tag").multiple()],
+    };
+
+    fn run(ctx: Ctx, args: Args<'_>) -> Result<(), Error> {
+        retag(ctx, args, |there, named| {
+            let (all, new) = tag::added(there, named, directives::tag_limits())?;
+            Ok((all, new))
+        })
+    }
+}
+
+/// Gives an entry the tags that `change` makes of those it has and those named;
+/// replies how many it changed.
+pub fn retag<'a>(
+    ctx: Ctx,
+    args: Args<'a>,
+    change: impl for<'t> FnOnce(
+        &[&'t [u8]],
+        &mut dyn Iterator<Item = &'t [u8]>,
+    ) -> Result<(Vec<&'t [u8]>, usize), Error>,
+) -> Result<(), Error> {
+    let at = state::moment();
+    let target = Target::open(ctx, args.get(1));
+    let Some(settled) = target.meta() else {
+        // Native keys have no tags yet.
+        if target.is_visible() {
+            return Err(Error::WrongType);
+        }
+        ctx.reply_null();
+        return Ok(());
+    };
+    let there = target.tags();
+    let there: Vec<&[u8]> = there.iter().map(Vec::as_slice).collect();
+    let (tags, changed) = change(&there, &mut args.from(2))?;
+    if changed > 0 {
+        let (meta, expire) = (decide::retagged(settled, at), target.expire());
+        target.perform(Write::Store { meta, expire }, Value::Same, Tags::These(&tags), c"cache.tag")?;
+    }
+    ctx.reply_integer(changed as i64);
+    Ok(())
+}

@@ -1,0 +1,46 @@
+//! A string of the server's that we own.
+
+use std::os::raw::c_char;
+
+use super::args::Str;
+use super::{api, raw};
+
+/// Freed when dropped.
+pub struct Owned {
+    raw: *mut raw::RedisModuleString,
+}
+
+impl Owned {
+    /// A copy of these bytes.
+    pub fn new(bytes: &[u8]) -> Owned {
+        // SAFETY: the server copies the bytes; a null context is allowed.
+        Owned {
+            raw: unsafe {
+                api!(RedisModule_CreateString)(
+                    std::ptr::null_mut(),
+                    bytes.as_ptr().cast::<c_char>(),
+                    bytes.len(),
+                )
+            },
+        }
+    }
+
+    /// # Safety
+    /// `raw` is a string that the server gave us to free, or null.
+    pub unsafe fn given(raw: *mut raw::RedisModuleString) -> Option<Owned> {
+        (!raw.is_null()).then_some(Owned { raw })
+    }
+
+    /// The string, for passing on.
+    pub fn get(&self) -> Str<'_> {
+        // SAFETY: live until dropped.
+        unsafe { Str::new(self.raw) }
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // SAFETY: ours, freed once; a null context is allowed.
+        unsafe { api!(RedisModule_FreeString)(std::ptr::null_mut(), self.raw) };
+    }
+}

@@ -1,0 +1,167 @@
+//! The sweep at work: what was invalidated is removed, key by key, in slices
+//! of the event loop's time.
+//!
+//! ```text
+//! INVALIDATE ── arm ──► timer, 1 ms ──► slice ──► more? timer again
+//!                                         │ may not remove, paused: timer, later
+//! cron (10 times a second): arms it if anything is left, settles the debts of
+//! the lazy-free thread, forgets old tombstones
+//! ```
+//!
+//! A replica removes nothing: its primary's UNLINKs are on their way. It
+//! follows, so that it can go on where the primary stopped should it be
+//! promoted.
+
+use std::ffi::CStr;
+use std::os::raw::c_void;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use cacheflow_core::index::{Db, Sweep};
+use cacheflow_core::sweep::budget;
+use cacheflow_core::units::{Millis, Stamp};
+
+use crate::border::cross;
+use crate::commands::del;
+use crate::datatype::ours;
+use crate::directives::{MAX_TOMBSTONES, SWEEP_BUDGET_US, TOMBSTONE_TTL};
+use crate::ffi::ctx::Ctx;
+use crate::ffi::events::subscribe;
+use crate::ffi::key::{Key, Kind};
+use crate::ffi::owned::Owned;
+use crate::ffi::{raw, timer};
+use crate::propagation;
+use crate::shard::{self, Memory};
+use crate::state::{self, COUNTERS};
+use crate::stored::Stored;
+
+static ARMED: AtomicBool = AtomicBool::new(false);
+/// `CACHE.DEBUG SWEEP 0` holds it, so that a test can look at what is dead.
+pub static HELD: AtomicBool = AtomicBool::new(false);
+
+const SOON: Millis = Millis(1);
+const LATER: Millis = Millis(50);
+/// What a tick of the cron forgets at most: some 0.2 ms.
+const FORGOTTEN_A_TICK: usize = 500;
+/// What is done between two looks at the clock.
+const STRIDE: u32 = 8;
+
+/// Subscribes to the server's cron.
+///
+/// # Errors
+/// Where the server refuses.
+pub fn register(ctx: Ctx) -> Result<(), &'static str> {
+    subscribe(ctx, raw::REDISMODULE_EVENT_CRON_LOOP, on_cron)
+}
+
+unsafe extern "C" fn on_cron(
+    ctx: *mut raw::RedisModuleCtx,
+    _: raw::RedisModuleEvent,
+    _: u64,
+    _: *mut c_void,
+) {
+    cross("cron", (), || {
+        // SAFETY: what the server passed.
+        let ctx = unsafe { Ctx::new(ctx) };
+        if shard::is_in_debt() {
+            let began = Instant::now();
+            while shard::is_in_debt() && began.elapsed() < Duration::from_micros(200) {
+                shard::settle_debts();
+            }
+        }
+        forget(FORGOTTEN_A_TICK);
+        if shard::with(|index| index.backlog()) > 0 {
+            arm(ctx);
+        }
+    });
+}
+
+/// Forgets tombstones that are too old or too many.
+pub fn forget(steps: usize) {
+    let ttl = u64::try_from(TOMBSTONE_TTL.get()).unwrap_or(0).saturating_mul(1000);
+    let before = Stamp(state::wall_stamp().0.saturating_sub(ttl));
+    let most = usize::try_from(MAX_TOMBSTONES.get()).unwrap_or(usize::MAX);
+    shard::with(|index| index.forget(before, most, steps));
+}
+
+/// Has the sweep begin, if it has not.
+pub fn arm(ctx: Ctx) {
+    arm_in(ctx, SOON);
+}
+
+fn arm_in(ctx: Ctx, after: Millis) {
+    if !ARMED.swap(true, Relaxed) {
+        timer::start(ctx, after.0 as i64, on_timer);
+    }
+}
+
+unsafe extern "C" fn on_timer(ctx: *mut raw::RedisModuleCtx, _: *mut c_void) {
+    ARMED.store(false, Relaxed);
+    // A panic leaves the rest to the cron.
+    cross("sweep", (), || {
+        // SAFETY: what the server passed.
+        let ctx = unsafe { Ctx::new(ctx) };
+        if let Some(after) = slice(ctx) {
+            arm_in(ctx, after);
+        }
+    });
+}
+
+/// Works for as long as a slice may take; answers when to go on.
+fn slice(ctx: Ctx) -> Option<Millis> {
+    if HELD.load(Relaxed) || ctx.is_paused() {
+        return Some(LATER);
+    }
+    let may_remove = !ctx.is_replica();
+    let base = u64::try_from(SWEEP_BUDGET_US.get()).unwrap_or(0);
+    let limit = Duration::from_micros(budget(base, f64::from(ctx.memory_ratio())));
+    let began = Instant::now();
+    let mut steps = 0;
+    let after = loop {
+        match shard::with(|index| index.sweep(&Memory, may_remove)) {
+            Sweep::Remove(db, handle) => remove(ctx, db, shard::stored(handle)),
+            Sweep::Tell(db, handle) => tell(ctx, db, shard::stored(handle)),
+            Sweep::Nothing => {}
+            Sweep::Wait => break Some(LATER),
+            Sweep::Done => break None,
+        }
+        steps += 1;
+        if steps % STRIDE == 0 && began.elapsed() >= limit {
+            break Some(SOON);
+        }
+    };
+    COUNTERS.slices.add(1);
+    COUNTERS.longest_slice.raise(u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX));
+    after
+}
+
+/// Removes a dead entry's key, and has replicas and the AOF do so.
+fn remove(ctx: Ctx, db: Db, entry: Stored) {
+    if !ctx.select(db) {
+        return;
+    }
+    let name = Owned::new(entry.view().name());
+    // Opening may find it expired, and then it is gone.
+    let key = Key::write_untouched(ctx, name.get());
+    if key.kind(ours()) != Kind::Ours(entry.raw()) {
+        return;
+    }
+    key.unlink();
+    ctx.signal_modified(name.get());
+    ctx.notify(c"cache.invalidated", name.get());
+    if propagation::is_heard(ctx) && !ctx.replicate_key(UNLINK, name.get()) {
+        ctx.replicate_key(del::NAME, name.get());
+    }
+    COUNTERS.swept.add(1);
+}
+
+const UNLINK: &CStr = c"UNLINK";
+
+/// Tells who watches an entry that it has become stale.
+fn tell(ctx: Ctx, db: Db, entry: Stored) {
+    if ctx.select(db) {
+        let name = Owned::new(entry.view().name());
+        ctx.signal_modified(name.get());
+        ctx.notify(c"cache.invalidated", name.get());
+    }
+}
