@@ -19,20 +19,18 @@ FOOTER = 10  # bytes: the version's two and the checksum's eight
 LAST_TIME = (1 << 48) - 2
 STAMP_LIMIT = 1 << 53
 VERSION = 1
-END, TIMES, GRACE, STALED, COST, HITS, DEAD = (1 << bit for bit in range(7))
+END, TIMES, GRACE, STALED, COST, HITS, DEAD, TAGS = (1 << bit for bit in range(8))
+KNOWN = (1 << 8) - 1
+MOST_TAGS = LONGEST_TAG = 65535
 
 
-def _known():
-    """The fields that this tree's codec takes: DEAD came later and has no number."""
+def _no_field_is_new():
+    """This file knows the fields that this tree's codec takes."""
     with open(os.path.join(ROOT, "src", "core", "codec.rs"), encoding="utf-8") as codec:
-        text = codec.read()
-    fields = sum(f"const {name}: u8 = 1" in text for name in FIELDS)
-    assert f"const KNOWN: u8 = (1 << {fields}) - 1;" in text, "a field that this file does not know"
-    return (1 << fields) - 1
+        assert "const KNOWN: u64 = (1 << 8) - 1;" in codec.read(), "a field that this file does not know"
 
 
-FIELDS = ("END", "TIMES", "GRACE", "STALED", "COST", "HITS", "DEAD")
-KNOWN = _known()
+_no_field_is_new()
 
 
 # --- the checksum ----------------------------------------------------------------------------------
@@ -121,6 +119,7 @@ class Meta:
     cost: int = 0
     hits: int = 0
     dead: bool = False
+    tags: tuple = ()
 
 
 def encode(meta):
@@ -139,7 +138,11 @@ def encode(meta):
             numbers += values
     if meta.dead:
         fields |= DEAD
-    return bytes([VERSION, fields]) + b"".join(varint(n) for n in numbers)
+    out = b"".join(varint(n) for n in numbers)
+    if meta.tags:
+        fields |= TAGS
+        out += varint(len(meta.tags)) + b"".join(varint(len(tag)) + tag for tag in meta.tags)
+    return bytes([VERSION]) + varint(fields) + out
 
 
 def read_varint(data, at):
@@ -157,18 +160,43 @@ def read_varint(data, at):
     return None
 
 
+def read_tags(data, at):
+    """(tags, where the rest begins), or None where there are no sound ones."""
+    found = read_varint(data, at)
+    if found is None or not 0 < found[0] <= MOST_TAGS:
+        return None
+    count, at = found
+    tags = []
+    for _ in range(count):
+        found = read_varint(data, at)
+        if found is None or found[0] > LONGEST_TAG or found[1] + found[0] > len(data):
+            return None
+        size, at = found
+        tags.append(bytes(data[at : at + size]))
+        at += size
+    return (tuple(tags), at) if len(set(tags)) == count else None
+
+
 def decode(data):
     """The Meta that bytes hold, or None where the module must refuse them."""
-    if len(data) < 2 or data[0] != VERSION or data[1] & ~KNOWN:
+    if len(data) < 2 or data[0] != VERSION:
         return None
-    fields, at, numbers = data[1], 2, []
-    wanted = 1 + bin(fields & ~DEAD).count("1") + (fields & (END | TIMES) == END | TIMES)
+    found = read_varint(data, 1)
+    if found is None or found[0] & ~KNOWN:
+        return None
+    (fields, at), numbers, tags = found, [], ()
+    wanted = 1 + bin(fields & ~(DEAD | TAGS)).count("1") + (fields & (END | TIMES) == END | TIMES)
     for _ in range(wanted):
         found = read_varint(data, at)
         if found is None:
             return None
         numbers.append(found[0])
         at = found[1]
+    if fields & TAGS:
+        found = read_tags(data, at)
+        if found is None:
+            return None
+        tags, at = found
     if at != len(data):
         return None
     take = iter(numbers)
@@ -183,7 +211,7 @@ def decode(data):
     meta.staled = next(take) if fields & STALED else None
     meta.cost = next(take) if fields & COST else 0
     meta.hits = next(take) if fields & HITS else 0
-    meta.dead = bool(fields & DEAD)
+    meta.dead, meta.tags = bool(fields & DEAD), tags
     return meta if _is_sound(meta, fields) else None
 
 
