@@ -53,6 +53,8 @@ pub trait Entries {
     fn bytes(&self, handle: Handle) -> &[u8];
     /// An entry's bytes, to change.
     fn bytes_mut(&mut self, handle: Handle) -> &mut [u8];
+    /// The bytes of one entry, to change, and those of another.
+    fn both(&mut self, one: Handle, other: Handle) -> (&mut [u8], &[u8]);
 }
 
 /// What a database holds, by number; the number stays with it in SWAPDB.

@@ -17,6 +17,10 @@ impl Entries for Heap {
     fn bytes_mut(&mut self, handle: Handle) -> &mut [u8] {
         self.0.get_mut(&handle).expect("a live entry")
     }
+    fn both(&mut self, one: Handle, other: Handle) -> (&mut [u8], &[u8]) {
+        let [one, other] = self.0.get_disjoint_mut([&one, &other]);
+        (one.expect("a live entry"), other.expect("a live entry"))
+    }
 }
 
 type Key = (Db, u8);

@@ -109,6 +109,10 @@ impl<'a> Target<'a> {
             (Value::Same, None) => return Err(Error::NothingToApplyTo),
         };
         let new = match (tags, old) {
+            // A refill: no name is looked up.
+            (Tags::These(names), Some(old)) if shard::has_tags(old, names) => {
+                shard::remake(meta, name, value, old)?
+            }
             (Tags::These(names), _) => shard::make(self.db, meta, name, value, names)?,
             (Tags::Same, Some(old)) if self.settled.is_some() => shard::remake(meta, name, value, old)?,
             (Tags::Same, _) => shard::make(self.db, meta, name, value, &[])?,
