@@ -7,9 +7,11 @@
 
 use super::resp::{self, Reply};
 use anyhow::{bail, ensure, Context, Result};
+use hdrhistogram::Histogram;
 use rand::{rngs::SmallRng, Rng, SeedableRng};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// Every key of the benchmarks is this long: a prefix, zeros, and its number.
@@ -191,6 +193,26 @@ impl Load {
             next - 1
         };
         drive(&mut self.connections, template, 64, key, |sent| sent < u64::from(keys))
+    }
+}
+
+impl Load {
+    /// Sends the command for keys drawn from `keys` on the first connection,
+    /// one at a time, until `stop`: how long each took, in nanoseconds. A
+    /// closed loop: who waits asks nothing meanwhile.
+    pub fn record(&mut self, template: &Template, keys: u32, stop: &AtomicBool) -> Result<Histogram<u64>> {
+        let mut times = Histogram::new_with_bounds(1, 600_000_000_000, 3).context("no histogram")?;
+        let connection = self.connections.first_mut().context("no connection")?;
+        let mut batch = template.batch(1);
+        while !stop.load(Relaxed) {
+            batch.aim(|| self.random.random_range(0..keys));
+            let asked = Instant::now();
+            connection.socket.write_all(&batch.bytes).context("the server closed the connection")?;
+            let nils = connection.read(1)?;
+            times.saturating_record(u64::try_from(asked.elapsed().as_nanos()).unwrap_or(u64::MAX));
+            ensure!(nils == 0, "an answer was nil: all should be hits");
+        }
+        Ok(times)
     }
 }
 

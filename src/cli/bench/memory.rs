@@ -113,9 +113,14 @@ fn reported(server: &mut Server) -> Result<Option<f64>> {
 
 /// INFO memory once no client but this one is connected, and the main
 /// dictionaries have done most of their growing.
-pub fn alone(server: &mut Server) -> Result<Info> {
+fn alone(server: &mut Server) -> Result<Info> {
+    among(server, 1.0)
+}
+
+/// INFO memory once no more than so many clients are connected.
+pub fn among(server: &mut Server, clients: f64) -> Result<Info> {
     let start = Instant::now();
-    while server.info("clients")?.number("connected_clients")? > 1.0 && start.elapsed() < SETTLE {
+    while server.info("clients")?.number("connected_clients")? > clients && start.elapsed() < SETTLE {
         std::thread::sleep(Duration::from_millis(20));
     }
     server.info("memory")

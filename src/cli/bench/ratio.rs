@@ -95,7 +95,7 @@ pub enum Unit {
     BytesRatio,
     /// Sides in seconds, figure their ratio.
     Times,
-    /// No sides, figure in seconds.
+    /// Sides in seconds, figure in seconds: the time itself. Infinite: it never was.
     Time,
 }
 
@@ -103,7 +103,7 @@ impl Figure {
     /// The line under which figures stand.
     pub fn heading() -> String {
         format!(
-            "{:<40} {:<18} {:>20} {:>7} {:>13}  {:<8} {}",
+            "{:<40} {:<18} {:>20} {:>7} {:>13}  {:<9} {}",
             "B against A", "measure", "A -> B", "B/A", "min-max", "target", ""
         )
     }
@@ -141,7 +141,7 @@ impl Figure {
         };
         let sides = self.sides.map(|(a, b)| format!("{} -> {}", side(a), side(b))).unwrap_or_default();
         format!(
-            "{:<40} {:<18} {sides:>20} {:>7} {range:>13}  {target:<8} {verdict}",
+            "{:<40} {:<18} {sides:>20} {:>7} {range:>13}  {target:<9} {verdict}",
             self.name,
             self.metric,
             number(self.spread.median),
@@ -188,6 +188,9 @@ pub fn write(path: &Path, measured: serde_json::Value, figures: &[Figure]) -> Re
 }
 
 fn time(seconds: f64) -> String {
+    if seconds.is_infinite() {
+        return "never".into();
+    }
     time_text(Duration::try_from_secs_f64(seconds).unwrap_or_default())
 }
 
@@ -231,7 +234,7 @@ mod tests {
         };
         let line = figure.line();
         assert!(line.contains("0.951us -> 1.000us"), "{line}");
-        assert!(line.ends_with("1.051   1.010-1.100  <= 1.08  reached"), "{line}");
+        assert!(line.ends_with("1.051   1.010-1.100  <= 1.08   reached"), "{line}");
         assert_eq!(figure.json()["reached"], true);
     }
 
@@ -246,8 +249,9 @@ mod tests {
             target: Target::AtMost(1e-3),
         };
         let line = figure.line();
-        assert!(line.ends_with("41 us   40 us-1.2 ms  <= 1.0 ms reached"), "{line}");
+        assert!(line.ends_with("41 us  40 us-1.2 ms  <= 1.0 ms reached"), "{line}");
         assert!(figure.json()["a"].is_null());
         assert_eq!(verdict(&[figure]), "1 of 1 targets reached");
+        assert_eq!(time(f64::INFINITY), "never");
     }
 }

@@ -194,7 +194,7 @@ pub const MEMORY_ROWS: &[MemoryRow] = &[
     },
     MemoryRow {
         group: Group::Tags,
-        name: "CACHE.SET with 1 tag of 10,000 / without",
+        name: "CACHE.SET, 1 tag of 10,000 / no tags",
         value: 100,
         a: UNTAGGED,
         b: ONE_TAG,
@@ -203,7 +203,7 @@ pub const MEMORY_ROWS: &[MemoryRow] = &[
     },
     MemoryRow {
         group: Group::Tags,
-        name: "CACHE.SET with 4 tags of 10,000/ without",
+        name: "CACHE.SET, 4 tags of 10,000 / no tags",
         value: 100,
         a: UNTAGGED,
         b: FOUR_TAGS,
