@@ -199,20 +199,22 @@ impl Load {
 impl Load {
     /// Sends the command for keys drawn from `keys` on the first connection,
     /// one at a time, until `stop`: how long each took, in nanoseconds. A
-    /// closed loop: who waits asks nothing meanwhile.
+    /// closed loop: who waits asks nothing meanwhile. It sends one at least.
     pub fn record(&mut self, template: &Template, keys: u32, stop: &AtomicBool) -> Result<Histogram<u64>> {
         let mut times = Histogram::new_with_bounds(1, 600_000_000_000, 3).context("no histogram")?;
         let connection = self.connections.first_mut().context("no connection")?;
         let mut batch = template.batch(1);
-        while !stop.load(Relaxed) {
+        loop {
             batch.aim(|| self.random.random_range(0..keys));
             let asked = Instant::now();
             connection.socket.write_all(&batch.bytes).context("the server closed the connection")?;
             let nils = connection.read(1)?;
             times.saturating_record(u64::try_from(asked.elapsed().as_nanos()).unwrap_or(u64::MAX));
             ensure!(nils == 0, "an answer was nil: all should be hits");
+            if stop.load(Relaxed) {
+                return Ok(times);
+            }
         }
-        Ok(times)
     }
 }
 

@@ -14,6 +14,7 @@ mod ratio;
 mod reload;
 mod replay;
 mod resp;
+mod rounds;
 mod rows;
 mod server;
 mod summary;

@@ -6,6 +6,7 @@ use anyhow::{anyhow, Result};
 use hdrhistogram::Histogram;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::Barrier;
 use std::time::Duration;
 
 /// Keys that it reads.
@@ -41,9 +42,13 @@ impl Probe {
 
     /// Reads while `work` is done; the times of its GETs in nanoseconds.
     pub fn during<T>(&mut self, work: impl FnOnce() -> Result<T>) -> Result<(T, Histogram<u64>)> {
-        let stop = AtomicBool::new(false);
+        let (stop, ready) = (AtomicBool::new(false), Barrier::new(2));
         std::thread::scope(|scope| {
-            let reader = scope.spawn(|| self.load.record(&self.get, KEYS, &stop));
+            let reader = scope.spawn(|| {
+                ready.wait();
+                self.load.record(&self.get, KEYS, &stop)
+            });
+            ready.wait();
             let done = {
                 let _until = Until(&stop);
                 work()

@@ -103,7 +103,7 @@ impl Figure {
     /// The line under which figures stand.
     pub fn heading() -> String {
         format!(
-            "{:<40} {:<18} {:>20} {:>7} {:>13}  {:<9} {}",
+            "{:<40} {:<18} {:>20} {:>7} {:>15}  {:<9} {}",
             "B against A", "measure", "A -> B", "B/A", "min-max", "target", ""
         )
     }
@@ -141,7 +141,7 @@ impl Figure {
         };
         let sides = self.sides.map(|(a, b)| format!("{} -> {}", side(a), side(b))).unwrap_or_default();
         format!(
-            "{:<40} {:<18} {sides:>20} {:>7} {range:>13}  {target:<9} {verdict}",
+            "{:<40} {:<18} {sides:>20} {:>7} {range:>15}  {target:<9} {verdict}",
             self.name,
             self.metric,
             number(self.spread.median),
@@ -234,7 +234,7 @@ mod tests {
         };
         let line = figure.line();
         assert!(line.contains("0.951us -> 1.000us"), "{line}");
-        assert!(line.ends_with("1.051   1.010-1.100  <= 1.08   reached"), "{line}");
+        assert!(line.ends_with("1.051     1.010-1.100  <= 1.08   reached"), "{line}");
         assert_eq!(figure.json()["reached"], true);
     }
 
@@ -249,7 +249,7 @@ mod tests {
             target: Target::AtMost(1e-3),
         };
         let line = figure.line();
-        assert!(line.ends_with("41 us  40 us-1.2 ms  <= 1.0 ms reached"), "{line}");
+        assert!(line.ends_with("41 us    40 us-1.2 ms  <= 1.0 ms reached"), "{line}");
         assert!(figure.json()["a"].is_null());
         assert_eq!(verdict(&[figure]), "1 of 1 targets reached");
         assert_eq!(time(f64::INFINITY), "never");
