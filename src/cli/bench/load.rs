@@ -6,6 +6,7 @@
 //! the digits of its key and tags are written anew. Replies are counted, not built.
 
 use super::resp::{self, Reply};
+use crate::interrupt;
 use anyhow::{bail, ensure, Context, Result};
 use hdrhistogram::Histogram;
 use rand::{rngs::SmallRng, Rng, SeedableRng};
@@ -192,7 +193,12 @@ impl Load {
             next = (next + 1).min(keys);
             next - 1
         };
-        drive(&mut self.connections, template, 64, key, |sent| sent < u64::from(keys))
+        let more = |sent| sent < u64::from(keys) && !interrupt::asked();
+        let slice = drive(&mut self.connections, template, 64, key, more)?;
+        if interrupt::asked() {
+            bail!("stopped");
+        }
+        Ok(slice)
     }
 }
 

@@ -76,9 +76,6 @@ impl Method {
     pub fn load(self, server: &mut Server, entries: u32) -> Result<()> {
         let mut load = Load::connect(server.address(), 4, 2)?;
         for words in self.writes() {
-            if interrupt::asked() {
-                bail!("stopped");
-            }
             load.fill(&Template::new(words, PREFIX, VALUE), entries)?;
         }
         Ok(())
