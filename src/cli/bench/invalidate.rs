@@ -171,6 +171,7 @@ fn round(method: Method, entries: u32, idle: Duration, recipe: &Recipe) -> Resul
         method,
         entries,
         server_time: method.server_time(&mut server)?,
+        longest_slice: longest_slice(&mut server)?,
         done,
         keys_gone,
         memory_back,
@@ -178,6 +179,12 @@ fn round(method: Method, entries: u32, idle: Duration, recipe: &Recipe) -> Resul
         idle: Gets::of(&idle),
         sweep: Gets::of(&sweep),
     })
+}
+
+/// In the background, by the module's clock; None where it does not say.
+fn longest_slice(server: &mut Server) -> Result<Option<f64>> {
+    let micros = server.info("cacheflow_sweep")?.number("cacheflow_sweep_longest_slice_us");
+    Ok(micros.ok().map(|micros| micros / 1e6))
 }
 
 /// What the server held before the entries were written, and they took.

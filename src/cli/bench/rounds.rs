@@ -24,6 +24,8 @@ pub struct Round {
     pub entries: u32,
     /// The one command, by the server's clock, where there is one.
     pub server_time: Option<f64>,
+    /// What the module says of its longest slice, if it says anything.
+    pub longest_slice: Option<f64>,
     /// Until no entry was there for a reader.
     pub done: f64,
     /// Until no key was.
@@ -76,12 +78,16 @@ impl Round {
             Some(time) => format!("server {}, ", text(time)),
             None => String::new(),
         };
+        let slice = match self.longest_slice {
+            Some(time) => format!("; longest slice {}", text(time)),
+            None => String::new(),
+        };
         let held = match self.memory_back.is_infinite() {
             true => format!(" ({:.1} % is held)", 100.0 * self.held),
             false => String::new(),
         };
         format!(
-            "  {}, {}: {server}done {}, keys gone {}, memory back {}{held}; GET's p99.9 {} -> {}, longest {} -> {}, {} GETs",
+            "  {}, {}: {server}done {}, keys gone {}, memory back {}{held}; GET's p99.9 {} -> {}, longest {} -> {}, {} GETs{slice}",
             self.method.name(),
             grouped(u64::from(self.entries)),
             text(self.done),
@@ -101,6 +107,7 @@ impl Round {
             "method": self.method.name(),
             "entries": self.entries,
             "server-time": self.server_time,
+            "longest-slice": self.longest_slice,
             "done": self.done,
             "keys-gone": self.keys_gone,
             "memory-back": self.memory_back,
@@ -230,6 +237,7 @@ pub mod tests {
             method,
             entries,
             server_time: (method == Method::Invalidate).then_some(done / 2.0),
+            longest_slice: Some(1e-4),
             done,
             keys_gone: 2.0,
             memory_back: 2.5,
@@ -278,7 +286,9 @@ pub mod tests {
         let ours = "CACHE.INVALIDATE, 10 entries";
         assert!(!line(&figures, ours, "GET p99.9 / idle").contains("<="));
         assert!(line(&figures, ours, "memory back").ends_with("MISSED"));
-        assert!(few.line().contains("memory back never (1.0 % is held)"), "{}", few.line());
+        let line = few.line();
+        assert!(line.contains("memory back never (1.0 % is held)"), "{line}");
+        assert!(line.ends_with("999 GETs; longest slice 100 us"), "{line}");
     }
 
     #[test]
