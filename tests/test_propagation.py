@@ -91,8 +91,8 @@ def writing(server, writers=2):
 
 
 def exact(server):
-    """Once what was invalidated is removed, every key's end and, of entries, the metadata in microseconds, but for the hits: each counts
-    its own."""
+    """Every key's end and, of entries, the metadata in microseconds, but for the hits: each counts its
+    own. What was invalidated is gone by then."""
     server.wait_swept()
     connection, found = server.connect(), {}
     for key in scan(connection):

@@ -1,10 +1,10 @@
 """When two servers (or one before and after a restart) hold the same dataset.
 
 `snapshot(server)` reads every key of every database, once a primary has removed what was invalidated;
-`differences(a, b)` names what is not the same. Keys whose expiry falls between the readings, and entries that turn stale between them, are
-left out of the comparison by their own absolute times, so that no test is flaky near a second's
-end. Native keys are compared by DEBUG DIGEST-VALUE and not by DUMP: a reload may give a hash table
-another order.
+`differences(a, b)` names what is not the same. Keys whose expiry falls between the readings, and
+entries that turn stale between them, are left out of the comparison by their own absolute times, so
+that no test is flaky near a second's end. Native keys are compared by DEBUG DIGEST-VALUE and not by
+DUMP: a reload may give a hash table another order.
 """
 
 from dataclasses import dataclass, field
