@@ -1,9 +1,11 @@
-"""Who may do what: key patterns bind every command, and the categories say what a command is."""
+"""Who may do what: key patterns bind every command that takes keys, channel permissions bind
+invalidations, and the categories say what a command is."""
 
 import pytest
 
-from harness.resp import ReplyError
-from harness.sample import prepare
+from harness.dataset import digest
+from harness.resp import ReplyError, fields
+from harness.sample import BINARY, prepare
 
 pytestmark = pytest.mark.topology("single")
 
@@ -17,12 +19,25 @@ COMMANDS = {
     "CACHE.DEL": ([], WRITE),
     "CACHE.STALE": ([], WRITE),
     "CACHE.INCRBY": ([1], READ + WRITE),
+    "CACHE.TAG": (["one", "three"], WRITE),
+    "CACHE.UNTAG": (["one"], WRITE),
     "CACHE.META": ([], ANY),  # as TTL and TYPE: it shows nothing of the value
     "CACHE.APPLY": ([0, b"\x01\x00\x01", "v"], WRITE),
 }
 MULTI_KEY = ["CACHE.MGET", "CACHE.DEL", "CACHE.STALE"]
-KEYLESS = {"cache.verify"}  # operators' commands
+# They take no keys: those that show or change any key are for operators; INVALIDATE is bound by
+# channels, below; STATS tells of no key.
+OPERATORS = {
+    "CACHE.VERIFY": [],
+    "CACHE.TAGS": [0],
+    "CACHE.KEYS": ["one", 0],
+    "CACHE.LOG": [],
+    "CACHE.APPLYSTATE": [b"\x80"],
+}
+CHANNELS = {"CACHE.INVALIDATE": ["TAGS", "one"], "CACHE.INVALIDATED": [5, "HARD", "TAGS", "one"]}
+KEYLESS = {**OPERATORS, **CHANNELS, "CACHE.STATS": []}
 READERS = {"cache.get", "cache.mget", "cache.meta"}
+KEYLESS_READERS = {"cache.tags", "cache.keys", "cache.log", "cache.stats"}
 
 
 def user(server, *rules):
@@ -46,7 +61,7 @@ def module_commands(server):
 
 
 def test_every_command_is_tested_here(server):
-    assert module_commands(server) == {name.lower() for name in COMMANDS} | KEYLESS
+    assert module_commands(server) == {name.lower() for name in (*COMMANDS, *KEYLESS)}
 
 
 # --- key patterns ----------------------------------------------------------------------------------
@@ -94,7 +109,7 @@ def test_a_reader_reads_and_changes_nothing(server):
     reader = user(server, "%R~*")
     assert reader("CACHE.GET", "k") == b"v" and reader("CACHE.GET", "stale", "STALE") == b"v"
     assert reader("CACHE.MGET", "k", "native") == [b"v", b"x"] and reader("CACHE.META", "k")
-    for command in ("SET", "TOUCH", "DEL", "STALE", "INCRBY", "APPLY"):
+    for command in ("SET", "TOUCH", "DEL", "STALE", "INCRBY", "APPLY", "TAG", "UNTAG"):
         arguments, _ = COMMANDS[f"CACHE.{command}"]
         assert not allowed(reader, f"CACHE.{command}", "n", *arguments), command
     assert server("CACHE.GET", "n") == b"5"
@@ -170,9 +185,13 @@ def test_key_flags_agree_with_the_commands_flags(server, command):
 
 
 def test_options_are_no_keys(server):
-    request = ("CACHE.SET", "k", "v", "NX", "EX", 5, "GRACE", 6, "COST", 7)
+    request = ("CACHE.SET", "k", "v", "NX", "EX", 5, "GRACE", 6, "COST", 7, "TAGS", "a", "k", "TAGS")
     assert server("COMMAND", "GETKEYS", *request) == [b"k"]
     assert server("COMMAND", "GETKEYS", "CACHE.GET", "k", "STALE") == [b"k"]
+    assert server("COMMAND", "GETKEYS", "CACHE.TAG", "k", "a", "b") == [b"k"]
+    for command, arguments in KEYLESS.items():
+        error = server.error("COMMAND", "GETKEYS", command, *(arguments or ["k"]))
+        assert error == "ERR The command has no key arguments", command
 
 
 # --- categories ------------------------------------------------------------------------------------
@@ -195,11 +214,13 @@ def test_categories(server):
     if not has_categories(server):
         assert not any(found.values()), "Redis 7.0 puts no module command into a category"
         return
-    assert found["read"] == READERS
-    assert found["write"] == names - READERS
-    assert found["fast"] == names
-    assert found["dangerous"] == {"cache.apply"} | KEYLESS
-    assert found["admin"] == found["slow"] == set()
+    operators, readers = {name.lower() for name in OPERATORS}, READERS | KEYLESS_READERS
+    assert found["read"] == readers
+    assert found["write"] == names - readers - {"cache.verify"}
+    assert found["slow"] == KEYLESS_READERS
+    assert found["fast"] == names - KEYLESS_READERS - {"cache.verify", "cache.applystate"}
+    assert found["admin"] == operators
+    assert found["dangerous"] == operators | {"cache.apply", "cache.invalidated"}
 
 
 def test_a_user_by_categories(server):
@@ -211,6 +232,118 @@ def test_a_user_by_categories(server):
     for command, (arguments, _) in COMMANDS.items():
         reads = command.lower() in READERS
         assert allowed(reader, command, "n", *arguments) is (categories and reads), command
+    for command, arguments in KEYLESS.items():
+        reads = command.lower() in KEYLESS_READERS
+        assert allowed(reader, command, *arguments) is (categories and reads), command
     server("ACL", "SETUSER", "tester", "+@all", "-@dangerous")
     assert allowed(careful, "CACHE.SET", "k", "v")
     assert allowed(careful, "CACHE.APPLY", "k", 0, b"\x01\x00\x01", "v") is not categories
+    assert allowed(careful, "CACHE.STATS") and allowed(careful, "CACHE.STATS", "NAMESPACE", "k")
+    for command, arguments in OPERATORS.items():
+        assert allowed(careful, command, *arguments) is not categories, command
+
+
+# --- channels --------------------------------------------------------------------------------------
+HOW = ["plain", "MULTI", "script", "script in MULTI", "function"]
+FUNCTION = (
+    "#!lua name=tests\nredis.register_function('ask', function(_, args) return redis.call(unpack(args)) end)"
+)
+
+
+def ask(connection, how, *request):
+    """The reply to a request that is sent plainly, in a transaction, or by a script."""
+    if "script" in how:
+        request = ("EVAL", "return redis.call(unpack(ARGV))", 0, *request)
+    elif how == "function":
+        connection("FUNCTION", "LOAD", "REPLACE", FUNCTION)
+        request = ("FCALL", "ask", 0, *request)
+    if "MULTI" in how:
+        assert connection("MULTI") == b"OK" and connection(*request) == b"QUEUED"
+        return connection("EXEC")[0]
+    connection.send(*request)
+    return connection.read()
+
+
+# What is invalidated, the channels permitted, and the first channel that is not.
+FORBIDDEN = [
+    (["TAGS", "two"], [], b"cache:two"),
+    (["TAGS", "two"], ["&cache:one", "&two", "&cache:two?"], b"cache:two"),
+    (["TAGS", "one", "two"], ["&cache:one"], b"cache:two"),
+    (["TAGS", "two", "one"], ["&cache:one"], b"cache:two"),
+    (["TAGS", "nobody", "one"], ["&cache:one"], b"cache:nobody"),
+    (["TAGS", BINARY], ["&cache:o*"], b"cache:" + BINARY),
+    (["TAGS", ""], ["&cache:one"], b"cache:"),
+    (["TAGS", "@space"], ["&cache:space"], b"cache:@space"),
+    (["NAMESPACE", "space"], ["&cache:space", "&cache:@spac"], b"cache:@space"),
+    (["NAMESPACE", "", "space"], ["&cache:@"], b"cache:@space"),
+]
+
+
+@pytest.mark.parametrize(("what", "channels", "missing"), FORBIDDEN, ids=range(len(FORBIDDEN)))
+@pytest.mark.parametrize("how", HOW)
+def test_without_the_channel_nothing_is_invalidated(server, how, what, channels, missing):
+    """All or nothing, and ACL LOG says who tried what."""
+    prepare(server)
+    listener = server.connect()
+    listener("PSUBSCRIBE", "*")
+    was = digest(server)
+    for mode in ("HARD", "SOFT"):
+        for request in (
+            ("CACHE.INVALIDATE", *(["SOFT"] if mode == "SOFT" else []), *what),
+            ("CACHE.INVALIDATED", 2**53 - 1, mode, *what),
+        ):
+            server("ACL", "LOG", "RESET")
+            # Whatever keys and commands he may: they are no channels.
+            reply = ask(user(server, "~*", *channels), how, *request)
+            assert isinstance(reply, ReplyError) and str(reply).startswith("NOPERM"), reply
+            assert missing.decode("latin-1") not in str(reply)
+            (logged,) = map(fields, server("ACL", "LOG"))
+            assert logged["reason"] == b"channel" and logged["username"] == b"tester"
+            assert logged["object"] == missing
+    assert digest(server) == was and server("CACHE.LOG") == []
+    assert server("CACHE.MGET", "t", "space:t", "k") == [b"v"] * 3
+    assert fields(server("CACHE.STATS"))["invalidations"] == 0
+    server("PUBLISH", "end", "x")
+    assert listener.read() == [b"pmessage", b"*", b"end", b"x"], "published by an error"
+
+
+PERMITTED = [
+    (["TAGS", "two"], ["&cache:two"], 2),
+    (["TAGS", "one", "two"], ["&cache:one", "&cache:two"], 3),
+    (["TAGS", "one", "two", "two"], ["&cache:*"], 3),
+    (["TAGS", "one", "two"], ["allchannels"], 3),
+    (["TAGS", BINARY, ""], ["&cache:?*", "&cache:"], 2),
+    (["NAMESPACE", "space"], ["&cache:@space"], 1),
+    (["NAMESPACE", "space", "none"], ["&cache:@*"], 1),
+]
+
+
+@pytest.mark.parametrize(("what", "channels", "hits"), PERMITTED, ids=range(len(PERMITTED)))
+@pytest.mark.parametrize("how", HOW)
+def test_the_channel_suffices(server, how, what, channels, hits):
+    """No key pattern is needed: tags are no keys, and what an invalidation hits is not named in it."""
+    prepare(server)
+    server("ACL", "LOG", "RESET")
+    tester = user(server, *channels)
+    assert ask(tester, how, "CACHE.INVALIDATE", *what) == hits
+    assert server("ACL", "LOG") == []
+    logged = [fields(record) for record in server("CACHE.LOG")]
+    assert {record["user"] for record in logged} == {b"tester"}
+    # A script's client has no address, and Valkey 9.1 crashed when asked for it.
+    address = "{}:{}".format(*tester.sock.getsockname()).encode()
+    assert {record["client"] for record in logged} == {address if how in ("plain", "MULTI") else b""}
+    prepare(server)
+    assert ask(tester, how, "CACHE.INVALIDATE", "SOFT", *what) == hits
+    prepare(server)
+    assert ask(tester, how, "CACHE.INVALIDATED", 5, "HARD", *what) == hits, "an internal name for the same"
+    assert not allowed(tester, "CACHE.GET", "t") and not allowed(tester, "CACHE.TAG", "t", "two")
+
+
+def test_who_may_not_publish_at_all_may_still_invalidate(server):
+    """And the other way round: the command's permission is another than the channel's."""
+    prepare(server)
+    assert allowed(user(server, "-publish", "&cache:one"), "CACHE.INVALIDATE", "TAGS", "one")
+    assert not allowed(user(server, "-cache.invalidate", "allchannels"), "CACHE.INVALIDATE", "TAGS", "two")
+    internal = ("CACHE.INVALIDATED", *CHANNELS["CACHE.INVALIDATED"])
+    assert not allowed(user(server, "-cache.invalidated", "allchannels"), *internal)
+    assert server("CACHE.GET", "t") is None and server("CACHE.GET", "space:t") == b"v"

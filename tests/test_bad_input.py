@@ -6,175 +6,13 @@ import re
 import pytest
 
 from harness.dataset import digest
-from harness.resp import ReplyError, Simple
+from harness.malformed import FORMS, I64_MAX, LAST_TIME, LIMIT, NUMBER, PAYLOAD
+from harness.resp import ReplyError, Simple, fields
 from harness.sample import BINARY, meta, prepare
 from harness.server import wait_for
 
-SYNTAX = "ERR syntax error"
-NUMBER = "ERR value is not an integer or out of range"
-WRONGTYPE = "WRONGTYPE Operation against a key holding the wrong kind of value"
-OVERFLOW = "ERR increment or decrement would overflow"
-PAYLOAD = "ERR refused payload: "
-TIME = "ERR invalid expire time in '{}' command"
-ARITY = "ERR wrong number of arguments for '{}' command"
-
-I64_MAX = 2**63 - 1
-LAST_TIME = 2**48 - 2  # ms: the last that an entry carries (src/core/units.rs)
-LIMIT = 1000  # cacheflow.max-value-size in these tests
-
-NO_INTEGERS = [
-    b"x",
-    b"",
-    b" 1",
-    b"1 ",
-    b"+1",
-    b"01",
-    b"-0",
-    b"1.5",
-    b"1e3",
-    b"0x10",
-    b"NaN",
-    b"inf",
-    b"1\x00",
-]
-NO_INTEGERS += [b"9223372036854775808", b"-9223372036854775809", b"9" * 400, b"1\r\n", "\u0661".encode()]
-NO_TIMES = [0, -1, -(2**63), I64_MAX]
-
-
-def times(command, words_of, ok=()):
-    """Requests with a time that is none, for `command` with `words_of(word, text)` behind it."""
-    for word in ("EX", "PX", "EXAT", "PXAT", "ex", "pXaT"):
-        yield from ((words_of(word, text), NUMBER) for text in NO_INTEGERS)
-        yield from ((words_of(word, n), TIME.format(command)) for n in NO_TIMES)
-    # One past the last that can be carried, by itself or added to now.
-    yield words_of("PXAT", LAST_TIME + 1), TIME.format(command)
-    yield words_of("EXAT", LAST_TIME // 1000 + 1), TIME.format(command)
-    yield words_of("PX", LAST_TIME), TIME.format(command)
-    yield words_of("EX", LAST_TIME // 1000), TIME.format(command)
-    for word in ("GRACE", "PGRACE"):
-        yield from (([*words_of(word, text), "EX", 1], NUMBER) for text in NO_INTEGERS)
-        yield from (([*words_of(word, n), "EX", 1], TIME.format(command)) for n in (-1, -(2**63), I64_MAX))
-        yield ["EX", 1, word, LAST_TIME], TIME.format(command)
-
-
-def _get():
-    yield ["CACHE.GET"], ARITY.format("cache.get")
-    for options in (
-        ["x"],
-        ["STALER"],
-        [""],
-        ["STALE", "STALE"],
-        ["STALE", "x"],
-        ["STALE\x00"],
-        ["k", "k", "k"],
-    ):
-        yield ["CACHE.GET", "k", *options], SYNTAX
-    for key in ("list", "hash", "set", "zset", "stream"):
-        yield ["CACHE.GET", key], WRONGTYPE
-        yield ["CACHE.GET", key, "STALE"], WRONGTYPE
-
-
-def _mget():
-    yield ["CACHE.MGET"], ARITY.format("cache.mget")
-
-
-def _set():
-    for arguments in ([], ["k"]):
-        yield ["CACHE.SET", *arguments], ARITY.format("cache.set")
-    for line in (
-        "bogus|EX|PX|EXAT|PXAT|GRACE|PGRACE|COST|NX XX|XX NX|NX EX|EX 1 PX 1|EX 1 EX 1|EX 1 EXAT 1"
-        "|PXAT 1 PX 1|EX 1 KEEPTTL|KEEPTTL EX 1|KEEPTTL KEEPTTL|KEEPTTL PERSIST|PERSIST EX 1|PERSIST PERSIST"
-        "|EX 1 GRACE|GRACE 1 PGRACE 1|GRACE 1 GRACE 1 EX 1|COST 1 COST 1|KEEPTTL GRACE 1"
-        "|GRACE 0 KEEPTTL|EX 1 x|1|EX 1 1|STALE|EXX 1|E 1|EX 1 NX GRACE 1 COST 1 bogus"
-    ).split("|"):
-        yield ["CACHE.SET", "k", "w", *line.split()], SYNTAX
-    yield ["CACHE.SET", "k", "w", ""], SYNTAX
-    yield ["CACHE.SET", "k", "w", b"EX\x00", 1], SYNTAX
-    for options, error in times("cache.set", lambda word, text: [word, text]):
-        yield ["CACHE.SET", "k", "w", *options], error
-    for condition, key in (("NX", "new"), ("XX", "k"), ("NX", "k"), ("XX", "new")):
-        yield ["CACHE.SET", key, "w", condition, "EX", 0], TIME.format("cache.set")
-        yield ["CACHE.SET", key, "w", condition, "PX", I64_MAX], TIME.format("cache.set")
-    for cost in (*NO_INTEGERS, -1, 2**32, I64_MAX):
-        yield ["CACHE.SET", "k", "w", "COST", cost], NUMBER
-    for size in (LIMIT + 1, LIMIT * 50):
-        yield (
-            ["CACHE.SET", "k", b"\xff" * size],
-            f"TOOBIG value of {size} bytes exceeds cacheflow.max-value-size",
-        )
-        yield ["CACHE.SET", "new", b"w" * size, "NX", "EX", 5], f"TOOBIG value of {size} bytes exceeds"
-
-
-def _touch():
-    yield ["CACHE.TOUCH"], ARITY.format("cache.touch")
-    for (
-        line
-    ) in "bogus|EX|PX|GRACE|NX|XX|KEEPTTL|PERSIST|COST 5|EX 1 EX 1|EX 1 PXAT 1|GRACE 1 PGRACE 1|x 1".split(
-        "|"
-    ):
-        yield ["CACHE.TOUCH", "k", *line.split()], SYNTAX
-        yield ["CACHE.TOUCH", "new", *line.split()], SYNTAX
-    for options, error in times("cache.touch", lambda word, text: [word, text]):
-        yield ["CACHE.TOUCH", "k", *options], error
-
-
-def _del():
-    yield ["CACHE.DEL"], ARITY.format("cache.del")
-
-
-def _stale():
-    yield ["CACHE.STALE"], ARITY.format("cache.stale")
-
-
-def _incrby():
-    for arguments in ([], ["n"], ["n", 1, 1]):
-        yield ["CACHE.INCRBY", *arguments], ARITY.format("cache.incrby")
-    for text in NO_INTEGERS:
-        yield ["CACHE.INCRBY", "n", text], NUMBER
-        yield ["CACHE.INCRBY", "new", text], NUMBER
-    for key in ("k", "empty", "binary", "huge"):
-        yield ["CACHE.INCRBY", key, 1], NUMBER
-    yield ["CACHE.INCRBY", "n", I64_MAX], OVERFLOW
-    yield ["CACHE.INCRBY", "low", -1], OVERFLOW
-    for key in ("native", "list", "hash", "set", "zset", "stream"):
-        yield ["CACHE.INCRBY", key, 1], WRONGTYPE
-
-
-def _meta():
-    for arguments in ([], ["k", "k"], ["k", "STALE"]):
-        yield ["CACHE.META", *arguments], ARITY.format("cache.meta")
-
-
-def _apply():
-    good = b"\x01\x00\x01"
-    for arguments in ([], ["k"], ["k", 0]):
-        yield ["CACHE.APPLY", *arguments], ARITY.format("cache.apply")
-    yield ["CACHE.APPLY", "k", 0, good, "v", "v"], SYNTAX
-    for at in (*NO_INTEGERS, -1):
-        yield ["CACHE.APPLY", "k", at, good, "v"], NUMBER
-    for at in (LAST_TIME + 1, I64_MAX):
-        yield ["CACHE.APPLY", "k", at, good, "v"], TIME.format("cache.apply")
-    for bad in (
-        b"",
-        b"\x01",
-        b"\x02\x00\x01",
-        good + b"\x00",
-        b"\x01\x80\x01",
-        b"\xff" * 300,
-        b"\r\n",
-        good * 50,
-    ):
-        yield ["CACHE.APPLY", "k", 0, bad, "v"], PAYLOAD
-        yield ["CACHE.APPLY", "new", 0, bad, "v"], PAYLOAD
-        yield ["CACHE.APPLY", "k", 0, bad], PAYLOAD
-    for key in ("new", "native", "list"):
-        yield ["CACHE.APPLY", key, 0, good], "ERR no entry to apply this to"
-    size = LIMIT + 1
-    yield ["CACHE.APPLY", "k", 0, good, b"w" * size], f"TOOBIG value of {size} bytes exceeds"
-
-
 # An error that ends in a variable part is compared up to it.
-OPEN_ENDED = ("TOOBIG", PAYLOAD)
+OPEN_ENDED = ("TOOBIG", "TOOMANYTAGS", PAYLOAD)
 
 
 def fill(server):
@@ -200,10 +38,10 @@ class Unchanged:
             server.config("repl-ping-replica-period", 3600)
         self.server.config("notify-keyspace-events", "KEA")
         self.events = self.server.connect()
-        self.events("PSUBSCRIBE", "__key*", "end")
-        self.events.read()  # the second pattern's answer
+        self.events("PSUBSCRIBE", "__key*", "cache:*", "end")
+        self.events.read(), self.events.read()  # the other patterns' answers
         self.watcher = self.server.connect()
-        self.watcher("WATCH", "k", "stale", "n", "new", "native", "list", "low")
+        self.watcher("WATCH", "k", "stale", "n", "new", "native", "list", "low", "t", "space:t")
         # Valkey frees what FLUSHALL took away in the background: entries and bytes still fall.
         wait_for(lambda: self.server.info("memory")["lazyfree_pending_objects"] == "0", "lazy frees")
         self.was = self.seen()
@@ -216,11 +54,15 @@ class Unchanged:
             "master_repl_offset:",
             "cacheflow_writes:",
         )
-        names += ("cacheflow_entries:", "cacheflow_bytes:", "cacheflow_unlinked:", "cacheflow_panics:")
+        names += tuple(
+            f"cacheflow_{name}:"
+            for name in "entries bytes unlinked panics invalidations tags memberships tombstones".split()
+        )
         # Of what was written before, some may still wait to be flushed.
         aof = ("aof_current_size:", "aof_buffer_length:")
         aof = sum(int(line.split(":")[1]) for line in info if line.startswith(aof))
-        return digest(self.server), aof, [line for line in info if line.startswith(names)]
+        logged = self.server("CACHE.LOG", 1000)
+        return digest(self.server), aof, logged, [line for line in info if line.startswith(names)]
 
     def check(self, what):
         """Assert that nothing moved; cheap enough for every request."""
@@ -235,11 +77,6 @@ class Unchanged:
         self.watcher("MULTI")
         self.watcher("PING")
         assert self.watcher("EXEC") == [b"PONG"], "an error broke a WATCH"
-
-
-FORMS = {
-    form.__name__[1:]: form for form in (_get, _mget, _set, _touch, _del, _stale, _incrby, _meta, _apply)
-}
 
 
 @pytest.mark.parametrize("command", FORMS)
@@ -268,6 +105,9 @@ def test_an_error_within_a_transaction_or_a_script_changes_nothing_either(server
         ["CACHE.SET", "k", "w", "EX", 0],
         ["CACHE.INCRBY", "list", 1],
         ["CACHE.TOUCH", "k", "bogus"],
+        ["CACHE.TAG", "list", "one"],
+        ["CACHE.INVALIDATE", "SOFT", "TAGS"],
+        ["CACHE.INVALIDATE", "TIMEOUT", "x", "TAGS", "one"],
     ):
         if how == "MULTI":
             server("MULTI")
@@ -284,11 +124,20 @@ def test_the_errors_of_a_full_server_change_nothing(server):
     fill(server)
     was = digest(server)
     server.config("maxmemory", 1)
-    for request in ("CACHE.SET k w", "CACHE.SET new w EX 5", "CACHE.TOUCH k", "CACHE.INCRBY n 1"):
+    for request in (
+        "CACHE.SET k w",
+        "CACHE.SET new w EX 5",
+        "CACHE.TOUCH k",
+        "CACHE.INCRBY n 1",
+        "CACHE.TAG t x",
+    ):
         assert server.error(*request.split()).startswith("OOM"), request
     assert server("CACHE.GET", "k") == b"v"
     assert digest(server) == was
     assert server("CACHE.STALE", "k") == 1 and server("CACHE.DEL", "k", "n") == 2
+    assert server("CACHE.UNTAG", "t", "one") == 1, "what gives memory back is done"
+    assert server("CACHE.INVALIDATE", "SOFT", "TAGS", "two") == 2
+    assert server("CACHE.INVALIDATE", "TAGS", "two") == 2 and server("CACHE.GET", "t", "STALE") is None
     server.config("maxmemory", 0)
 
 
@@ -313,6 +162,32 @@ def test_any_bytes_are_a_key_and_a_value(server, name):
     assert server("COPY", b"other", name) == 1
     assert server("CACHE.DEL", name, b"other") == 2
     assert server("CACHE.SET", name, name, "PX", 100_000, "COST", 7) == b"OK"  # left for the topology's check
+
+
+@pytest.mark.parametrize("name", [*(name for name in NAMES if len(name) < 1025), b"@x", b"*", b"[", b"TAGS"])
+def test_any_bytes_are_a_tag_and_a_namespace(server, name):
+    assert server("CACHE.SET", "k", "v", "EX", 100, "TAGS", name, "other", name) == b"OK"
+    assert server("CACHE.SET", "plain", "v", "EX", 100) == b"OK"
+    assert server("CACHE.TAG", "plain", name, name) == 1 and server("CACHE.TAG", "plain", name) == 0
+    assert meta(server, "k")["tags"] == [name, b"other"] and meta(server, "plain")["tags"] == [name]
+    assert sorted(server("CACHE.KEYS", name, 0)[1]) == [b"k", b"plain"]
+    assert server("CACHE.UNTAG", "plain", name, name) == 1
+    listener = server.connect()
+    listener("SUBSCRIBE", b"cache:" + name)
+    listener("SUBSCRIBE", b"cache:@" + name)
+    assert server("CACHE.INVALIDATE", "TAGS", name, name) == 1
+    assert listener.read() == [b"message", b"cache:" + name, b"hard"]
+    assert server("CACHE.GET", "k") is None and server("CACHE.GET", "plain") == b"v"
+    for key in (name + b":1", b"{" + name + b":2"):
+        server("CACHE.SET", key, "v", "EX", 100)
+    server.wait_swept()
+    metas = [meta(server, key) for key in server("KEYS", "*")]
+    within = sum(found["namespace"] == name for found in metas)
+    assert within >= 1 or b":" in name, "a namespace has no delimiter in its name"
+    assert server("CACHE.INVALIDATE", "SOFT", "NAMESPACE", name) == within
+    assert listener.read() == [b"message", b"cache:@" + name, b"soft"]
+    targets = [fields(record)["target"] for record in server("CACHE.LOG")]
+    assert targets == [b"@" + name, name]
 
 
 def test_the_ends_of_time(server):
@@ -358,6 +233,8 @@ def test_a_value_of_64_megabytes(server):
 # --- anything at all -------------------------------------------------------------------------------
 MARK = b"MARK"  # in every argument that no error may echo
 WORDS = "EX PX EXAT PXAT GRACE PGRACE COST NX XX KEEPTTL PERSIST STALE LEASE TAGS EXAUTO".split()
+WORDS += "SOFT HARD LOCAL TIMEOUT NAMESPACE MATCH COUNT RESET REPAIR one two space".split()
+KEYLESS = "invalidate invalidated applystate tags keys log stats verify".split()
 NUMBERS = [
     0,
     1,
@@ -387,7 +264,11 @@ KNOWN_ERRORS = re.compile(
     r"|ERR wrong number of arguments for 'cache\.[a-z]+' command"
     r"|ERR increment or decrement would overflow"
     r"|ERR no entry to apply this to"
-    r"|ERR refused payload: [a-zA-Z0-9 ,-]+)"
+    r"|ERR refused payload: [a-zA-Z0-9 ,-]+"
+    r"|ERR refused state: (Malformed|Stamp)"
+    r"|ERR invalid cursor"
+    r"|TOOMANYTAGS \d+ tags exceed cacheflow\.max-tags-per-entry \(\d+\)"
+    r"|ERR tag of \d+ bytes exceeds cacheflow\.max-tag-length \(\d+\))"
 )
 
 
@@ -395,12 +276,15 @@ def requests(seed, count):
     """Random requests: some valid, most not."""
     dice = random.Random(seed)
     for _ in range(count):
-        command = f"CACHE.{dice.choice(list(FORMS))}"
+        name = dice.choice(list(FORMS))
+        command, keyed = f"CACHE.{name}", name not in KEYLESS
         request = [command.upper() if dice.random() < 0.8 else command.title()]
         for at in range(dice.choice((0, 1, 2, 2, 3, 3, 4, 5, 6, 7, 9))):
-            kinds = (
-                (KEYS,) if at == 0 and dice.random() < 0.9 else (WORDS, WORDS, NUMBERS, NUMBERS, ODD, KEYS)
-            )
+            kinds = (WORDS, WORDS, NUMBERS, NUMBERS, ODD, KEYS)
+            if at == 0 and keyed and dice.random() < 0.9:
+                kinds = (KEYS,)
+            elif at == 0 and name == "invalidate" and dice.random() < 0.5:
+                kinds = (["TAGS", "SOFT", "NAMESPACE"],)
             word = dice.choice(dice.choice(kinds))
             request.append(word.lower() if isinstance(word, str) and dice.random() < 0.2 else word)
         yield request
@@ -410,7 +294,7 @@ def requests(seed, count):
 def test_random_requests_are_answered_and_echo_nothing(server, seed):
     fill(server)
     server.config("cacheflow.max-value-size", LIMIT)
-    sent = list(requests(seed, 4000))
+    sent = list(requests(seed, 9000))
     connection = server.connect()
     replies = connection.pipeline(sent)
     errors = 0
@@ -425,6 +309,11 @@ def test_random_requests_are_answered_and_echo_nothing(server, seed):
             )
     ok = sum(reply == Simple(b"OK") for reply in replies)
     assert errors > 1000 and ok > 50, "a fuzz that reaches both sides"
+    done = sum(
+        type(reply) is int and request[0].upper().startswith("CACHE.INVALIDATE")
+        for request, reply in zip(sent, replies, strict=True)
+    )
+    assert done > 20, "invalidations that were done"
     assert connection("PING") == b"PONG"
     assert server.info()["cacheflow_panics"] == "0"
 

@@ -6,12 +6,38 @@ import re
 import pytest
 
 from harness.engines import ROOT
+from harness.resp import fields
 from harness.sample import meta
+from harness.server import wait_for
 
 pytestmark = pytest.mark.topology("single")
 
 EXAMPLE = os.path.join(ROOT, "redis.conf.example")
-DEFAULTS = {"cacheflow.max-value-size": str(512 << 20), "cacheflow.namespace-delimiter": ":"}
+# In the order of redis.conf.example.
+DEFAULTS = {
+    "cacheflow.max-value-size": str(512 << 20),
+    "cacheflow.namespace-delimiter": ":",
+    "cacheflow.max-tags-per-entry": "256",
+    "cacheflow.max-tag-length": "1024",
+    "cacheflow.sweep-budget-us": "100",
+    "cacheflow.tombstone-ttl": "300000",
+    "cacheflow.max-tombstones": "262144",
+    "cacheflow.log-max-len": "128",
+}
+# The least and the most of each that is a plain number.
+BOUNDS = {
+    "cacheflow.max-tags-per-entry": (0, 65535),
+    "cacheflow.max-tag-length": (0, 65535),
+    "cacheflow.sweep-budget-us": (10, 1000),
+    "cacheflow.tombstone-ttl": (1, (2**63 - 1) // 1000),
+    "cacheflow.max-tombstones": (0, 2**63 - 1),
+    "cacheflow.log-max-len": (0, 1_000_000),
+}
+
+
+def but(**changed):
+    """The defaults but for these, whose names have _ for -."""
+    return DEFAULTS | {f"cacheflow.{name.replace('_', '-')}": value for name, value in changed.items()}
 
 
 def directives(server):
@@ -68,6 +94,130 @@ def test_a_refused_directive_takes_the_others_of_its_command_back(server):
     assert directives(server) == DEFAULTS
 
 
+@pytest.mark.parametrize("name", BOUNDS)
+def test_the_bounds_of_numbers(server, name):
+    least, most = BOUNDS[name]
+    for value in (least, most, least + 1):
+        server.config(name, value)
+        assert directives(server) == {**DEFAULTS, name: str(value)}
+    for text in (least - 1, most + 1, "", "x", "1.5", "1kb", " 1", "1" * 30):
+        assert server.error("CONFIG", "SET", name, text).startswith("ERR CONFIG SET failed"), text
+        assert directives(server) == {**DEFAULTS, name: str(least + 1)}
+
+
+# --- what they do ----------------------------------------------------------------------------------
+def test_the_limits_on_tags_are_exact_and_are_none_on_what_is_there(server):
+    server.config("cacheflow.max-tags-per-entry", 3)
+    server.config("cacheflow.max-tag-length", 4)
+    assert server("CACHE.SET", "k", "v", "TAGS", "a", "bb", "dddd", "a") == b"OK", "named twice, there once"
+    too_many = "TOOMANYTAGS 4 tags exceed cacheflow.max-tags-per-entry (3)"
+    assert server.error("CACHE.SET", "k", "w", "TAGS", "a", "b", "c", "d") == too_many
+    assert server.error("CACHE.TAG", "k", "a", "c") == too_many
+    too_long = "ERR tag of 5 bytes exceeds cacheflow.max-tag-length (4)"
+    assert server.error("CACHE.SET", "k", "w", "TAGS", "eeeee") == too_long
+    assert server.error("CACHE.TAG", "k", "eeeee") == too_long
+    assert server("CACHE.GET", "k") == b"v" and meta(server, "k")["tags"] == [b"a", b"bb", b"dddd"]
+    server.config("cacheflow.max-tags-per-entry", 0)
+    server.config("cacheflow.max-tag-length", 0)
+    assert server("CACHE.TOUCH", "k") == 1 and server("COPY", "k", "copy") == 1
+    assert server("RESTORE", "restored", 0, server("DUMP", "k")) == b"OK"
+    assert len(meta(server, "restored")["tags"]) == 3
+    assert server.error("CACHE.SET", "k", "w", "TAGS", "").startswith("TOOMANYTAGS 1 tags exceed")
+    assert server("CACHE.UNTAG", "k", "dddd") == 1
+    assert server("CACHE.INVALIDATE", "TAGS", "bb", "dddd") == 5, "it may be longer than what SET takes"
+    server.config("cacheflow.max-tags-per-entry", 1)
+    assert server("CACHE.SET", "k", "w", "TAGS", "") == b"OK"
+
+
+def test_many_tags_cost_their_number(server):
+    """Not its square: with as many as there can be that was 1.4 s, during which nobody else was served."""
+    server.config("cacheflow.max-tags-per-entry", 65535)
+    server("CACHE.SET", "many", "v", "TAGS", *range(65535))
+    payload = server("DUMP", "many")
+    server("CONFIG", "RESETSTAT")
+    assert server("RESTORE", "other", 0, payload) == b"OK" and server("CACHE.TOUCH", "other") == 1
+    assert server("COPY", "many", "copy") == 1 and server(
+        "CACHE.SET", "lone", "v", "TAGS", *range(10**5, 165535)
+    )
+    assert server("CACHE.UNTAG", "lone", *range(10**5, 165535)) == 65535
+    for name, stats in server.info("commandstats").items():
+        micros = int(re.search(r"usec=(\d+)", stats).group(1))
+        assert micros < 300_000, f"{name}: {stats}"
+    server("FLUSHALL")  # VERIFY compares each membership with each tag of its entry
+
+
+def test_as_many_and_as_long_as_there_can_be(server):
+    server.config("cacheflow.max-tags-per-entry", 65535)
+    server.config("cacheflow.max-tag-length", 65535)
+    assert server("CACHE.SET", "many", "v", "TAGS", *(b"%d" % n for n in range(65535))) == b"OK"
+    assert server.error("CACHE.TAG", "many", "one more").startswith("TOOMANYTAGS 65536 tags exceed")
+    assert server("CACHE.SET", "long", "v", "TAGS", b"t" * 65535) == b"OK"
+    assert server.error("CACHE.TAG", "long", b"t" * 65536) == (
+        "ERR tag of 65536 bytes exceeds cacheflow.max-tag-length (65535)"
+    )
+    server("DEBUG", "RELOAD")
+    assert len(meta(server, "many")["tags"]) == 65535 and meta(server, "long")["tags"] == [b"t" * 65535]
+    assert server("CACHE.INVALIDATE", "TAGS", b"t" * 65535, "65534") == 2
+    assert server.error("CACHE.INVALIDATE", "TAGS", b"t" * 65536).startswith("ERR tag of 65536 bytes exceeds")
+    assert server("CACHE.MGET", "many", "long") == [None, None]
+
+
+def tombstones(server):
+    """How many invalidations are remembered."""
+    return int(server.info()["cacheflow_tombstones"])
+
+
+def test_invalidations_are_remembered_for_their_time_and_by_their_number(server):
+    server("CACHE.SET", "k", "v", "TAGS", "t")
+    payload = server("DUMP", "k")
+    server("CACHE.INVALIDATE", "TAGS", "t", *range(49))
+    server.config("cacheflow.max-tombstones", 10)
+    wait_for(lambda: tombstones(server) == 10, "forgetting the oldest")
+    server("CACHE.INVALIDATE", "TAGS", "t")
+    assert tombstones(server) == 10, "at once, and not when the clock ticks"
+    server("RESTORE", "dead", 0, payload)
+    assert server("CACHE.GET", "dead", "STALE") is None
+    server.config("cacheflow.tombstone-ttl", 1)
+    wait_for(lambda: tombstones(server) == 0, "forgetting all")
+    server.wait_swept()
+    server("RESTORE", "k", 0, payload, "REPLACE")
+    assert server("CACHE.GET", "k") == b"v", "older payloads are the caller's affair"
+
+
+def test_the_log_has_its_length(server):
+    def logged(*count):
+        return [fields(record)["target"] for record in server("CACHE.LOG", *count)]
+
+    server("CACHE.LOG", "RESET")
+    for n in range(200):
+        server("CACHE.INVALIDATE", "TAGS", n)
+    assert logged(1000) == [b"%d" % n for n in range(199, 71, -1)] and len(logged()) == 10
+    server.config("cacheflow.log-max-len", 2)
+    assert logged(1000) == [b"199", b"198"]
+    server("CACHE.INVALIDATE", "TAGS", "a", "b", "c")
+    assert logged() == [b"c", b"b"]
+    server.config("cacheflow.log-max-len", 0)
+    assert logged() == []
+    server("CACHE.INVALIDATE", "NAMESPACE", "n")
+    server.config("cacheflow.log-max-len", 128)
+    assert logged() == [], "what was not remembered does not come back"
+    server("CACHE.INVALIDATE", "NAMESPACE", "n")
+    assert logged() == [b"@n"]
+
+
+@pytest.mark.parametrize("budget", [10, 1000])
+def test_the_sweep_keeps_to_its_budget(server, budget):
+    server.config("cacheflow.sweep-budget-us", budget)
+    server.connect().pipeline([("CACHE.SET", f"k{n}", "v", "TAGS", "t") for n in range(20_000)])
+    server("CACHE.STATS", "RESET")
+    assert server("CACHE.INVALIDATE", "TAGS", "t") == 20_000
+    server.wait_swept()
+    info = server.info()
+    assert info["cacheflow_sweep_removed"] == "20000" and server("DBSIZE") == 0
+    slices = int(info["cacheflow_sweep_slices"])
+    assert slices >= (300 if budget == 10 else 5), "one long slice held the server up"
+
+
 def test_the_delimiter_is_fixed_at_run_time(server):
     error = server.error("CONFIG", "SET", "cacheflow.namespace-delimiter", "/")
     assert "immutable" in error
@@ -84,16 +234,17 @@ def test_there_are_no_others(server):
 def test_rewrite_and_restart(fresh_server):
     server = fresh_server(module_args=("namespace-delimiter", "/"))
     server.config("cacheflow.max-value-size", "3mb")
+    server.config("cacheflow.log-max-len", "7")
+    server.config("cacheflow.tombstone-ttl", "8")
     assert server("CONFIG", "REWRITE") == b"OK"
     with open(os.path.join(server.directory, "redis.conf"), encoding="utf-8") as conf:
         text = conf.read()
     assert re.search(r"^cacheflow\.max-value-size (3mb|3145728)$", text, re.MULTILINE), text
     for _ in range(2):
         server.restart()
-        assert directives(server) == {
-            "cacheflow.max-value-size": str(3 << 20),
-            "cacheflow.namespace-delimiter": "/",
-        }
+        assert directives(server) == but(
+            max_value_size=str(3 << 20), namespace_delimiter="/", log_max_len="7", tombstone_ttl="8"
+        )
         assert limit_in_effect(server) == 3 << 20
         assert server("CONFIG", "REWRITE") == b"OK"
 
@@ -112,12 +263,12 @@ def test_the_last_of_a_module_argument_wins(fresh_server):
 
 
 def test_redis_conf_over_module_arguments_and_config_set_over_both(fresh_server):
-    lines = ["cacheflow.max-value-size 2mb", "cacheflow.namespace-delimiter /"]
-    server = configured(fresh_server, lines, ("max-value-size", "1mb", "namespace-delimiter", "|"))
-    assert directives(server) == {
-        "cacheflow.max-value-size": str(2 << 20),
-        "cacheflow.namespace-delimiter": "/",
-    }
+    lines = ["cacheflow.max-value-size 2mb", "cacheflow.namespace-delimiter /", "cacheflow.log-max-len 5"]
+    arguments = "max-value-size 1mb namespace-delimiter | log-max-len 6 max-tag-length 9".split()
+    server = configured(fresh_server, lines, arguments)
+    assert directives(server) == but(
+        max_value_size=str(2 << 20), namespace_delimiter="/", log_max_len="5", max_tag_length="9"
+    )
     assert limit_in_effect(server) == 2 << 20
     server.config("cacheflow.max-value-size", "3mb")
     assert limit_in_effect(server) == 3 << 20
@@ -143,10 +294,7 @@ def test_loadex_brings_both(fresh_server, fleet):
         )
         == b"OK"
     )
-    assert directives(server) == {
-        "cacheflow.max-value-size": str(2 << 20),
-        "cacheflow.namespace-delimiter": "|",
-    }
+    assert directives(server) == but(max_value_size=str(2 << 20), namespace_delimiter="|")
 
 
 # --- what is wrong ---------------------------------------------------------------------------------
@@ -162,6 +310,9 @@ BAD_ARGUMENTS = [
         "module argument 'max-value-size' has the invalid value '9223372036854775808'",
     ),
     ("namespace-delimiter ::", "module argument 'namespace-delimiter' has the invalid value '::'"),
+    ("max-tags-per-entry 65536", "module argument 'max-tags-per-entry' has the invalid value '65536'"),
+    ("sweep-budget-us 1kb", "module argument 'sweep-budget-us' has the invalid value '1kb'"),
+    ("tombstone-ttl 0", "module argument 'tombstone-ttl' has the invalid value '0'"),
     ("debug maybe", "module argument 'debug' has the invalid value 'maybe'"),
     ("cacheflow.max-value-size 1mb", "unknown module argument 'cacheflow.max-value-size'"),
     ("%s%n 1", "unknown module argument '%s%n'"),

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.topology("single")
 
 SCRIPT = os.path.join(ROOT, "scripts", "gen-docs")
 PAGE = os.path.join(ROOT, "docs", "commands.md")
-KEYLESS = {"cache.verify"}
+KEYLESS = {f"cache.{name}" for name in "verify tags keys log stats invalidate invalidated applystate".split()}
 
 
 def names(server):
@@ -44,7 +44,7 @@ def test_the_page_is_what_the_module_says(server):
 
 
 def test_every_command_describes_itself(server):
-    assert len(names(server)) >= 9
+    assert len(names(server)) >= 19
     for name in names(server):
         docs = fields(fields(server("COMMAND", "DOCS", name))[name])
         assert docs["module"] == b"cacheflow", name
@@ -53,8 +53,9 @@ def test_every_command_describes_itself(server):
         assert docs["summary"].endswith(b".") and docs["complexity"].startswith(b"O("), name
         assert re.fullmatch(r"\d+\.\d+\.\d+", docs["since"].decode()), name
         first = fields(docs["arguments"][0])
-        if name not in KEYLESS:
-            assert first["type"] == b"key" and first["key_spec_index"] == 0, name
+        has_key = first["type"] == b"key" and first["key_spec_index"] == 0
+        assert has_key is (name not in KEYLESS), name
+        assert bool(server("COMMAND", "INFO", name)[0][8]) is has_key, f"{name}: key specs"
         for argument in arguments(docs["arguments"]):
             assert argument["name"].decode().isprintable(), name
             if argument["type"] == b"pure-token":
@@ -69,13 +70,25 @@ def test_every_tip_is_one_tip(server):
             assert re.fullmatch(rb"[a-z_]+(:[a-z_]+)?", tip), f"{name}: {tip!r}"
 
 
+def words_of(argument):
+    """(the words that an argument takes at least, whether it may take more)."""
+    argument = fields(argument)
+    flags, parts = set(argument.get("flags", [])), [words_of(part) for part in argument.get("arguments", [])]
+    least, more = 1, bool(flags & {b"optional", b"multiple"})
+    if argument["type"] == b"oneof":
+        least = min(words for words, _ in parts)
+        more = more or any(open_ended or words != least for words, open_ended in parts)
+    elif argument["type"] != b"pure-token":
+        least += "token" in argument
+    return 0 if b"optional" in flags else least, more
+
+
 def test_arity_agrees_with_the_arguments(server):
     for name in names(server):
         docs = fields(fields(server("COMMAND", "DOCS", name))[name])["arguments"]
-        flags = [{flag for flag in fields(argument).get("flags", [])} for argument in docs]
-        least = 1 + sum(b"optional" not in having for having in flags)
-        exact = all(not having & {b"optional", b"multiple"} for having in flags)
-        assert server("COMMAND", "INFO", name)[0][1] == (least if exact else -least), name
+        each = [words_of(argument) for argument in docs]
+        least, more = 1 + sum(words for words, _ in each), any(more for _, more in each)
+        assert server("COMMAND", "INFO", name)[0][1] == (-least if more else least), name
 
 
 def test_every_option_of_the_page_is_taken(server):
@@ -93,11 +106,25 @@ def test_every_option_of_the_page_is_taken(server):
         "CACHE.TOUCH k PXAT 4000000000000",
         "CACHE.GET k STALE",
         "CACHE.VERIFY REPAIR",
+        "CACHE.SET k v EX 5 TAGS one two",
+        "CACHE.TAG k three",
+        "CACHE.UNTAG k three none",
+        "CACHE.TAGS 0 MATCH t* COUNT 5",
+        "CACHE.KEYS one 0 COUNT 5",
+        "CACHE.LOG 5",
+        "CACHE.LOG RESET",
+        "CACHE.STATS NAMESPACE k",
+        "CACHE.STATS RESET",
+        "CACHE.INVALIDATE SOFT LOCAL TIMEOUT 5 TAGS one two",
+        "CACHE.INVALIDATE NAMESPACE one two",
+        "CACHE.INVALIDATED 5 HARD TAGS one",
+        "CACHE.INVALIDATED 5 SOFT NAMESPACE one",
     ):
         assert server(*request.split()) is not None, request
     words = set(re.findall(r"\b[A-Z]{2,}\b", " ".join(re.findall(r"```\n(.*)\n```", page()))))
-    words -= {"CACHE", *(name[6:].upper() for name in names(server))} - {"STALE"}
-    assert words == set("NX XX EX PX EXAT PXAT KEEPTTL PERSIST GRACE PGRACE COST STALE REPAIR".split())
+    words -= {"CACHE", *(name[6:].upper() for name in names(server))} - {"STALE", "TAGS"}
+    known = "NX XX EX PX EXAT PXAT KEEPTTL PERSIST GRACE PGRACE COST STALE REPAIR TAGS MATCH COUNT RESET"
+    assert words == set(f"{known} NAMESPACE SOFT HARD LOCAL TIMEOUT".split())
 
 
 def test_the_script_checks(tmp_path):

@@ -60,7 +60,7 @@ def test_datasets_differ_by_each_thing_that_is_compared(server):
 def test_entries_differ_by_each_thing_that_is_compared(server):
     def fresh():
         server("FLUSHALL")
-        server("CACHE.SET", "k", "v", "EX", 1000, "GRACE", 1000, "COST", 5)
+        server("CACHE.SET", "k", "v", "EX", 1000, "GRACE", 1000, "COST", 5, "TAGS", "one", "two")
 
     fresh()
     server("CACHE.GET", "k")
@@ -68,16 +68,26 @@ def test_entries_differ_by_each_thing_that_is_compared(server):
     server("CACHE.GET", "k")
     assert differences(before, snapshot(server)) == [], "a read is no difference"
     for change in (
-        ("CACHE.SET", "k", "v", "EX", 1001, "GRACE", 999, "COST", 5),
-        ("CACHE.SET", "k", "w", "KEEPTTL", "COST", 5),
-        ("CACHE.SET", "k", "v", "KEEPTTL", "COST", 6),
+        ("CACHE.SET", "k", "v", "EX", 1001, "GRACE", 999, "COST", 5, "TAGS", "one", "two"),
+        ("CACHE.SET", "k", "w", "KEEPTTL", "COST", 5, "TAGS", "one", "two"),
+        ("CACHE.SET", "k", "v", "KEEPTTL", "COST", 6, "TAGS", "one", "two"),
         ("CACHE.STALE", "k"),
         ("PERSIST", "k"),
+        ("CACHE.TAG", "k", "three"),
+        ("CACHE.UNTAG", "k", "two"),
+        ("CACHE.INVALIDATE", "SOFT", "TAGS", "two"),
+        ("CACHE.INVALIDATE", "TAGS", "two"),
+        ("CACHE.INVALIDATE", "NAMESPACE", ""),
     ):
         fresh()
         before = snapshot(server)
         server(*change)
-        assert differences(before, snapshot(server)), f"{change} not seen"
+        after = snapshot(server)
+        assert differences(before, after), f"{change} not seen"
+        if (key := after.keys.get((0, b"k"))) is not None:
+            # By what META says too, and not by the digest alone.
+            key.digest, key.expires = before.keys[0, b"k"].digest, before.keys[0, b"k"].expires
+            assert differences(before, after) or change[0] == "PERSIST", f"{change} not seen in META"
 
 
 def test_keys_that_expire_between_two_readings_are_no_difference(server):

@@ -8,6 +8,7 @@ import pytest
 
 from harness.resp import ReplyError, fields
 from harness.sample import fill
+from harness.server import wait_for
 from harness.topology import assert_verified
 
 KEYS = [f"{space}:{n}" for space in ("a", "bb", "") for n in range(6)] + ["long:" + "x" * 300]
@@ -22,6 +23,8 @@ def steps(dice):
     """Commands without end, of every kind that puts an entry somewhere or takes it away."""
     while True:
         one, other = dice.choice(KEYS), dice.choice(KEYS)
+        tag, tags = f"t{dice.randrange(6)}", [f"t{dice.randrange(6)}" for _ in range(dice.randrange(1, 5))]
+        soft = ["SOFT"] * dice.randrange(2)
         yield dice.choice(
             [
                 ["CACHE.SET", one, "v" * dice.randrange(100)],
@@ -32,6 +35,12 @@ def steps(dice):
                 ["CACHE.STALE", one, other],
                 ["CACHE.INCRBY", one, 1],
                 ["CACHE.DEL", one, other],
+                ["CACHE.SET", one, "v", "EX", 1000, "GRACE", 1000, "TAGS", *tags],
+                ["CACHE.SET", other, "v", "KEEPTTL", "TAGS", *tags],
+                ["CACHE.TAG", one, *tags],
+                ["CACHE.UNTAG", one, *tags],
+                ["CACHE.INVALIDATE", *soft, "TAGS", tag, dice.choice(tags)],
+                ["CACHE.INVALIDATE", *soft, "NAMESPACE", dice.choice(["a", "bb", "long"])],
                 ["SET", one, "native"],
                 ["SUNIONSTORE", one, "none"],
                 ["DEL", one],
@@ -100,11 +109,18 @@ def test_nothing_is_left_behind(server):
     before = server.info("cacheflow")
     fill(server)
     for n in range(20_000):
-        server("CACHE.SET", f"space{n % 7}:{n}", "v", "EX", 1000)
+        server("CACHE.SET", f"space{n % 7}:{n}", "v", "EX", 1000, "TAGS", f"tag{n}", f"some{n % 9}")
     assert verify(server)["entries"] > 20_000
+    # Invalidations are remembered over a flush; of a thousand, fill's included, none is but for this.
+    for n in range(1000):
+        server("CACHE.INVALIDATE", "TAGS", f"tag{n}")
     server("FLUSHALL", "SYNC")  # Valkey's default is to free in the background
+    assert int(server.info("cacheflow")["cacheflow_tombstones"]) > 1000
+    server.config("cacheflow.max-tombstones", 0)
+    wait_for(lambda: server.info("cacheflow")["cacheflow_tombstones"] == "0", "forgetting")
     after = server.info("cacheflow")
-    assert after["cacheflow_entries"] == after["cacheflow_bytes"] == "0"
+    for name in ("entries", "bytes", "tags", "memberships", "sweep_queued"):
+        assert after[f"cacheflow_{name}"] == "0", name
     assert int(after["cacheflow_index_bytes"]) < int(before["cacheflow_index_bytes"]) + 4096
 
 

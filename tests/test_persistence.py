@@ -6,8 +6,9 @@ import time
 import pytest
 
 from harness.dataset import assert_same, digest, scan, snapshot
-from harness.sample import WRITES, fill, meta, prepare, state
+from harness.sample import KEYS, WRITES, fill, meta, prepare, state
 from harness.server import wait_for
+from harness.topology import assert_verified
 
 pytestmark = pytest.mark.topology("single")
 
@@ -17,14 +18,22 @@ AOF = ("--appendonly", "yes")
 def assert_kept(server, away):
     """Do something that takes the data out of memory and back; everything must be the same."""
     before, was = snapshot(server), digest(server)
-    assert len(before.keys) == 18
+    assert len(before.keys) == KEYS
     away()
     assert_same(before, snapshot(server), "before and after")
     assert digest(server) == was
+    assert_verified(server)
     # The index of what was loaded must serve writes too, not only reads.
     assert server("CACHE.SET", "fresh", "again", "EX", 5) == b"OK"
     assert server("CACHE.DEL", "grace", "turned", "endless") == 3
     assert server("CACHE.INCRBY", "count", 2) == -40
+    assert server("CACHE.MGET", "dead", "dead too", "doomed:1", "softly") == [None] * 4
+    assert server("CACHE.INVALIDATE", "TAGS", "one") == 3
+    assert server("CACHE.INVALIDATE", "NAMESPACE", "space") == 2
+    assert server("CACHE.MGET", "tagged", "tags", "space:tagged", "nameless") == [None] * 3 + [
+        b"the empty tag"
+    ]
+    assert_verified(server)
 
 
 def test_save_and_restart(fresh_server):
@@ -169,6 +178,7 @@ def test_the_log_of_commands_has_absolute_times(fresh_server):
         prepare(server, db)
         connection = server.connect(db=db)
         assert connection(*command.split()) is not None, command
+    server.wait_swept()
     before = [payloads(db) for db in range(len(WRITES))]
     time.sleep(0.3)  # what relative times would be off by
     server.restart()

@@ -20,9 +20,11 @@ from harness.server import wait_for
 
 pytestmark = pytest.mark.topology("single")
 
-KEYS = 200
+KEYS, TAGS = 200, 50
 SCRIPT = """
-redis.call('CACHE.SET', KEYS[1], ARGV[1], 'EX', 1000, 'GRACE', 500)
+redis.call('CACHE.SET', KEYS[1], ARGV[1], 'EX', 1000, 'GRACE', 500, 'TAGS', 'scripted', 't1')
+redis.call('CACHE.TAG', KEYS[1], 't2', 't3')
+redis.call('CACHE.INVALIDATE', 'SOFT', 'TAGS', 't3')
 redis.call('CACHE.TOUCH', KEYS[1], 'PX', 700000)
 return redis.call('CACHE.STALE', KEYS[1])
 """
@@ -30,8 +32,8 @@ return redis.call('CACHE.STALE', KEYS[1])
 
 def write(connection, dice, i):
     """One write of some kind, all with relative times."""
-    key = f"k{dice.randrange(KEYS)}"
-    kind = dice.randrange(8)
+    key, tag = f"k{dice.randrange(KEYS)}", f"t{dice.randrange(TAGS)}"
+    kind = dice.randrange(13)
     if kind < 2:
         connection("CACHE.SET", key, i, "EX", 1000, "GRACE", 500, "COST", i % 7)
     elif kind == 2:
@@ -47,7 +49,17 @@ def write(connection, dice, i):
         connection("CACHE.SET", key, i, "PX", 800_000)
         connection("CACHE.INCRBY", "both", 1)
         connection("SET", f"native{i % 5}", i)
+        connection("CACHE.TAG", key, tag)
+        connection("CACHE.INVALIDATE", "TAGS", f"t{dice.randrange(TAGS)}")
         connection("EXEC")
+    elif kind < 9:
+        connection("CACHE.SET", key, i, "EX", 1000, "GRACE", 500, "TAGS", tag, f"t{dice.randrange(TAGS)}")
+    elif kind == 9:
+        connection("CACHE.TAG", key, tag)
+    elif kind == 10:
+        connection("CACHE.UNTAG", key, tag)
+    elif kind == 11:
+        connection("CACHE.INVALIDATE", *(("SOFT",) if i % 2 else ()), "TAGS", tag)
     else:
         connection("EVAL", SCRIPT, 1, key, i)
 
@@ -79,8 +91,9 @@ def writing(server, writers=2):
 
 
 def exact(server):
-    """Every key's end and, of entries, the metadata in microseconds, but for the hits: each counts
-    its own."""
+    """Every key's end and, of entries, the metadata in microseconds, but for the hits: each counts its
+    own. What was invalidated is gone by then."""
+    server.wait_swept()
     connection, found = server.connect(), {}
     for key in scan(connection):
         data = connection("DUMP", key)
@@ -294,7 +307,17 @@ CHANGES = [
     ("CACHE.META n", 0),
     ("CACHE.APPLY a 0 \x01\x00\x01 v", 1),
     ("CACHE.SET n v EXAT 1", 1),
-    ("CACHE.DEL k none", 1),
+    ("CACHE.SET t v EX 100 TAGS one two", 1),
+    ("CACHE.TAG t three", 1),
+    ("CACHE.TAG t three", 0),
+    ("CACHE.TAG none three", 0),
+    ("CACHE.UNTAG t three", 1),
+    ("CACHE.UNTAG t three", 0),
+    ("CACHE.INVALIDATE SOFT TAGS one", 1),
+    ("CACHE.INVALIDATE TAGS nobody", 1),  # it is remembered
+    ("CACHE.INVALIDATE NAMESPACE none", 1),
+    ("CACHE.TAGS 0", 0),
+    ("CACHE.DEL k none t", 1),
     ("CACHE.DEL k", 0),
 ]
 

@@ -3,6 +3,7 @@
 import pytest
 
 from harness.sample import meta
+from harness.server import wait_for
 from harness.topology import assert_verified
 
 pytestmark = pytest.mark.topology("single")
@@ -23,6 +24,36 @@ def test_deleting_needs_no_native_command(renamed):
     assert renamed("CACHE.SET", "a", "w", "EXAT", 1) == b"OK"
     assert renamed("EXISTS", "a") == 0
     assert_verified(renamed)
+
+
+def test_the_sweep_needs_no_native_command(renamed):
+    renamed("CACHE.SET", "a", "v", "EX", 60, "TAGS", "one")
+    renamed("CACHE.SET", "b:c", "v", "TAGS", "two")
+    assert renamed("CACHE.TAG", "a", "two") == 1 and renamed("CACHE.UNTAG", "a", "two") == 1
+    assert renamed("CACHE.INVALIDATE", "TAGS", "one") == 1
+    assert renamed("CACHE.INVALIDATE", "NAMESPACE", "b") == 1
+    wait_for(lambda: renamed("DBSIZE") == 0, "the sweep")
+    assert_verified(renamed)
+
+
+@pytest.mark.parametrize("name", ["UNLINK", "DEL"])
+def test_what_the_sweep_removes_is_removed_elsewhere_too(fresh_server, name):
+    """It replicates UNLINK, or its own command where that has another name."""
+    options = ("--rename-command", name, "")
+    server = fresh_server(args=["--appendonly", "yes", *options])
+    replica = fresh_server(args=[*options, "--replicaof", f"127.0.0.1 {server.port}"])
+    replica.wait_replica_of(server)
+    for key in ("a", "b", "c"):
+        server("CACHE.SET", key, "v", "TAGS", "one" if key < "c" else "two")
+    assert server("CACHE.INVALIDATE", "TAGS", "one") == 2
+    server.wait_swept()
+    assert server("KEYS", "*") == [b"c"]
+    replica.wait_replica_of(server)
+    assert replica("KEYS", "*") == [b"c"]
+    server.restart()
+    assert server("KEYS", "*") == [b"c"]
+    assert_verified(server)
+    assert_verified(replica)
 
 
 def test_native_keys_are_read_all_the_same(renamed):

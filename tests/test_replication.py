@@ -8,7 +8,7 @@ import pytest
 
 from harness.dataset import assert_same, digest, snapshot
 from harness.resp import ReplyError
-from harness.sample import WRITES, fill, meta, prepare
+from harness.sample import BINARY, WRITES, fill, meta, prepare
 from harness.server import wait_for
 
 pytestmark = pytest.mark.topology("replica")
@@ -45,7 +45,8 @@ def test_a_late_replica_has_the_same_times(pair, command):
         assert one("DUMP", name) == two("DUMP", name), f"{name!r} has other bytes on the replica"
 
 
-PUBLIC = ["GET", "MGET", "SET", "TOUCH", "DEL", "STALE", "INCRBY", "META"]
+PUBLIC = ["GET", "MGET", "SET", "TOUCH", "DEL", "STALE", "INCRBY", "META", "TAG", "UNTAG", "INVALIDATE"]
+PUBLIC += ["TAGS", "KEYS", "LOG", "STATS", "VERIFY"]
 
 NOTHING = [
     "CACHE.GET k",
@@ -73,6 +74,25 @@ NOTHING = [
     "CACHE.INCRBY n 9223372036854775807",
     "CACHE.INCRBY n x",
     "CACHE.SET",
+    "CACHE.SET t w NX TAGS one",
+    "CACHE.SET t w TAGS",
+    "CACHE.TAG none one",
+    "CACHE.TAG t one two",
+    "CACHE.TAG native one",
+    "CACHE.UNTAG none one",
+    "CACHE.UNTAG t three",
+    "CACHE.UNTAG k one",
+    "CACHE.INVALIDATE",
+    "CACHE.INVALIDATE TAGS",
+    "CACHE.INVALIDATE SOFT one",
+    "CACHE.TAGS 0",
+    "CACHE.KEYS one 0",
+    "CACHE.LOG",
+    "CACHE.LOG RESET",
+    "CACHE.STATS",
+    "CACHE.STATS NAMESPACE space",
+    "CACHE.STATS RESET",
+    "CACHE.VERIFY",
 ]
 
 
@@ -128,8 +148,15 @@ def test_a_replica_reads_and_does_not_write(pair):
     assert replica("CACHE.GET", "stale", "STALE") == b"v"
     assert replica("CACHE.MGET", "k", "stale", "n", "native") == [b"v", None, b"5", b"x"]
     assert meta(replica, "k")["cost-ms"] == 7
+    assert sorted(meta(replica, "t")["tags"]) == sorted([b"one", b"two", BINARY, b""])
+    assert replica("CACHE.KEYS", "one", 0) == [b"0", [b"t"]]
     was = digest(replica)
-    for command in ("SET k w", "TOUCH k", "DEL k", "STALE k", "INCRBY n 1", "SET none v XX", "DEL none"):
+    for command in (
+        *("SET k w", "TOUCH k", "DEL k", "STALE k", "INCRBY n 1", "SET none v XX", "DEL none"),
+        *("SET k w TAGS one", "TAG t three", "TAG none one", "UNTAG t one", "UNTAG none one"),
+        *("INVALIDATE TAGS one", "INVALIDATE SOFT TAGS none", "INVALIDATE LOCAL NAMESPACE space"),
+        *("INVALIDATED 5 HARD TAGS one", "APPLYSTATE x", "APPLY k 0 x"),
+    ):
         assert replica.error(*f"CACHE.{command}".split()).startswith("READONLY"), command
     assert digest(replica) == was
 

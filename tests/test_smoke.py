@@ -1,10 +1,12 @@
 """The shortest proof that the module works on an engine: every engine runs these."""
 
+from harness.resp import fields
 from harness.sample import meta, state
 from harness.server import wait_for
 from harness.transcript import play
 
-COMMANDS = ["GET", "MGET", "SET", "TOUCH", "DEL", "STALE", "INCRBY", "META"]
+COMMANDS = ["GET", "MGET", "SET", "TOUCH", "DEL", "STALE", "INCRBY", "META", "TAG", "UNTAG", "INVALIDATE"]
+COMMANDS += ["TAGS", "KEYS", "LOG", "STATS", "VERIFY"]
 
 
 def test_the_module_is_loaded_with_its_commands(server):
@@ -17,7 +19,7 @@ def test_the_module_is_loaded_with_its_commands(server):
 
 def test_info_has_the_sections(server):
     text = server("INFO", "everything")
-    for section in (b"stats", b"memory"):
+    for section in (b"stats", b"memory", b"sweep"):
         assert b"# cacheflow_" + section in text
 
 
@@ -44,6 +46,38 @@ def test_a_session(server):
     )
 
 
+def test_tags_and_invalidation(server):
+    play(
+        server,
+        r"""
+        CACHE.SET user:1 Ada EX 60 TAGS users team:7        => OK
+        CACHE.SET user:2 Eve EX 60 GRACE 60 TAGS users ""   => OK
+        CACHE.SET page:/ html EX 60                         => OK
+        CACHE.TAG page:/ team:7 users team:7                => 2
+        CACHE.UNTAG page:/ users other                      => 1
+        CACHE.TAG none a                                    => nil
+        CACHE.TAGS 0 MATCH team:* COUNT 10000               => ["0", ["team:7", 2]]
+        CACHE.KEYS "" 0                                     => ["0", ["user:2"]]
+        CACHE.INVALIDATE SOFT TAGS users                    => 2
+        CACHE.MGET user:1 user:2 page:/                     => [nil, nil, "html"]
+        CACHE.GET user:1 STALE                              => "Ada"
+        CACHE.INVALIDATE TAGS team:7                        => 2
+        CACHE.GET user:1 STALE                              => nil
+        CACHE.GET page:/                                    => nil
+        CACHE.GET user:2 STALE                              => "Eve"
+        CACHE.SET user:1 Ada EX 60 TAGS users team:7        => OK
+        CACHE.GET user:1                                    => "Ada"
+        CACHE.INVALIDATE NAMESPACE user page                => 2..3
+        CACHE.MGET user:1 user:2                            => [nil, nil]
+        CACHE.INVALIDATE TAGS users                         => 0..2
+        """,
+    )
+    wait_for(lambda: server("DBSIZE") == 0, "the sweep")
+    logged = [fields(record)["target"] for record in server("CACHE.LOG")]
+    assert logged == [b"users", b"@page", b"@user", b"team:7", b"users"]
+    assert fields(server("CACHE.STATS"))["invalidations"] == 5
+
+
 def test_fresh_then_stale_then_gone(server):
     server("CACHE.SET", "k", "v", "PX", 500, "PGRACE", 500)
     assert meta(server, "k")["state"] == b"fresh"
@@ -54,18 +88,33 @@ def test_fresh_then_stale_then_gone(server):
 
 
 def test_restart(server):
-    server("CACHE.SET", "k", "v", "EX", 60, "GRACE", 300)
+    server("CACHE.SET", "k", "v", "EX", 60, "GRACE", 300, "TAGS", "one", "two")
+    server("CACHE.SET", "dead", "v", "EX", 60, "TAGS", "dead")
+    server("CACHE.SET", "stale", "v", "EX", 60, "TAGS", "soft")
+    payload = server("DUMP", "dead")
+    server("CACHE.INVALIDATE", "TAGS", "dead")
+    server("CACHE.INVALIDATE", "SOFT", "TAGS", "soft")
     expires = server("PEXPIRETIME", "k")
     server("SAVE")
     server.restart()
     assert server("CACHE.GET", "k") == b"v"
     assert server("PEXPIRETIME", "k") == expires
     assert 0 < meta(server, "k")["fresh-ms"] <= 60_000
+    assert meta(server, "k")["tags"] == [b"one", b"two"]
+    assert server("CACHE.MGET", "dead", "stale") == [None, None]
+    assert server("CACHE.GET", "stale", "STALE") == b"v"
+    server("RESTORE", "dead", 0, payload, "REPLACE")
+    assert server("CACHE.GET", "dead", "STALE") is None, "what was invalidated is remembered"
 
 
 def test_dump_and_restore(server):
-    server("CACHE.SET", "k", b"\x00\r\n\xff", "EX", 60, "GRACE", 300)
+    server("CACHE.SET", "k", b"\x00\r\n\xff", "EX", 60, "GRACE", 300, "TAGS", "one", b"\xff\x00")
     payload = server("DUMP", "k")
     assert server("RESTORE", "copy", 360_000, payload) == b"OK"
     assert server("CACHE.GET", "copy") == b"\x00\r\n\xff"
     assert 0 < meta(server, "copy")["fresh-ms"] <= 60_000
+    assert meta(server, "copy")["tags"] == [b"one", b"\xff\x00"]
+    assert server("CACHE.INVALIDATE", "TAGS", b"\xff\x00") == 2
+    assert server("CACHE.MGET", "k", "copy") == [None, None]
+    assert server("RESTORE", "late", 360_000, payload) == b"OK"
+    assert server("CACHE.GET", "late", "STALE") is None, "dumped before the invalidation"

@@ -404,6 +404,11 @@ impl<'a> View<'a> {
         (0..self.tag_count()).map(move |i| half(bytes, first + i * TAG_BYTES))
     }
 
+    /// Its `i`th tag. (`tags().nth(i)` walks there.)
+    pub fn tag(&self, i: usize) -> Option<TagId> {
+        (i < self.tag_count()).then(|| half(self.bytes, self.tags_at() + i * TAG_BYTES))
+    }
+
     /// Where the membership of its `i`th tag stands in that tag's vector.
     pub fn position(&self, i: usize) -> u32 {
         half(self.bytes, self.tags_at() + i * TAG_BYTES + 4)

@@ -51,7 +51,7 @@ impl Index {
         }
         let dead = self.verdict(db, view) == Verdict::Dead;
         for i in 0..count {
-            let id = View::new(entries.bytes(handle)).tags().nth(i);
+            let id = View::new(entries.bytes(handle)).tag(i);
             let Some(tag) = id.and_then(|id| self.tags.get_mut(id)) else { continue };
             if tag.stamps.hard > born {
                 continue;
@@ -103,7 +103,7 @@ impl Index {
         }
         for i in 0..count {
             let view = View::new(entries.bytes(handle));
-            let (Some(id), position) = (view.tags().nth(i), view.position(i)) else { continue };
+            let (Some(id), position) = (view.tag(i), view.position(i)) else { continue };
             entry::set_position(entries.bytes_mut(handle), i, NO_POSITION);
             let Some(tag) = self.tags.get_mut(id) else { continue };
             // Taken away by an invalidation: the vector is another by now.

@@ -1,10 +1,10 @@
 """When two servers (or one before and after a restart) hold the same dataset.
 
-`snapshot(server)` reads every key of every database; `differences(a, b)` names what is not the
-same. Keys whose expiry falls between the readings, and entries that turn stale between them, are
-left out of the comparison by their own absolute times, so that no test is flaky near a second's
-end. Native keys are compared by DEBUG DIGEST-VALUE and not by DUMP: a reload may give a hash table
-another order.
+`snapshot(server)` reads every key of every database, once a primary has removed what was invalidated;
+`differences(a, b)` names what is not the same. Keys whose expiry falls between the readings, and
+entries that turn stale between them, are left out of the comparison by their own absolute times, so
+that no test is flaky near a second's end. Native keys are compared by DEBUG DIGEST-VALUE and not by
+DUMP: a reload may give a hash table another order.
 """
 
 from dataclasses import dataclass, field
@@ -64,6 +64,7 @@ def scan(connection, *options):
 
 def snapshot(server):
     """Read everything, on a connection of its own to this very server."""
+    server.wait_swept()
     connection = server.connect()
     result = Snapshot(began=now_ms(connection))
     for db in databases(connection):
@@ -107,7 +108,7 @@ def _read(connection, names):
             continue
         assert not isinstance(meta, ReplyError), f"CACHE.META {names[i]!r}: {meta}"
         meta, key = fields(meta), keys[i]
-        if meta["fresh-ms"] >= 0:
+        if meta["state"] == b"fresh" and meta["fresh-ms"] >= 0:
             key.fresh_until = int(seconds) * 1000 + int(micros) // 1000 + meta["fresh-ms"]
         key.state, key.value = meta["state"], value
         key.meta = {name: part for name, part in meta.items() if name not in VOLATILE}
@@ -159,7 +160,9 @@ def assert_same(a, b, what):
 
 
 def digest(server):
-    """DEBUG DIGEST, of every database at once. Reads nothing else, expires nothing."""
+    """DEBUG DIGEST, of every database at once, without what the sweep has yet to remove. Expires
+    nothing."""
+    server.wait_swept()
     return server.connect()("DEBUG", "DIGEST")
 
 

@@ -304,6 +304,13 @@ def entry(payload):
     return meta and (meta, value)
 
 
+def meta_of(payload):
+    """The metadata of a payload that a server took, without a look at the value."""
+    meta = decode(_read_string(payload, 10)[0])
+    assert meta, f"the server took what is no metadata: {payload[:80]!r}"
+    return meta
+
+
 def dumped_meta(payload):
     """The metadata in a payload that a server dumped."""
     found = entry(payload)

@@ -289,8 +289,20 @@ class Server:
         wait_for(lambda: all(self.info("persistence")[name] == "0" for name in state), "BGREWRITEAOF")
         assert self.info("persistence")["aof_last_bgrewrite_status"] == "ok"
 
+    def wait_swept(self):
+        """Wait until a primary has removed what was invalidated: until then its keys are there, and
+        a replica's go when their primary's do."""
+
+        def swept():
+            info = self.info()
+            return info["role"] == "slave" or info.get("cacheflow_sweep_queued", "0") == "0"
+
+        wait_for(swept, "the sweep")
+
     def wait_replica_of(self, primary):
-        """Wait until this replica's link is up and it has applied all that its primary wrote."""
+        """Wait until this replica's link is up and it has applied all that its primary wrote, the
+        removal of what was invalidated included."""
+        primary.wait_swept()
 
         def caught_up():
             info, other = self.info("replication"), primary.info("replication")

@@ -65,6 +65,9 @@ class Single:
         server("SCRIPT", "FLUSH")
         server("CONFIG", "RESETSTAT")
         server("DEBUG", "SET-ACTIVE-EXPIRE", 1)
+        if self.fleet.module:
+            server("CACHE.LOG", "RESET")
+            server("CACHE.STATS", "RESET")
         for user in server("ACL", "USERS"):
             if user != b"default":
                 server("ACL", "DELUSER", user)

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use cacheflow_core::times::InvalidTime;
 
 use super::*;
-use crate::ffi::register::{ArgKind, Keys};
+use crate::ffi::register::{Arg, ArgKind, Keys};
 
 fn all() -> impl Iterator<Item = &'static Spec> {
     TABLE.iter().chain(DEBUG_TABLE).map(|entry| entry.spec)
@@ -28,7 +28,15 @@ fn names_are_unique_and_lower_case() {
 #[test]
 fn a_write_denies_oom_or_says_why_not() {
     // These free or must be done whatever memory is left; their files say so.
-    let without = ["cache.del", "cache.stale", "cache.apply"];
+    let without = [
+        "cache.del",
+        "cache.stale",
+        "cache.untag",
+        "cache.invalidate",
+        "cache.apply",
+        "cache.applystate",
+        "cache.invalidated",
+    ];
     for spec in all() {
         let (flags, name) = (words(spec.flags), spec.name.to_str().expect("text"));
         let exempt = without.contains(&name);
@@ -40,11 +48,12 @@ fn a_write_denies_oom_or_says_why_not() {
 fn flags_and_categories_agree() {
     for spec in all() {
         let (flags, acl) = (words(spec.flags), words(spec.acl));
-        for (flag, category) in
-            [("readonly", "read"), ("write", "write"), ("fast", "fast"), ("admin", "admin")]
-        {
+        for (flag, category) in [("readonly", "read"), ("write", "write"), ("fast", "fast")] {
             assert_eq!(flags.contains(flag), acl.contains(category), "{:?}: {flag}", spec.name);
         }
+        assert!(!flags.contains("admin") || acl.contains("admin"), "{:?}", spec.name);
+        assert!(!acl.contains("admin") || acl.contains("dangerous"), "{:?}", spec.name);
+        assert!(!(acl.contains("fast") && acl.contains("slow")), "{:?}", spec.name);
         let kinds = ["readonly", "write", "admin"].iter().filter(|kind| flags.contains(**kind)).count();
         assert_eq!(kinds, 1, "{:?}", spec.name);
     }
@@ -68,11 +77,37 @@ fn every_key_is_under_a_key_spec_and_writes_say_so() {
     }
 }
 
+/// What shows or changes more than keys that are named in it cannot be bound
+/// by key patterns: it is for operators, or (CACHE.INVALIDATE) bound by channel
+/// permissions, or (CACHE.STATS) tells of no key.
 #[test]
-fn the_arity_counts_the_arguments_that_must_be_there() {
+fn what_names_no_key_is_for_operators_or_says_why_not() {
+    let for_all = ["cache.invalidate", "cache.stats"];
+    for spec in all().filter(|spec| spec.keys == Keys::None) {
+        let name = spec.name.to_str().expect("text");
+        assert_eq!(!for_all.contains(&name), words(spec.acl).contains("dangerous"), "{name}");
+    }
+}
+
+/// The words that an argument takes at least, and whether it may take more.
+fn words_of(arg: &Arg) -> (i32, bool) {
+    let (least, open) = match arg.kind {
+        ArgKind::OneOf(args) => {
+            let each: Vec<(i32, bool)> = args.iter().map(words_of).collect();
+            let least = each.iter().map(|(least, _)| *least).min().expect("a choice");
+            (least, each.iter().any(|(words, open)| *open || *words != least))
+        }
+        ArgKind::Word => (1, false),
+        _ => (1 + i32::from(arg.token.is_some()), false),
+    };
+    (if arg.optional { 0 } else { least }, open || arg.optional || arg.multiple)
+}
+
+#[test]
+fn the_arity_counts_the_words_that_must_be_there() {
     for spec in all() {
-        let needed = 1 + spec.args.iter().filter(|arg| !arg.optional).count() as i32;
-        let open = spec.args.iter().any(|arg| arg.optional || arg.multiple);
+        let needed = 1 + spec.args.iter().map(|arg| words_of(arg).0).sum::<i32>();
+        let open = spec.args.iter().any(|arg| words_of(arg).1);
         assert_eq!(spec.arity, if open { -needed } else { needed }, "{:?}", spec.name);
     }
 }

@@ -73,8 +73,13 @@ impl Drop for User {
 }
 
 /// `address:port` of the client that runs the command; `None` where it is none
-/// with a connection.
+/// with a connection: a script's or another module's own client. Of such a one
+/// Valkey 9.1 must not be asked: it finds it by its number, and crashes at the
+/// connection that is not there.
 pub fn address(ctx: Ctx) -> Option<String> {
+    if !ctx.has_connection() {
+        return None;
+    }
     // SAFETY: a C struct of integers and characters, for which zeros are valid.
     let mut info: raw::RedisModuleClientInfoV1 = unsafe { std::mem::zeroed() };
     info.version = raw::REDISMODULE_CLIENTINFO_VERSION as u64;

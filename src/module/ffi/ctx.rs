@@ -251,6 +251,15 @@ impl Ctx {
         self.flags() & raw::REDISMODULE_CTX_FLAGS_LUA as c_int != 0
     }
 
+    /// Whether the command comes from a client with a connection. One without
+    /// may not block; one with may, but in a transaction.
+    pub fn has_connection(self) -> bool {
+        let flags = self.flags();
+        let is = |flag: u32| flags & flag as c_int != 0;
+        !self.is_script()
+            && (!is(raw::REDISMODULE_CTX_FLAGS_DENY_BLOCKING) || is(raw::REDISMODULE_CTX_FLAGS_MULTI))
+    }
+
     /// Whether the server is a replica.
     pub fn is_replica(self) -> bool {
         self.flags() & raw::REDISMODULE_CTX_FLAGS_SLAVE as c_int != 0

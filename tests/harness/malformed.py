@@ -1,0 +1,331 @@
+"""Malformed requests of every command, each with the error that it must be answered with.
+
+What they are sent to is `fill` of tests/test_bad_input.py, under a cacheflow.max-value-size of LIMIT.
+"""
+
+from . import msgpack
+from .payload import STAMP_LIMIT
+
+SYNTAX = "ERR syntax error"
+NUMBER = "ERR value is not an integer or out of range"
+WRONGTYPE = "WRONGTYPE Operation against a key holding the wrong kind of value"
+OVERFLOW = "ERR increment or decrement would overflow"
+PAYLOAD = "ERR refused payload: "
+CURSOR = "ERR invalid cursor"
+STATE = "ERR refused state: "
+TIME = "ERR invalid expire time in '{}' command"
+ARITY = "ERR wrong number of arguments for '{}' command"
+
+I64_MAX = 2**63 - 1
+LAST_TIME = 2**48 - 2  # ms: the last that an entry carries (src/core/units.rs)
+LIMIT = 1000  # cacheflow.max-value-size in these tests
+
+NO_INTEGERS = [
+    b"x",
+    b"",
+    b" 1",
+    b"1 ",
+    b"+1",
+    b"01",
+    b"-0",
+    b"1.5",
+    b"1e3",
+    b"0x10",
+    b"NaN",
+    b"inf",
+    b"1\x00",
+]
+NO_INTEGERS += [b"9223372036854775808", b"-9223372036854775809", b"9" * 400, b"1\r\n", "\u0661".encode()]
+# What is no natural number, where one that takes 64 bits is one.
+NO_COUNTS = [text for text in NO_INTEGERS if text != b"9223372036854775808"] + [-1, -5]
+NATIVE = ("native", "list", "hash", "set", "zset", "stream")
+NO_TIMES = [0, -1, -(2**63), I64_MAX]
+
+
+def times(command, words_of, ok=()):
+    """Requests with a time that is none, for `command` with `words_of(word, text)` behind it."""
+    for word in ("EX", "PX", "EXAT", "PXAT", "ex", "pXaT"):
+        yield from ((words_of(word, text), NUMBER) for text in NO_INTEGERS)
+        yield from ((words_of(word, n), TIME.format(command)) for n in NO_TIMES)
+    # One past the last that can be carried, by itself or added to now.
+    yield words_of("PXAT", LAST_TIME + 1), TIME.format(command)
+    yield words_of("EXAT", LAST_TIME // 1000 + 1), TIME.format(command)
+    yield words_of("PX", LAST_TIME), TIME.format(command)
+    yield words_of("EX", LAST_TIME // 1000), TIME.format(command)
+    for word in ("GRACE", "PGRACE"):
+        yield from (([*words_of(word, text), "EX", 1], NUMBER) for text in NO_INTEGERS)
+        yield from (([*words_of(word, n), "EX", 1], TIME.format(command)) for n in (-1, -(2**63), I64_MAX))
+        yield ["EX", 1, word, LAST_TIME], TIME.format(command)
+
+
+def _get():
+    yield ["CACHE.GET"], ARITY.format("cache.get")
+    for options in (
+        ["x"],
+        ["STALER"],
+        [""],
+        ["STALE", "STALE"],
+        ["STALE", "x"],
+        ["STALE\x00"],
+        ["k", "k", "k"],
+    ):
+        yield ["CACHE.GET", "k", *options], SYNTAX
+    for key in ("list", "hash", "set", "zset", "stream"):
+        yield ["CACHE.GET", key], WRONGTYPE
+        yield ["CACHE.GET", key, "STALE"], WRONGTYPE
+
+
+def _mget():
+    yield ["CACHE.MGET"], ARITY.format("cache.mget")
+
+
+def _set():
+    for arguments in ([], ["k"]):
+        yield ["CACHE.SET", *arguments], ARITY.format("cache.set")
+    for line in (
+        "bogus|EX|PX|EXAT|PXAT|GRACE|PGRACE|COST|NX XX|XX NX|NX EX|EX 1 PX 1|EX 1 EX 1|EX 1 EXAT 1"
+        "|PXAT 1 PX 1|EX 1 KEEPTTL|KEEPTTL EX 1|KEEPTTL KEEPTTL|KEEPTTL PERSIST|PERSIST EX 1|PERSIST PERSIST"
+        "|EX 1 GRACE|GRACE 1 PGRACE 1|GRACE 1 GRACE 1 EX 1|COST 1 COST 1|KEEPTTL GRACE 1"
+        "|GRACE 0 KEEPTTL|EX 1 x|1|EX 1 1|STALE|EXX 1|E 1|EX 1 NX GRACE 1 COST 1 bogus"
+    ).split("|"):
+        yield ["CACHE.SET", "k", "w", *line.split()], SYNTAX
+    yield ["CACHE.SET", "k", "w", ""], SYNTAX
+    yield ["CACHE.SET", "k", "w", b"EX\x00", 1], SYNTAX
+    for options, error in times("cache.set", lambda word, text: [word, text]):
+        yield ["CACHE.SET", "k", "w", *options], error
+    for condition, key in (("NX", "new"), ("XX", "k"), ("NX", "k"), ("XX", "new")):
+        yield ["CACHE.SET", key, "w", condition, "EX", 0], TIME.format("cache.set")
+        yield ["CACHE.SET", key, "w", condition, "PX", I64_MAX], TIME.format("cache.set")
+    for cost in (*NO_INTEGERS, -1, 2**32, I64_MAX):
+        yield ["CACHE.SET", "k", "w", "COST", cost], NUMBER
+    for size in (LIMIT + 1, LIMIT * 50):
+        yield (
+            ["CACHE.SET", "k", b"\xff" * size],
+            f"TOOBIG value of {size} bytes exceeds cacheflow.max-value-size",
+        )
+        yield ["CACHE.SET", "new", b"w" * size, "NX", "EX", 5], f"TOOBIG value of {size} bytes exceeds"
+
+    yield from _tags_of(["CACHE.SET", "k", "w", "TAGS"])
+    yield from _tags_of(["CACHE.SET", "new", "w", "NX", "EX", 5, "TAGS"])
+    for line in ("TAGS", "EX 1 TAGS", "NX KEEPTTL TAGS", "bogus TAGS a", "EX 1 EX 1 TAGS a"):
+        yield ["CACHE.SET", "k", "w", *line.split()], SYNTAX
+    yield ["CACHE.SET", "k", "w", "EX", "TAGS", "a"], NUMBER
+    yield ["CACHE.SET", "k", "w", "EX", 0, "TAGS", "a"], TIME.format("cache.set")
+
+
+def _tags_of(request):
+    """Too many tags and too long ones, behind a request that ends where tags begin."""
+    yield (
+        [*request, *(f"x{n}" for n in range(300))],
+        "TOOMANYTAGS 300 tags exceed cacheflow.max-tags-per-entry",
+    )
+    for size in (1025, 65535, 65536):
+        yield [*request, "a", b"x" * size], f"ERR tag of {size} bytes exceeds cacheflow.max-tag-length (1024)"
+
+
+def _touch():
+    yield ["CACHE.TOUCH"], ARITY.format("cache.touch")
+    for (
+        line
+    ) in "bogus|EX|PX|GRACE|NX|XX|KEEPTTL|PERSIST|COST 5|EX 1 EX 1|EX 1 PXAT 1|GRACE 1 PGRACE 1|x 1".split(
+        "|"
+    ):
+        yield ["CACHE.TOUCH", "k", *line.split()], SYNTAX
+        yield ["CACHE.TOUCH", "new", *line.split()], SYNTAX
+    for options, error in times("cache.touch", lambda word, text: [word, text]):
+        yield ["CACHE.TOUCH", "k", *options], error
+
+
+def _del():
+    yield ["CACHE.DEL"], ARITY.format("cache.del")
+
+
+def _stale():
+    yield ["CACHE.STALE"], ARITY.format("cache.stale")
+
+
+def _incrby():
+    for arguments in ([], ["n"], ["n", 1, 1]):
+        yield ["CACHE.INCRBY", *arguments], ARITY.format("cache.incrby")
+    for text in NO_INTEGERS:
+        yield ["CACHE.INCRBY", "n", text], NUMBER
+        yield ["CACHE.INCRBY", "new", text], NUMBER
+    for key in ("k", "empty", "binary", "huge"):
+        yield ["CACHE.INCRBY", key, 1], NUMBER
+    yield ["CACHE.INCRBY", "n", I64_MAX], OVERFLOW
+    yield ["CACHE.INCRBY", "low", -1], OVERFLOW
+    for key in NATIVE:
+        yield ["CACHE.INCRBY", key, 1], WRONGTYPE
+
+
+def _meta():
+    for arguments in ([], ["k", "k"], ["k", "STALE"]):
+        yield ["CACHE.META", *arguments], ARITY.format("cache.meta")
+
+
+def _apply():
+    good = b"\x01\x00\x01"
+    for arguments in ([], ["k"], ["k", 0]):
+        yield ["CACHE.APPLY", *arguments], ARITY.format("cache.apply")
+    yield ["CACHE.APPLY", "k", 0, good, "v", "v"], SYNTAX
+    for at in (*NO_INTEGERS, -1):
+        yield ["CACHE.APPLY", "k", at, good, "v"], NUMBER
+    for at in (LAST_TIME + 1, I64_MAX):
+        yield ["CACHE.APPLY", "k", at, good, "v"], TIME.format("cache.apply")
+    for bad in (
+        b"",
+        b"\x01",
+        b"\x02\x00\x01",
+        good + b"\x00",
+        b"\x01\x80\x01",
+        b"\xff" * 300,
+        b"\r\n",
+        good * 50,
+    ):
+        yield ["CACHE.APPLY", "k", 0, bad, "v"], PAYLOAD
+        yield ["CACHE.APPLY", "new", 0, bad, "v"], PAYLOAD
+        yield ["CACHE.APPLY", "k", 0, bad], PAYLOAD
+    for key in ("new", "native", "list"):
+        yield ["CACHE.APPLY", key, 0, good], "ERR no entry to apply this to"
+    size = LIMIT + 1
+    yield ["CACHE.APPLY", "k", 0, good, b"w" * size], f"TOOBIG value of {size} bytes exceeds"
+
+
+def _tag():
+    for arguments in ([], ["t"]):
+        yield ["CACHE.TAG", *arguments], ARITY.format("cache.tag")
+    # With the four that it has they are 256 + 4, of which 256 may be.
+    yield (
+        ["CACHE.TAG", "t", *(f"x{n}" for n in range(256))],
+        "TOOMANYTAGS 260 tags exceed cacheflow.max-tags-per-entry",
+    )
+    for size in (1025, 65536):
+        yield (
+            ["CACHE.TAG", "t", "new", b"x" * size],
+            f"ERR tag of {size} bytes exceeds cacheflow.max-tag-length (1024)",
+        )
+    for key in NATIVE:
+        yield ["CACHE.TAG", key, "one"], WRONGTYPE
+
+
+def _untag():
+    for arguments in ([], ["t"]):
+        yield ["CACHE.UNTAG", *arguments], ARITY.format("cache.untag")
+    for key in NATIVE:
+        yield ["CACHE.UNTAG", key, "one"], WRONGTYPE
+
+
+def _invalidate():
+    for arguments in ([], ["TAGS"], ["one"], ["NAMESPACE"]):
+        yield ["CACHE.INVALIDATE", *arguments], ARITY.format("cache.invalidate")
+    for line in (
+        "SOFT TAGS|SOFT NAMESPACE|SOFT LOCAL|TIMEOUT 5|TIMEOUT 5 TAGS|LOCAL SOFT TIMEOUT 5|one two|TAG one"
+        "|SOFT SOFT TAGS one|LOCAL LOCAL TAGS one|TIMEOUT 1 TIMEOUT 1 TAGS one|SOFT one TAGS two"
+        "|HARD TAGS one|one TAGS two|SOFT TIMEOUT|NAMESPACES space|LOCAL bogus NAMESPACE space|5 TAGS one"
+    ).split("|"):
+        yield ["CACHE.INVALIDATE", *line.split()], SYNTAX
+    for word in ("", b"TAGS\x00", b"\xff"):
+        yield ["CACHE.INVALIDATE", word, "one"], SYNTAX
+    for text in (*NO_COUNTS, "TAGS"):
+        yield ["CACHE.INVALIDATE", "TIMEOUT", text, "TAGS", "one"], NUMBER
+    for what in ("TAGS", "NAMESPACE"):
+        yield (
+            ["CACHE.INVALIDATE", what, "one", "space", b"x" * 65536],
+            "ERR tag of 65536 bytes exceeds cacheflow.max-tag-length (65535)",
+        )
+
+
+def _invalidated():
+    for arguments in ([], [5], [5, "HARD", "TAGS"]):
+        yield ["CACHE.INVALIDATED", *arguments], ARITY.format("cache.invalidated")
+    for stamp in (*NO_COUNTS, STAMP_LIMIT, I64_MAX, 2**64 - 1):
+        yield ["CACHE.INVALIDATED", stamp, "HARD", "TAGS", "one"], NUMBER
+    for line in ("HARDER TAGS one", "HARD TAG one", "TAGS HARD one", "SOFT SOFT one", "LOCAL TAGS one"):
+        yield ["CACHE.INVALIDATED", 5, *line.split()], SYNTAX
+    yield ["CACHE.INVALIDATED", 5, "", "TAGS", "one"], SYNTAX
+    yield (
+        ["CACHE.INVALIDATED", 5, "HARD", "TAGS", "one", b"x" * 65536],
+        "ERR tag of 65536 bytes exceeds cacheflow.max-tag-length (65535)",
+    )
+
+
+def _applystate():
+    for arguments in ([], [b"\x80", b"\x80"]):
+        yield ["CACHE.APPLYSTATE", *arguments], ARITY.format("cache.applystate")
+    good = {"stamp": 1, "low_water": 1, "parts": 0}
+    record = [0, False, b"one", 1, 0]
+    for state in (
+        *(b"", b"\x00", b"\xc1", b"\xff" * 300, b"\r\n", b"\xdd\xff\xff\xff\xff", b"\xdf" * 9),
+        *(msgpack.encode(good)[:at] for at in range(1, len(msgpack.encode(good)))),
+        *(msgpack.encode([record])[:at] for at in range(1, len(msgpack.encode([record])))),
+        msgpack.encode(good | {"stamp": -1}),
+        msgpack.encode(good | {"stamp": "1"}),
+        msgpack.encode(good | {"parts": 2**22 + 1}),
+        msgpack.encode([[2**31, False, b"one", 1, 0]]),
+        msgpack.encode([[-1, False, b"one", 1, 0]]),
+        msgpack.encode([[0, 1, b"one", 1, 0]]),
+        msgpack.encode([[0, False, b"one", 1]]),
+        msgpack.encode([[0, False, b"one", 1, 0, 0]]),
+        msgpack.encode([[0, False, b"x" * 65536, 1, 0]]),
+        msgpack.encode([record, [0, True, b"space", 1]]),
+    ):
+        yield ["CACHE.APPLYSTATE", state], STATE + "Malformed"
+    # What no clock draws, and what none will for years: it would have the shard's clock stand still.
+    for stamp in (STAMP_LIMIT - 1, STAMP_LIMIT, 2**64 - 1):
+        for field in ("stamp", "low_water"):
+            yield ["CACHE.APPLYSTATE", msgpack.encode(good | {field: stamp})], STATE + "Stamp"
+        for stamps in ((stamp, 0), (0, stamp), (stamp, stamp)):
+            part = [record, [0, True, b"space", *stamps]]
+            yield ["CACHE.APPLYSTATE", msgpack.encode(part)], STATE + "Stamp"
+
+
+def _pages(request, matches):
+    """Cursors and what may stand behind them."""
+    for text in (*NO_COUNTS, "MATCH", "COUNT", 2**64):
+        yield [*request, text], CURSOR
+    for line in "COUNT|x|COUNT 0|COUNT 1 COUNT 2|x y|COUNT 1 x|COUNT 5 MATCH|1 2|STALE 5".split("|"):
+        yield [*request, 0, *line.split()], SYNTAX
+    for line in ("MATCH a MATCH b", "MATCH") if matches else ("MATCH a", "MATCH a COUNT 5"):
+        yield [*request, 0, *line.split()], SYNTAX
+    for text in (*NO_COUNTS, "MATCH", 2**64):
+        yield [*request, 0, "COUNT", text], NUMBER
+
+
+def _tags():
+    yield ["CACHE.TAGS"], ARITY.format("cache.tags")
+    yield from _pages(["CACHE.TAGS"], True)
+
+
+def _keys():
+    for arguments in ([], ["one"]):
+        yield ["CACHE.KEYS", *arguments], ARITY.format("cache.keys")
+    yield from _pages(["CACHE.KEYS", "one"], False)
+    yield from _pages(["CACHE.KEYS", "none"], False)
+
+
+def _log():
+    for text in NO_COUNTS:
+        yield ["CACHE.LOG", text], NUMBER
+    for line in ("5 5", "RESET RESET", "RESET 5", "5 RESET", "x y"):
+        yield ["CACHE.LOG", *line.split()], SYNTAX
+    yield ["CACHE.LOG", "RESETS"], NUMBER
+
+
+def _stats():
+    for line in ("x", "NAMESPACE", "RESETS", "RESET RESET", "NAMESPACE a b", "a b", "NAMESPACE a RESET", "5"):
+        yield ["CACHE.STATS", *line.split()], SYNTAX
+    yield ["CACHE.STATS", ""], SYNTAX
+
+
+def _verify():
+    for line in ("x", "REPAIRS", "REPAIR x", "REPAIR REPAIR", "0"):
+        yield ["CACHE.VERIFY", *line.split()], SYNTAX
+
+
+FORMS = {
+    form.__name__[1:]: form
+    for form in (
+        *(_get, _mget, _set, _touch, _del, _stale, _incrby, _meta, _apply),
+        *(_tag, _untag, _invalidate, _invalidated, _applystate, _tags, _keys, _log, _stats, _verify),
+    )
+}
