@@ -168,7 +168,6 @@ def test_it_hurries_where_memory_is_short(fresh_server):
         assert server("CACHE.INVALIDATE", "TAGS", "a") == 20_000
         await_sweep(server)
         slices.append(figure(server, "sweep_slices", "cacheflow_sweep") - was)
-    print(slices)
     assert slices[1] < 0.7 * slices[0], slices
 
 
