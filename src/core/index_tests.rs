@@ -355,6 +355,21 @@ fn a_million_one_off_tags_leave_nothing() {
 }
 
 #[test]
+fn many_invalidations_in_a_row_leave_no_room_behind() {
+    let mut world = World::default();
+    let born = world.tick();
+    world.set((0, 1), BTreeSet::from([7]), born);
+    let before = world.index.allocated();
+    for _ in 0..10_000 {
+        let stamp = world.tick();
+        world.index.invalidate_tag(0, &[7], stamp, Mode::Soft);
+    }
+    assert!(world.index.allocated() > before + 10_000 * size_of::<Job>(), "told while it is there");
+    while world.index.sweep(&world.heap, true) != Sweep::Done {}
+    assert!(world.index.allocated() < before + 8192, "{} {before}", world.index.allocated());
+}
+
+#[test]
 fn lists_tell_everything_once() {
     let mut world = World::default();
     for key in 0..40 {
