@@ -2,6 +2,7 @@
 
 import pytest
 
+from harness.dataset import now_ms
 from harness.payload import Meta, body, dumped_meta, encode, entry, rdb_version, seal
 from harness.resp import ReplyError
 from harness.sample import meta, state
@@ -273,6 +274,20 @@ def test_incrby_of_a_stale_one_keeps_it_stale(server):
     assert server("CACHE.INCRBY", "k", 1) == 2
     assert state(server, "k") == b"stale" and tags_of(server, "k") == [b"a"]
     assert server("CACHE.INVALIDATE", "TAGS", "a") == 1 and server("CACHE.META", "k") is None
+
+
+@pytest.mark.xfail(strict=True, reason="the index keeps a tag's last soft stamp alone")
+@pytest.mark.topology("single")
+def test_stale_since_the_first_time(fresh_server):
+    """MAXSTALE will count from when it became stale; and what that was, a copy or a file must not
+    change. Payloads show it."""
+    server = fresh_server()
+    server("CACHE.SET", "k", "v", "EX", 1000, "TAGS", "a")
+    server("CACHE.INVALIDATE", "SOFT", "TAGS", "a")
+    first = dumped_meta(server("DUMP", "k")).staled
+    wait_for(lambda: now_ms(server) > first, "the clock to go on")
+    server("CACHE.INVALIDATE", "SOFT", "TAGS", "a")
+    assert dumped_meta(server("DUMP", "k")).staled == first
 
 
 def test_hard_after_soft_and_soft_after_hard(server):
