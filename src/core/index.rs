@@ -299,16 +299,23 @@ impl Index {
             namespace.entries = 0;
             namespace.doomed = 0;
         }
-        // Tombstones live on in the new space. Those of the old one, and its
-        // other tags, go with the last memory that carries their number.
-        let stones: Vec<TagId> = self.tombstones.iter().copied().collect();
-        for id in stones {
-            let Some(tag) = self.tags.get(id).filter(|tag| tag.space == old) else { continue };
+        // Tombstones move to the new space, each to a twin in its place of the
+        // queue. What they were in the old one, and its other tags, go with the
+        // last memory that carries their number.
+        let mut stones = std::mem::take(&mut self.tombstones);
+        for place in &mut stones {
+            let id = *place;
+            let Some(tag) = self.tags.get_mut(id).filter(|tag| tag.space == old) else { continue };
+            tag.queued = false;
             let (name, stamps) = (tag.name.clone(), tag.stamps);
-            let twin = self.intern(db, &name);
-            self.set_stamps(twin, stamps);
-            self.release(twin);
+            *place = self.intern(db, &name);
+            if let Some(twin) = self.tags.get_mut(*place) {
+                twin.stamps = stamps;
+                twin.queued = true;
+            }
+            self.release(id);
         }
+        self.tombstones = stones;
         for job in std::mem::take(&mut self.jobs) {
             let of = match &job {
                 Job::Members { space, .. } | Job::Namespace { space, .. } => Some(*space),

@@ -370,6 +370,22 @@ fn many_invalidations_in_a_row_leave_no_room_behind() {
 }
 
 #[test]
+fn a_flush_multiplies_no_tombstones() {
+    let mut world = World::default();
+    for n in 0..5 {
+        let stamp = world.tick();
+        world.index.invalidate_tag(0, &[n], stamp, Mode::Hard);
+    }
+    for _ in 0..10 {
+        world.index.flush(0);
+    }
+    let counts = world.index.counts();
+    assert_eq!((counts.tags, counts.tombstones), (5, 5));
+    assert_eq!(world.index.stamps(0, &[3]).map(|stamps| stamps.hard), Some(Stamp(4)));
+    assert_eq!(world.index.validate(&world.heap), Vec::<String>::new());
+}
+
+#[test]
 fn lists_tell_everything_once() {
     let mut world = World::default();
     for key in 0..40 {
