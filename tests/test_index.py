@@ -8,7 +8,7 @@ import time
 import pytest
 
 from harness.churn import KEYS as CHURNED
-from harness.churn import Model, may_be_scripted, requests
+from harness.churn import Model, changes_database, may_be_scripted, requests
 from harness.resp import ReplyError, fields
 from harness.sample import fill
 from harness.server import wait_for
@@ -184,6 +184,9 @@ class Churn:
         count = self.dice.choice([1, 1, 1, 1, 3])
         dealt = (self.model.request(self.dice, next(self.deal)) for _ in range(count))
         batch = [request for request in dealt if request is not None]
+        if count > 1:
+            # Not within a transaction: Valkey 9 names the wrong database then, see the xfail below.
+            batch = [request for request in batch if not changes_database(request)]
         self.log = [*self.log[-40:], *batch]
         if count > 1:
             commands = [("MULTI",), *batch, ("EXEC",)]
@@ -196,6 +199,8 @@ class Churn:
             replies = self.connection.pipeline([("EVAL", script, 0, *batch[0])])
         else:
             replies = self.connection.pipeline(batch)
+            if batch and "DB" in batch[0]:
+                self.connection("SELECT", self.model.selected)  # Valkey 8: valkey#4024
         for request, reply in zip(batch, replies, strict=True):
             self.model.apply(request, reply)
 
@@ -296,3 +301,20 @@ def test_eviction_shows_nothing_that_the_model_does_not_know(topology, policy):
     assert int(server.info("stats")["evicted_keys"]) > 20
     churn.look_closely(policy)
     freshen(server, CHURNED)
+
+
+@pytest.mark.parametrize("how", [("MOVE", "k", 1), ("COPY", "k", "other", "DB", 1)])
+def test_to_another_database_within_a_transaction(server, request, how):
+    if server.version[0] == "valkey" and server.version[1] >= 9:
+        # VM_GetSelectedDb names the transaction's database in the event of the key, not the key's.
+        request.node.add_marker(
+            pytest.mark.xfail(strict=True, reason="the index takes it in at the wrong place")
+        )
+    server("CACHE.SET", "k", "v", "TAGS", "a")
+    server("MULTI")
+    server(*how)
+    server("EXEC")
+    found = verify(server)
+    server("CACHE.VERIFY", "REPAIR")
+    assert found["problems"] == []
+    assert all_tags(server.connect(db=1)) == {b"a": 1}

@@ -263,6 +263,7 @@ def test_stale_goes_along_with_copies_renames_and_payloads(server, how):
     one = server.connect(db=1)
     assert [state(one, key) for key in ("copy", "renamed")] == [b"stale"] * 2
     server("DEBUG", "RELOAD")
+    server("SELECT", 0)  # Valkey 8 leaves it where the last key was loaded (valkey#4024)
     assert [state(server, key) for key in ("copy", "restored")] == [b"stale"] * 2
     assert [state(one, key) for key in ("copy", "renamed")] == [b"stale"] * 2
 

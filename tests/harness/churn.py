@@ -79,10 +79,14 @@ def requests(dice, lone=False):
         yield dice.choice(choices)
 
 
-# What keeps to the database that the connection is in, and so may be wrapped in a script.
+def changes_database(request):
+    """Whether it puts a key into another database."""
+    return request[0] == "MOVE" or "DB" in request
+
+
 def may_be_scripted(request):
     """Whether it means the same within a script."""
-    return request[0] not in ("SELECT", "SWAPDB", "MOVE") and "DB" not in request
+    return request[0] not in ("SELECT", "SWAPDB") and not changes_database(request)
 
 
 @dataclass(frozen=True)
