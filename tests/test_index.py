@@ -222,8 +222,10 @@ class Churn:
         self.again()
 
     def rewrite(self):
-        """Rewrite the AOF, with or without preamble."""
-        self.server.config("aof-use-rdb-preamble", self.dice.choice(["yes", "no"]))
+        """Rewrite the AOF, with or without preamble. Without one what was invalidated is written beside
+        an entry: where there is none it is lost, and payloads from before would not be hit."""
+        preamble, empty = self.dice.choice(["yes", "no"]), not any(db.entries for db in self.model.dbs)
+        self.server.config("aof-use-rdb-preamble", "yes" if empty else preamble)
         self.server.bgrewriteaof()
 
     def cut(self):
