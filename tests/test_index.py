@@ -12,7 +12,7 @@ from harness.churn import Model, changes_database, may_be_scripted, requests
 from harness.resp import ReplyError, fields
 from harness.sample import fill
 from harness.server import wait_for
-from harness.tagged import all_tags, await_sweep, keys_of
+from harness.tagged import DEBUG, all_tags, await_sweep, keys_of
 from harness.topology import assert_verified
 
 SEEDS = int(os.environ.get("CACHEFLOW_SEEDS", "3"))
@@ -320,3 +320,32 @@ def test_to_another_database_within_a_transaction(server, request, how):
     server("CACHE.VERIFY", "REPAIR")
     assert found["problems"] == []
     assert all_tags(server.connect(db=1)) == {b"a": 1}
+
+
+@pytest.mark.topology("single")
+@pytest.mark.parametrize("border", ["unlink", "key_event"])
+@pytest.mark.parametrize("repair", [False, True])
+def test_tags_bind_whatever_the_index_missed(fresh_server, border, repair):
+    """A panic where it is told something: it forgets its entries, not what their tags are."""
+    server = fresh_server(module_args=DEBUG)
+    for key in ("hard", "soft", "namespace:k", "gone", "moved"):
+        server("CACHE.SET", key, "v", "EX", 1000, "TAGS", key, "all")
+    with server.expect_panics():
+        server("CACHE.DEBUG", "FAULT", border)
+        server("DEL", "gone")
+        server("RENAME", "moved", "x:moved")
+        server("CACHE.DEBUG", "FAULT", "")
+    if repair:
+        server("CACHE.VERIFY", "REPAIR")
+        assert_verified(server)
+        assert all_tags(server)[b"all"] == 4
+    assert server("CACHE.INVALIDATE", "TAGS", "hard", "moved") == 2 or not repair
+    server("CACHE.INVALIDATE", "SOFT", "TAGS", "soft")
+    server("CACHE.INVALIDATE", "NAMESPACE", "namespace")
+    assert server("CACHE.MGET", "hard", "soft", "namespace:k", "x:moved") == [None] * 4
+    assert server("CACHE.GET", "soft", "STALE") == b"v"
+    server("CACHE.INVALIDATE", "TAGS", "all")
+    assert server("CACHE.GET", "soft", "STALE") is None
+    server("CACHE.VERIFY", "REPAIR")
+    wait_for(lambda: server("DBSIZE") == 0, "the dead to be swept")
+    assert_verified(server)

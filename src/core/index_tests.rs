@@ -386,6 +386,26 @@ fn a_flush_multiplies_no_tombstones() {
 }
 
 #[test]
+fn who_was_disowned_comes_again_with_the_same_tags() {
+    let mut world = World::default();
+    for key in 0..6 {
+        let born = world.tick();
+        world.set((0, key), BTreeSet::from([7, key]), born);
+    }
+    let stamp = world.tick();
+    world.index.invalidate_tag(0, &[3], stamp, Mode::Hard);
+    world.index.disown(0);
+    assert_eq!((world.index.counts().entries, world.index.backlog()), (0, 0));
+    assert_eq!(world.index.validate(&world.heap), Vec::<String>::new());
+    for (&(db, key), &handle) in &world.keys {
+        world.index.attach(db, handle, &[namespace_of(key)], &mut world.heap);
+    }
+    assert_eq!(world.index.validate(&world.heap), Vec::<String>::new());
+    let stamp = world.tick();
+    assert!(world.index.invalidate_tag(0, &[7], stamp, Mode::Hard) >= 5);
+}
+
+#[test]
 fn lists_tell_everything_once() {
     let mut world = World::default();
     for key in 0..40 {
