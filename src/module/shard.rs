@@ -115,7 +115,8 @@ pub fn told(name: &'static str, body: impl FnOnce()) {
 /// is not known. Entries come back as they are read or written, all of them by
 /// CACHE.VERIFY REPAIR; their keys and values are untouched.
 fn distrust() {
-    flushed(None);
+    LOADING.store(0, Relaxed);
+    with(|index| (0..index.extent()).for_each(|db| index.disown(db)));
     let text = "the index missed something and has forgotten its entries; run CACHE.VERIFY REPAIR";
     Ctx::none().log(Level::Warning, text);
 }
@@ -338,6 +339,16 @@ pub fn flushed(db: Option<Db>) {
         Some(db) => index.flush(db),
         None => (0..index.extent()).for_each(|db| index.flush(db)),
     });
+}
+
+/// Forgets the entries of a database, that are all there still and come again.
+pub fn disowned(db: Db) {
+    with(|index| index.disown(db));
+}
+
+/// Whether an entry's tags are those of the database that it lies in.
+pub fn is_at_home(db: Db, entry: Stored) -> bool {
+    with(|index| entry.view().tags().all(|id| index.is_of(id, db)))
 }
 
 /// Two databases were exchanged.
