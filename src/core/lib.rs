@@ -29,6 +29,10 @@
 //! | [`index`] | which entries there are, their tags, what was invalidated when |
 //! | [`slots`], [`names`], [`slab`], [`segments`] | what the index is made of |
 //! | [`namespace`] | a key's namespace |
+//! | [`leases`] | FETCH's leases, locks, those who wait for them, and the fence |
+//! | [`origin`] | how many leases a namespace may have: MAXFILLS, BREAKER |
+//! | [`refresh`] | early refresh, and the lengths of leases from measured fill times |
+//! | [`request_lease`] | the options of FETCH, LOCK, UNLOCK and EXTEND |
 #![forbid(unsafe_code)]
 
 pub mod codec;
@@ -37,10 +41,14 @@ pub mod entry;
 pub mod gate;
 pub mod hits;
 pub mod index;
+pub mod leases;
 pub mod names;
 pub mod namespace;
 pub mod number;
+pub mod origin;
+pub mod refresh;
 pub mod request;
+pub mod request_lease;
 pub mod saved;
 pub mod segments;
 pub mod slab;
