@@ -80,6 +80,8 @@ mod look;
 pub mod queue;
 #[path = "leases_table.rs"]
 mod table;
+#[path = "leases_wake.rs"]
+mod wake;
 
 pub use fence::{Change, Evidence, Filled, Refusal, Under};
 pub use look::{Counters, Counts, Lock};
@@ -158,8 +160,9 @@ pub enum There {
 pub struct Sight {
     /// What there is.
     pub there: There,
-    /// The last invalidation, hard or soft, of the key's namespace and of the
-    /// tags of what lies there, be it dead; 0: none.
+    /// The last invalidation, hard or soft, of the key's namespace, or of a tag
+    /// of what lies there if it came after its birth, be it dead; 0: none.
+    /// (What came before does not concern it: CACHE.TAG binds from then on.)
     pub invalidated: Stamp,
 }
 
@@ -219,7 +222,7 @@ pub enum Answer {
     Wait(WaiterId),
 }
 
-/// What is known of a waiter without a hint of its own.
+/// When to ask again where nothing tells.
 const SHORT_HINT: Millis = Millis(100);
 
 /// See the module's text.
@@ -384,7 +387,9 @@ impl Leases {
     /// Whether a LOCK may have one: those who still wait where nothing is held
     /// wait for a lease, which they may not have now.
     fn may_lock(&self, at: At<'_>) -> bool {
-        self.find(at).and_then(|id| self.keys.get(id)).is_none_or(Key::is_free)
+        self.find(at)
+            .and_then(|id| self.keys.get(id).map(|key| (id, key)))
+            .is_none_or(|(id, key)| key.is_free() && self.first(id, Kind::Lock, WaiterId(0)).is_none())
     }
 
     /// Grants; the caller has looked whether it may. `None` where the table is
@@ -405,6 +410,7 @@ impl Leases {
         let probe = kind == Kind::Fetch && self.origin_mut(at.namespace).take();
         let native = sight.there == There::Native;
         self.hold(id, Grant::new(token, kind, native, probe), length, holder);
+        self.counters_mut(at.namespace).grants += 1;
         self.tidy(id);
         Some(token)
     }
@@ -416,7 +422,6 @@ impl Leases {
         let client = holder.filter(|(_, keep)| !keep).map(|(client, _)| client);
         let Some(key) = self.keys.get_mut(id) else { return };
         key.grant = Some(Grant { client, granted: now, ends: end_of(now, length), ..grant });
-        let namespace = key.namespace;
         self.last_token = self.last_token.max(grant.token);
         match grant.kind {
             Kind::Fetch => self.leases += 1,
@@ -425,7 +430,6 @@ impl Leases {
         if let Some(client) = client {
             self.of_client.insert((client, id));
         }
-        self.counters_mut(namespace).grants += 1;
     }
 
     /// When to ask again, for who is not answered.

@@ -173,6 +173,7 @@ impl Leases {
         let (mut deadlines, mut idle, mut parked) = (BTreeSet::new(), BTreeMap::new(), BTreeSet::new());
         let mut taken: BTreeMap<NamespaceId, u64> = BTreeMap::new();
         let mut waiting: BTreeMap<KeyId, usize> = BTreeMap::new();
+        let mut looking: BTreeMap<KeyId, usize> = BTreeMap::new();
         let (mut queue, mut clients) = (BTreeSet::new(), BTreeSet::new());
         for (_, waiter) in self.waiters.iter() {
             *waiting.entry(waiter.key).or_default() += 1;
@@ -180,6 +181,7 @@ impl Leases {
             expect(self.waiter(waiter.id).is_some(), &|| format!("{:?} is not in its place", waiter.id));
             let nominee = self.keys.get(waiter.key).is_some_and(|key| key.nominee == Some(waiter.id));
             expect(!nominee || waiter.called, &|| format!("{:?} is named but not called", waiter.id));
+            *looking.entry(waiter.key).or_default() += usize::from(waiter.woken);
             if waiter.called {
                 continue;
             }
@@ -196,6 +198,9 @@ impl Leases {
             bytes += key.name.len();
             expect(key.waiting == waiting.remove(&id).unwrap_or(0), &|| {
                 format!("key {id}: not {} waiters", key.waiting)
+            });
+            expect(key.looking == looking.get(&id).copied().unwrap_or(0), &|| {
+                format!("key {id}: not {} that look", key.looking)
             });
             if let Some(grant) = key.held() {
                 let lease = grant.kind == Kind::Fetch;
@@ -220,7 +225,7 @@ impl Leases {
             }
             let fetch = self.first_fetch(id).filter(|_| key.is_free() && key.backoff.is_none());
             expect(key.parked == fetch, &|| format!("key {id}: parked is {:?}, not {fetch:?}", key.parked));
-            let lock = self.first(id, Kind::Lock, WaiterId(0));
+            let lock = self.first_lock(id);
             expect(!key.is_free() || lock.is_none(), &|| format!("key {id}: free, and {lock:?} waits"));
             expect(fetch.is_none() || !self.permits(key.namespace), &|| {
                 format!("key {id}: permitted, and {fetch:?} waits")

@@ -19,7 +19,7 @@ pub const MOST_WAITERS: usize = (1 << PLACE_BITS) - 256;
 pub struct WaiterId(pub u64);
 
 impl WaiterId {
-    fn place(self) -> u32 {
+    pub(super) fn place(self) -> u32 {
         (self.0 & ((1 << PLACE_BITS) - 1)) as u32
     }
 }
@@ -51,6 +51,8 @@ pub(super) struct Waiter {
     pub deadline: Option<Time>,
     /// Out of the queue, to look at the key.
     pub called: bool,
+    /// Called because a value woke it.
+    pub woken: bool,
     /// Called to be the probe of its namespace's breaker.
     pub probe: bool,
 }
@@ -99,7 +101,8 @@ impl Leases {
         let now = self.now;
         let deadline = (block > Millis::ZERO).then(|| end_of(now, block));
         let (since, id) = (now, WaiterId::default());
-        let waiter = Waiter { id, key, client, want, since, deadline, called: false, probe: false };
+        let waiter =
+            Waiter { id, key, client, want, since, deadline, called: false, woken: false, probe: false };
         let place = self.waiters.insert(waiter);
         self.arrivals += 1;
         let id = WaiterId(self.arrivals << PLACE_BITS | u64::from(place));
@@ -121,9 +124,9 @@ impl Leases {
     }
 
     /// Puts a waiter in its place in the queue.
-    fn queue_up(&mut self, id: WaiterId) {
+    pub(super) fn queue_up(&mut self, id: WaiterId) {
         let Some(waiter) = self.waiters.get_mut(id.place()) else { return };
-        (waiter.called, waiter.probe) = (false, false);
+        (waiter.called, waiter.woken, waiter.probe) = (false, false, false);
         self.queue.insert((waiter.key, waiter.want.kind(), id));
         if let Some(deadline) = waiter.deadline {
             self.deadlines.insert((deadline, Due::Waiter(id)));
@@ -131,7 +134,7 @@ impl Leases {
     }
 
     /// Takes a waiter out of the queue, to be called.
-    fn call(&mut self, id: WaiterId) {
+    pub(super) fn call(&mut self, id: WaiterId) {
         let Some(waiter) = self.waiters.get_mut(id.place()) else { return };
         waiter.called = true;
         self.queue.remove(&(waiter.key, waiter.want.kind(), id));
@@ -147,7 +150,7 @@ impl Leases {
     /// Takes a waiter off its key, to be [`Leases::put`] on another.
     pub(super) fn pull(&mut self, id: WaiterId) {
         self.call(id);
-        self.unname(id);
+        self.uncall(id);
         let key = self.waiter(id).map(|waiter| waiter.key);
         if let Some(key) = key.and_then(|key| self.keys.get_mut(key)) {
             key.waiting -= 1;
@@ -165,14 +168,21 @@ impl Leases {
         self.queue_up(id);
     }
 
-    /// Takes a nominee's nomination away; the waiter itself stays called.
-    pub(super) fn unname(&mut self, id: WaiterId) {
+    /// Takes away what a waiter was called for; it stays called.
+    pub(super) fn uncall(&mut self, id: WaiterId) {
         let Some(waiter) = self.waiter(id).copied() else { return };
-        let Some(key) = self.keys.get_mut(waiter.key).filter(|key| key.nominee == Some(id)) else { return };
-        key.nominee = None;
+        let Some(key) = self.keys.get_mut(waiter.key) else { return };
         let namespace = key.namespace;
-        if waiter.want.kind() == Kind::Fetch {
-            self.give_back(namespace, waiter.probe);
+        if waiter.woken {
+            key.looking -= 1;
+            if let Some(waiter) = self.waiters.get_mut(id.place()) {
+                waiter.woken = false;
+            }
+        } else if key.nominee == Some(id) {
+            key.nominee = None;
+            if waiter.want.kind() == Kind::Fetch {
+                self.give_back(namespace, waiter.probe);
+            }
         }
     }
 
@@ -182,7 +192,7 @@ impl Leases {
         if !waiter.called {
             self.call(id);
         }
-        self.unname(id);
+        self.uncall(id);
         self.waiters.remove(id.place());
         self.waiting_clients.remove(&(waiter.client, id));
         if let Some(key) = self.keys.get_mut(waiter.key) {
@@ -203,7 +213,7 @@ impl Leases {
     }
 
     /// Lets a waiter go whose time is up.
-    fn expire(&mut self, id: WaiterId) -> Option<KeyId> {
+    pub(super) fn expire(&mut self, id: WaiterId) -> Option<KeyId> {
         let waiter = self.remove_waiter(id)?;
         let hint = match (waiter.want, self.keys.get(waiter.key)) {
             (Want::Fetch(ask), Some(key)) => {
@@ -238,13 +248,19 @@ impl Leases {
         (key == id && of == kind).then_some(waiter)
     }
 
-    /// The first FETCH that is not to be woken.
+    /// The first FETCH, if it is not about to be woken: until those have looked
+    /// nobody passes them.
     pub(super) fn first_fetch(&self, id: KeyId) -> Option<WaiterId> {
         let first = self.first(id, Kind::Fetch, WaiterId(0))?;
-        match self.keys.get(id)?.wake {
-            Some((_, to)) if self.keys.get(id)?.wakes(first) => self.first(id, Kind::Fetch, to),
-            _ => Some(first),
-        }
+        self.keys.get(id).filter(|key| key.looking == 0 && !key.wakes(first)).map(|_| first)
+    }
+
+    /// The first LOCK, likewise.
+    pub(super) fn first_lock(&self, id: KeyId) -> Option<WaiterId> {
+        let lock = self.first(id, Kind::Lock, WaiterId(0))?;
+        let key = self.keys.get(id).filter(|key| key.looking == 0)?;
+        let fetch = self.first(id, Kind::Fetch, WaiterId(0)).filter(|&fetch| fetch < lock);
+        (!fetch.is_some_and(|fetch| key.wakes(fetch))).then_some(lock)
     }
 
     fn is_overdue(&self, id: WaiterId, time: Time) -> bool {
@@ -256,7 +272,7 @@ impl Leases {
         loop {
             let first = match kind {
                 Kind::Fetch => self.first_fetch(id),
-                Kind::Lock => self.first(id, kind, WaiterId(0)),
+                Kind::Lock => self.first_lock(id),
             }?;
             if !self.is_overdue(first, time) {
                 return Some(first);
@@ -306,7 +322,7 @@ impl Leases {
         self.parked.insert((key.namespace, head, id));
     }
 
-    fn unpark(&mut self, id: KeyId) {
+    pub(super) fn unpark(&mut self, id: KeyId) {
         let Some(key) = self.keys.get_mut(id) else { return };
         if let Some(head) = key.parked.take() {
             self.parked.remove(&(key.namespace, head, id));
@@ -330,186 +346,5 @@ impl Leases {
                 self.file(id);
             }
         }
-    }
-
-    // ── waking ──────────────────────────────────────────────────────────────
-
-    /// Has every FETCH that waits now look at the key, a batch a slice.
-    pub(super) fn wake(&mut self, id: KeyId) {
-        let last = self.queue.range(..(id, Kind::Lock, WaiterId(0))).next_back();
-        let Some(&(_, _, to)) = last.filter(|(key, ..)| *key == id) else { return };
-        let Some(key) = self.keys.get_mut(id) else { return };
-        key.wake = Some((WaiterId(0), to));
-        if !key.listed {
-            key.listed = true;
-            self.wakes.push_back(id);
-        }
-    }
-
-    /// What the module is to do, at most `limit` of it. To be called until
-    /// nothing comes; calls come first, the many that a value wakes last.
-    pub fn take_events(&mut self, limit: usize) -> Vec<Event> {
-        let mut events = Vec::new();
-        while events.len() < limit {
-            if let Some(id) = self.calls.pop_front() {
-                // It may have gone since.
-                if self.waiter(id).is_some_and(|waiter| waiter.called) {
-                    events.push(Event::Look(id));
-                }
-            } else if let Some(event) = self.farewells.pop_front() {
-                events.push(event);
-            } else if let Some(&id) = self.wakes.front() {
-                match self.next_woken(id) {
-                    Some(waiter) => events.push(Event::Look(waiter)),
-                    None => {
-                        self.wakes.pop_front();
-                    }
-                }
-            } else {
-                break;
-            }
-        }
-        events
-    }
-
-    /// Whether there is something for [`Leases::take_events`].
-    pub fn has_events(&self) -> bool {
-        !(self.calls.is_empty() && self.farewells.is_empty() && self.wakes.is_empty())
-    }
-
-    fn next_woken(&mut self, id: KeyId) -> Option<WaiterId> {
-        let wake = self.keys.get(id).filter(|key| key.listed)?.wake;
-        let next = wake.and_then(|(from, _)| self.first(id, Kind::Fetch, from));
-        let key = self.keys.get_mut(id)?;
-        match next.filter(|next| key.wakes(*next)) {
-            Some(next) => {
-                key.wake = key.wake.map(|(_, to)| (next, to));
-                self.call(next);
-                Some(next)
-            }
-            None => {
-                (key.wake, key.listed) = (None, false);
-                None
-            }
-        }
-    }
-
-    /// Whom a waiter is, and what it waits for.
-    pub fn waiting(&self, id: WaiterId) -> Option<Waiting<'_>> {
-        let waiter = self.waiter(id)?;
-        let key = self.keys.get(waiter.key)?;
-        let at = At { db: key.db, key: &key.name, namespace: key.namespace };
-        let lock = waiter.want.kind() == Kind::Lock;
-        Some(Waiting { at, client: waiter.client, lock, since: waiter.since })
-    }
-
-    /// Answers a waiter that was called, from what is there now. `None`: it has
-    /// gone.
-    pub fn resume(&mut self, id: WaiterId, sight: Sight, moment: Moment) -> Option<Answer> {
-        self.hear(moment.now);
-        let waiter = self.waiter(id).copied().filter(|waiter| waiter.called)?;
-        self.settle(waiter.key, self.now);
-        self.outdate(waiter.key, sight.invalidated);
-        let named = self.keys.get(waiter.key)?.nominee == Some(id);
-        let answer = match waiter.want {
-            Want::Lock { length } => {
-                match named.then(|| self.inherit(&waiter, length, sight, moment)).flatten() {
-                    Some(token) => Answer::Locked { token, length },
-                    None => Answer::Held,
-                }
-            }
-            Want::Fetch(ask) => self.resume_fetch(&waiter, ask, named, sight, moment),
-        };
-        let late = waiter.deadline.is_some_and(|deadline| deadline <= self.now);
-        let answer = match answer {
-            Answer::Held | Answer::Busy { .. } if !late => {
-                self.unname(id);
-                self.queue_up(id);
-                Answer::Wait(id)
-            }
-            answer => {
-                self.remove_waiter(id);
-                let namespace = self.keys.get(waiter.key)?.namespace;
-                let counters = self.counters_mut(namespace);
-                match answer {
-                    Answer::Fresh { .. } | Answer::Stale { token: None } => counters.coalesced += 1,
-                    Answer::Busy { .. } | Answer::Held => {}
-                    _ => counters.promotions += u64::from(named),
-                }
-                answer
-            }
-        };
-        self.tidy(waiter.key);
-        Some(answer)
-    }
-
-    fn resume_fetch(
-        &mut self,
-        waiter: &Waiter,
-        ask: Ask,
-        named: bool,
-        sight: Sight,
-        moment: Moment,
-    ) -> Answer {
-        let id = waiter.key;
-        let stale = match sight.there {
-            There::Fresh { .. } | There::Native => {
-                // Nobody told of the value: it is there for the others too.
-                if named {
-                    self.wake(id);
-                }
-                return Answer::Fresh { token: None };
-            }
-            There::Stale { age } => ask.maxstale.is_none_or(|most| age <= most),
-            There::Absent => {
-                if let Some(key) = self.keys.get_mut(id) {
-                    key.wake = None;
-                }
-                false
-            }
-        };
-        let token = match named || self.is_next(waiter) {
-            true => self.inherit(waiter, ask.length, sight, moment),
-            false => None,
-        };
-        match token {
-            token if stale => Answer::Stale { token },
-            Some(token) => Answer::Miss { token, length: ask.length },
-            None => {
-                let Some(key) = self.keys.get(id) else { return Answer::Busy { hint: SHORT_HINT } };
-                let at = At { db: key.db, key: &key.name, namespace: key.namespace };
-                Answer::Busy { hint: self.hint(at, ask.typical) }
-            }
-        }
-    }
-
-    /// Whether a woken FETCH may have a lease: nothing is held, and nobody
-    /// came before it.
-    fn is_next(&self, waiter: &Waiter) -> bool {
-        let Some(key) = self.keys.get(waiter.key) else { return false };
-        let first = self.first_fetch(waiter.key).is_none_or(|first| first > waiter.id);
-        key.is_free() && key.backoff.is_none() && first && self.permits(key.namespace)
-    }
-
-    /// Grants to a waiter: a nominee's place in its namespace is taken already.
-    fn inherit(&mut self, waiter: &Waiter, length: Millis, sight: Sight, moment: Moment) -> Option<Stamp> {
-        if moment.stamp <= self.last_token {
-            return None;
-        }
-        let key = self.keys.get_mut(waiter.key)?;
-        let (namespace, kind) = (key.namespace, waiter.want.kind());
-        let named = key.nominee == Some(waiter.id);
-        key.nominee = None;
-        let probe = match (kind, named) {
-            (Kind::Fetch, false) => self.origin_mut(namespace).take(),
-            _ => waiter.probe,
-        };
-        let holder = match waiter.want {
-            Want::Fetch(ask) => Some((waiter.client, ask.keep)),
-            Want::Lock { .. } => None,
-        };
-        let native = sight.there == There::Native;
-        self.hold(waiter.key, Grant::new(moment.stamp, kind, native, probe), length, holder);
-        Some(moment.stamp)
     }
 }

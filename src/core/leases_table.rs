@@ -84,6 +84,8 @@ pub(super) struct Key {
     /// FETCH waiters after the first of these, up to the second, are to be
     /// woken.
     pub wake: Option<(WaiterId, WaiterId)>,
+    /// Woken waiters that are called and not answered yet.
+    pub looking: usize,
     /// In `wakes`.
     pub listed: bool,
     /// In `parked`, under this waiter.
@@ -195,6 +197,7 @@ impl Leases {
             waiting: 0,
             nominee: None,
             wake: None,
+            looking: 0,
             listed: false,
             parked: None,
             idle: None,
@@ -269,7 +272,7 @@ impl Leases {
         grant.broken = grant.broken.or(broken);
         // From its end, not from the grant: one of the longest would be forgotten
         // the moment it ran out.
-        grant.forget = end_of(now, lease_max);
+        grant.forget = end_of(now.min(grant.ends), lease_max);
         let grant = *grant;
         if !remember {
             key.grant = None;
