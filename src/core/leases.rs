@@ -233,7 +233,9 @@ pub struct Leases {
     now: Time,
     /// The last token given.
     last_token: Stamp,
-    keys: Slab<Key>,
+    /// Boxed: the table goes back and forth between none and a few, and a slab
+    /// makes and clears 256 places for the first.
+    keys: Slab<Box<Key>>,
     names: Names,
     /// Bytes of the keys' names.
     bytes: usize,
@@ -342,7 +344,7 @@ impl Leases {
     pub fn unlock(&mut self, at: At<'_>, token: Stamp, retry: Option<Millis>, now: Time) -> bool {
         self.hear(now);
         let Some(id) = self.settled(at).filter(|&id| self.holds(id, token)) else { return false };
-        let probe = self.keys.get(id).and_then(Key::held).is_some_and(|grant| grant.probe);
+        let probe = self.keys.get(id).and_then(|key| key.held()).is_some_and(|grant| grant.probe);
         self.end(id, Some(Refusal::GivenUp), false);
         if let Some(retry) = retry {
             self.report(at.namespace, false, probe);
@@ -372,7 +374,7 @@ impl Leases {
 
     /// Whether this token is the current one.
     fn holds(&self, id: KeyId, token: Stamp) -> bool {
-        self.keys.get(id).and_then(Key::held).is_some_and(|grant| grant.token == token)
+        self.keys.get(id).and_then(|key| key.held()).is_some_and(|grant| grant.token == token)
     }
 
     /// Whether a FETCH that nobody waits before may have a lease.
@@ -436,7 +438,7 @@ impl Leases {
     fn hint(&self, at: At<'_>, typical: Millis) -> Millis {
         let now = self.now;
         let key = self.find(at).and_then(|id| self.keys.get(id));
-        if let Some(grant) = key.and_then(Key::held) {
+        if let Some(grant) = key.and_then(|key| key.held()) {
             let left = grant.ends.since(now);
             let expected = end_of(grant.granted, typical).since(now).max(Millis(typical.0 / 4));
             let guess = if typical == Millis::ZERO { SHORT_HINT } else { expected };
@@ -456,6 +458,9 @@ mod fence_tests;
 #[cfg(test)]
 #[path = "leases_model_tests.rs"]
 mod model_tests;
+#[cfg(test)]
+#[path = "leases_queue_tests.rs"]
+mod queue_tests;
 #[cfg(test)]
 #[path = "leases_tests.rs"]
 mod tests;

@@ -67,7 +67,7 @@ impl Leases {
         }
         for &id in &moved {
             self.leave(id);
-            if self.keys.get(id).and_then(Key::held).is_none_or(Grant::is_lease) {
+            if self.keys.get(id).and_then(|key| key.held()).is_none_or(Grant::is_lease) {
                 self.end(id, None, false);
                 if let Some(key) = self.keys.get_mut(id) {
                     key.grant = None;
@@ -107,7 +107,7 @@ impl Leases {
             self.farewells.push_back(Event::Unblocked(id));
         }
         for id in self.of_databases(|_| true) {
-            if self.keys.get(id).and_then(Key::held).is_some_and(Grant::is_lease) {
+            if self.keys.get(id).and_then(|key| key.held()).is_some_and(Grant::is_lease) {
                 self.end(id, None, false);
             }
             if let Some(key) = self.keys.get_mut(id) {
@@ -121,7 +121,9 @@ impl Leases {
     }
 
     /// A lock as another has it: a replica's primary, or a saved dataset. Takes
-    /// effect however often, and not where a later token was heard of.
+    /// effect however often, and not where a later token was heard of; the caps
+    /// do not hold, since a lock that was granted is not lost. The caller has
+    /// the stamps' clock observe the token.
     pub fn apply_lock(&mut self, lock: &Lock<'_>, now: Time) {
         self.hear(now);
         let at = lock.at;
@@ -129,7 +131,11 @@ impl Leases {
         if last.is_some_and(|grant| grant.token > lock.token) {
             return;
         }
-        let Some(id) = self.make(at) else { return };
+        let id = self.find(at).unwrap_or_else(|| self.insert(at));
+        if let Some(named) = self.keys.get(id).and_then(|key| key.nominee) {
+            self.pull(named);
+            self.put(named, id);
+        }
         let broken = last.filter(|grant| grant.token == lock.token).and_then(|grant| grant.broken);
         self.end(id, None, false);
         let mut grant = Grant::new(lock.token, Kind::Lock, lock.native, false);

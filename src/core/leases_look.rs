@@ -144,6 +144,7 @@ impl Leases {
             (len * size_of::<T>()).saturating_mul(3) / 2
         }
         self.keys.allocated()
+            + self.keys.len() * size_of::<Key>()
             + self.names.allocated()
             + self.bytes
             + self.waiters.allocated()

@@ -380,7 +380,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1500))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
     #[test]
     fn any_interleaving_keeps_the_promises(
         steps in proptest::collection::vec((step(), 0usize..8), 1..120),

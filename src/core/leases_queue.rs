@@ -292,7 +292,7 @@ impl Leases {
             self.park(id, fetch);
             self.serve(namespace, time);
         }
-        let free = self.keys.get(id).is_some_and(Key::is_free);
+        let free = self.keys.get(id).is_some_and(|key| key.is_free());
         if let Some(lock) = lock.filter(|_| free) {
             self.unpark(id);
             self.name(id, lock);

@@ -188,7 +188,7 @@ impl Leases {
 
     /// Puts a key in that is not there, whatever the caps.
     pub(super) fn insert(&mut self, at: At<'_>) -> KeyId {
-        let id = self.keys.insert(Key {
+        let id = self.keys.insert(Box::new(Key {
             db: at.db,
             name: at.key.into(),
             namespace: at.namespace,
@@ -202,7 +202,7 @@ impl Leases {
             parked: None,
             idle: None,
             due: None,
-        });
+        }));
         self.bytes += at.key.len();
         self.enter(id);
         id

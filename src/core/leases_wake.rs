@@ -132,14 +132,12 @@ impl Leases {
         moment: Moment,
     ) -> Answer {
         let id = waiter.key;
+        if named && sight.there != There::Absent {
+            // Nobody told of the value: it is there for the others too.
+            self.wake(id);
+        }
         let stale = match sight.there {
-            There::Fresh { .. } | There::Native => {
-                // Nobody told of the value: it is there for the others too.
-                if named {
-                    self.wake(id);
-                }
-                return Answer::Fresh { token: None };
-            }
+            There::Fresh { .. } | There::Native => return Answer::Fresh { token: None },
             There::Stale { age } => ask.maxstale.is_none_or(|most| age <= most),
             There::Absent => {
                 if let Some(key) = self.keys.get_mut(id) {
