@@ -44,7 +44,7 @@
 //! | any other SET, TOUCH, INCRBY; native overwrite; RENAME, COPY, MOVE, RESTORE onto it | [`Leases::change`] with [`Change::Written`], after storing |
 //! | CACHE.DEL, DEL, UNLINK, RENAME or MOVE away; also where the key is absent | [`Leases::change`] with [`Change::Deleted`] |
 //! | CACHE.STALE; also where the key is absent | [`Leases::change`] with [`Change::Staled`] |
-//! | an invalidated entry leaves (sweep, expiry, eviction) | [`Leases::change`] with [`Change::Invalidated`], the last stamp that hit it |
+//! | an invalidated entry leaves (sweep, expiry, eviction), or is born anew by TAG | [`Leases::change`] with [`Change::Invalidated`], the last stamp that hit it |
 //! | expiry or eviction of a valid entry, EXPIRE, PERSIST, TAG, UNTAG | nothing |
 //! | FLUSHDB, FLUSHALL, SWAPDB | [`Leases::flush`], [`Leases::swap`] |
 //! | a client's connection closes; CLIENT UNBLOCK | [`Leases::disconnect`]; [`Leases::forget`] |

@@ -228,8 +228,18 @@ fn it_ran_out_or_its_client_went_with_nothing_newer() {
 fn it_is_no_longer_remembered() {
     let mut shard = Shard::new();
     let t = shard.grant();
-    shard.bench.pass(1000 + 600_000);
+    shard.bench.pass(1000);
+    let (evidence, later) = (shard.evidence(), Time(shard.bench.now + 600_000));
+    let before = Time(later.0 - 1);
+    assert_eq!(shard.bench.leases.judge(KEY, t, &evidence, [], before), Ok(()));
+    assert_eq!(
+        shard.bench.leases.judge(KEY, t, &evidence, [], later),
+        Err(Refusal::Unknown),
+        "without a tick"
+    );
+    shard.bench.pass(600_000);
     assert_eq!(shard.fill(t, &[]), Err(Refusal::Unknown));
+    assert_eq!(shard.bench.leases.counts(), Counts::default());
 }
 
 #[test]

@@ -399,9 +399,6 @@ proptest! {
         world.leases.protect(0, Protection::default(), world.now);
         prop_assert_eq!(world.leases.counts(), Counts::default());
         world.leases.reset_counters();
-        world.leases.calls.shrink_to_fit();
-        world.leases.wakes.shrink_to_fit();
-        world.leases.farewells.shrink_to_fit();
         prop_assert_eq!(world.leases.allocated(), Leases::default().allocated());
     }
 }

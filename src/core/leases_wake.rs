@@ -41,6 +41,8 @@ impl Leases {
                     }
                 }
             } else {
+                // What a burst made them grow to is given back.
+                (self.calls, self.farewells, self.wakes) = Default::default();
                 break;
             }
         }
