@@ -104,12 +104,10 @@ impl World {
         }
     }
 
-    /// Those who wait on a place; one whose time is up may not be told yet.
+    /// Those who wait on a place, such aside as are dismissed and not told yet.
     fn in_time(&self, place: Place) -> impl Iterator<Item = &Waits> {
-        let late = |waits: &Waits| waits.deadline.is_some_and(|deadline| deadline <= self.now);
         let here = self.waiters.iter().filter(move |(_, waits)| waits.place == place);
-        here.filter(move |(id, waits)| !late(waits) || self.leases.waiting(**id).is_some())
-            .map(|(_, waits)| waits)
+        here.filter(|(id, _)| self.leases.waiting(**id).is_some()).map(|(_, waits)| waits)
     }
 
     /// One of the last grants.
