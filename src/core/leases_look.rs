@@ -187,11 +187,7 @@ impl Leases {
                 continue;
             }
             queue.insert((waiter.key, waiter.want.kind(), waiter.id));
-            // The deadline of one that is about to be woken may have passed.
-            let due = waiter.deadline.filter(|&deadline| {
-                deadline > self.now || self.deadlines.contains(&(deadline, Due::Waiter(waiter.id)))
-            });
-            deadlines.extend(due.map(|deadline| (deadline, Due::Waiter(waiter.id))));
+            deadlines.extend(waiter.deadline.map(|deadline| (deadline, Due::Waiter(waiter.id))));
         }
         for (id, key) in self.keys.iter() {
             let at = At { db: key.db, key: &key.name, namespace: key.namespace };

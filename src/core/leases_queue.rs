@@ -225,17 +225,28 @@ impl Leases {
         Some(waiter.key)
     }
 
-    /// A waiter's deadline has come. One that is about to be woken is answered
-    /// by the value.
+    /// A waiter's deadline has come. One that is about to be woken is called out
+    /// of turn: answered by the value, or, should that have gone, as the others
+    /// whose time is up. (It must not stay queued: its deadline is spent, and
+    /// the wake may yet be called off.)
     pub(super) fn time_out(&mut self, id: WaiterId) {
-        let Some(waiter) = self.waiter(id).filter(|waiter| !waiter.called) else { return };
-        let woken = matches!(waiter.want, Want::Fetch(_))
-            && self.keys.get(waiter.key).is_some_and(|key| key.wakes(id));
-        if woken {
-            return;
-        }
-        if let Some(key) = self.expire(id) {
+        let Some(waiter) = self.waiter(id).copied().filter(|waiter| !waiter.called) else { return };
+        let fetch = waiter.want.kind() == Kind::Fetch;
+        if fetch && self.keys.get(waiter.key).is_some_and(|key| key.wakes(id)) {
+            self.call_woken(id);
+            self.calls.push_back(id);
+        } else if let Some(key) = self.expire(id) {
             self.tidy(key);
+        }
+    }
+
+    /// Calls a waiter because of a value.
+    pub(super) fn call_woken(&mut self, id: WaiterId) {
+        self.call(id);
+        let Some(waiter) = self.waiters.get_mut(id.place()) else { return };
+        waiter.woken = true;
+        if let Some(key) = self.keys.get_mut(waiter.key) {
+            key.looking += 1;
         }
     }
 

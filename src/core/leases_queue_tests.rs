@@ -42,8 +42,8 @@ fn the_value_is_gone_before_it_is_told() {
     }
     // Invalidated: whoever has not been answered yet must not see it.
     let answers = bench.perform(ABSENT);
-    assert!(matches!(answers[0], (id, Answer::Miss { .. }) if id == ids[2]));
-    assert_eq!(answers[1..], [(ids[3], Answer::Wait(ids[3]))]);
+    assert_eq!(answers[..2], [ids[2], ids[3]].map(|id| (id, Answer::Wait(id))), "where they stood");
+    assert!(matches!(answers[2..], [(id, Answer::Miss { .. })] if id == ids[2]));
     assert_eq!(bench.leases.about(KEY, bench.now()).1, 1);
 }
 
@@ -171,6 +171,25 @@ fn a_value_that_nobody_told_of_is_there_for_all() {
 }
 
 #[test]
+fn a_wake_that_is_called_off_loses_no_deadline() {
+    for gone_by_deletion in [false, true] {
+        let mut bench = bench();
+        let first = bench.token();
+        let longest = bench.wait(BLOCK, 3);
+        let brief = bench.wait(Ask { block: Some(Millis(10)), ..ASK }, 4);
+        assert!(bench.fill(first).is_ok());
+        // Before the batch is performed, its time is up and the value goes.
+        bench.pass(10);
+        if gone_by_deletion {
+            bench.change(Change::Deleted);
+        }
+        let answers = bench.perform(ABSENT);
+        assert!(answers.iter().any(|(id, answer)| *id == brief && is_busy(*answer)), "{answers:?}");
+        assert!(answers.iter().any(|(id, answer)| *id == longest && matches!(answer, Answer::Miss { .. })));
+    }
+}
+
+#[test]
 fn nobody_passes_those_who_are_being_woken() {
     let mut bench = bench();
     let first = bench.token();
@@ -179,7 +198,7 @@ fn nobody_passes_those_who_are_being_woken() {
     // Before the batch is performed the value goes, and another comes.
     let late = bench.wait(BLOCK, 4);
     let answers = bench.perform(ABSENT);
-    assert!(matches!(answers[..], [(id, Answer::Miss { .. })] if id == woken));
+    assert!(matches!(answers[..], [(_, Answer::Wait(_)), (id, Answer::Miss { .. })] if id == woken));
     assert_eq!(bench.leases.waiting(late).map(|waiting| waiting.client), Some(4));
 }
 
@@ -205,7 +224,9 @@ fn a_swap_moves_locks_voids_leases_and_leaves_waiters() {
     let lock = token(bench.lock(5000, None));
     let waits = bench.wait(BLOCK, 1);
     bench.leases.swap(0, 1, bench.now());
-    assert!(matches!(bench.perform(ABSENT)[..], [(id, Answer::Miss { .. })] if id == waits));
+    assert!(
+        matches!(bench.perform(ABSENT)[..], [(_, Answer::Wait(_)), (id, Answer::Miss { .. })] if id == waits)
+    );
     assert!(!bench.leases.unlock(other, lease, None, bench.now()));
     assert!(bench.leases.unlock(other, lock, None, bench.now()));
 }

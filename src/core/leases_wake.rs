@@ -3,8 +3,8 @@
 //!
 //! A fill wakes 10,000 in one step: it notes up to whom, and they are called a
 //! batch at a time. Until all of them have looked, nobody who came later is
-//! promoted; should the value be gone by then, the first of them is granted a
-//! lease and the others queue again where they stood.
+//! promoted; should the value be gone by then, they queue again where they
+//! stood, and the first of them is promoted.
 
 use super::*;
 
@@ -61,11 +61,7 @@ impl Leases {
         match next.filter(|next| key.wakes(*next)) {
             Some(next) => {
                 key.wake = key.wake.map(|(_, to)| (next, to));
-                key.looking += 1;
-                self.call(next);
-                if let Some(waiter) = self.waiters.get_mut(next.place()) {
-                    waiter.woken = true;
-                }
+                self.call_woken(next);
                 Some(next)
             }
             None => {
@@ -148,7 +144,7 @@ impl Leases {
                 false
             }
         };
-        let token = match named || self.is_next(waiter) {
+        let token = match named {
             true => self.inherit(waiter, ask.length, sight, moment),
             false => None,
         };
@@ -163,28 +159,14 @@ impl Leases {
         }
     }
 
-    /// Whether a woken FETCH may have a lease: nothing is held, and nobody
-    /// came before it.
-    fn is_next(&self, waiter: &Waiter) -> bool {
-        let Some(key) = self.keys.get(waiter.key) else { return false };
-        let before = |kind| self.first(waiter.key, kind, WaiterId(0)).is_some_and(|first| first < waiter.id);
-        let first = !before(Kind::Fetch) && !before(Kind::Lock);
-        key.is_free() && key.backoff.is_none() && first && self.permits(key.namespace)
-    }
-
-    /// Grants to a waiter: a nominee's place in its namespace is taken already.
+    /// Grants to the nominee, whose place in its namespace is taken already.
     fn inherit(&mut self, waiter: &Waiter, length: Millis, sight: Sight, moment: Moment) -> Option<Stamp> {
         if moment.stamp <= self.last_token {
             return None;
         }
         let key = self.keys.get_mut(waiter.key)?;
-        let (namespace, kind) = (key.namespace, waiter.want.kind());
-        let named = key.nominee == Some(waiter.id);
+        let (namespace, kind, probe) = (key.namespace, waiter.want.kind(), waiter.probe);
         key.nominee = None;
-        let probe = match (kind, named) {
-            (Kind::Fetch, false) => self.origin_mut(namespace).take(),
-            _ => waiter.probe,
-        };
         let holder = match waiter.want {
             Want::Fetch(ask) => Some((waiter.client, ask.keep)),
             Want::Lock { .. } => None,
