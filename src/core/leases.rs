@@ -350,7 +350,8 @@ impl Leases {
             self.report(at.namespace, false, probe);
             let until = end_of(self.now, retry);
             if let Some(key) = self.keys.get_mut(id).filter(|_| retry > Millis::ZERO) {
-                key.backoff = Some(until);
+                // A lock's holder does not shorten what another reported.
+                key.backoff = key.backoff.max(Some(until));
             }
         }
         self.tidy(id);

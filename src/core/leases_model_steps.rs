@@ -219,7 +219,9 @@ impl World {
                     (other.held, other.dead) = (false, true);
                 }
                 if let Some(retry) = retry.filter(|_| done) {
-                    self.backoff.insert(given.place, Time(self.now.0 + retry));
+                    let until = Time(self.now.0 + retry);
+                    let backoff = self.backoff.entry(given.place).or_insert(until);
+                    *backoff = until.max(*backoff);
                 }
             }
             Step::Extend(n, ms) => {
