@@ -21,13 +21,13 @@
 //!  nothing ───────────────────▶ HELD ── ran out, its client went ──▶ REMEMBERED  may still fill
 //!     ▲                          │ └─── a change voids it ─────────▶ REMEMBERED  may not
 //!     │                          └───── filled, refused, unlocked ─▶ ENDED       may not
-//!     └── no waiter, no back-off, nothing remembered ◀── lease-max after the grant, or room needed
+//!     └── no waiter, no back-off, nothing remembered ◀── lease-max after its end, or room needed
 //!
 //!  a waiter:  fetch, lock ─▶ QUEUED ─┬─ promoted: the nominee, one a key ─┐
 //!                               ▲    ├─ woken by a value ─────────────────┤─▶ CALLED ─▶ resume: answered
 //!                               │    ├─ at its deadline ─▶ TimedOut       │                 │
 //!                               │    └─ demoted ─▶ Unblocked              │                 │
-//!                               └─────────────── nothing there for it yet ◀────────────────-┘
+//!                               └─────────────── nothing there for it yet ◀─────────────────┘
 //! ```
 //! A waiter that is called looks at the key again ([`Leases::resume`]), and is
 //! answered from what is there *then*: between the fill and the reply, which

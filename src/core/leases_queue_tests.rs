@@ -190,6 +190,68 @@ fn a_wake_that_is_called_off_loses_no_deadline() {
 }
 
 #[test]
+fn a_write_wakes_though_a_lock_is_held() {
+    let mut bench = bench();
+    token(bench.lock(5000, None));
+    let waits = bench.wait(BLOCK, 3);
+    bench.change(Change::Written);
+    assert_eq!(bench.perform(FRESH), [(waits, Answer::Fresh { token: None })]);
+    assert_eq!(bench.leases.counts().locks, 1);
+}
+
+#[test]
+fn a_deletion_calls_the_wake_off() {
+    let mut bench = bench();
+    let first = bench.token();
+    let ids = [3, 4, 5].map(|client| bench.wait(BLOCK, client));
+    assert!(bench.fill(first).is_ok());
+    bench.change(Change::Deleted);
+    let answers = bench.perform(ABSENT);
+    assert!(matches!(answers[..], [(id, Answer::Miss { .. })] if id == ids[0]), "one looks, not all");
+}
+
+#[test]
+fn a_value_comes_just_in_time() {
+    let mut bench = bench();
+    let first = bench.token();
+    let brief = bench.wait(Ask { block: Some(Millis(10)), ..ASK }, 3);
+    assert!(bench.fill(first).is_ok());
+    bench.pass(10);
+    assert_eq!(bench.perform(FRESH), [(brief, Answer::Fresh { token: None })]);
+}
+
+#[test]
+fn a_lock_does_not_jump_the_queue_of_locks() {
+    let mut bench = bench();
+    let first = bench.token();
+    let fetch = bench.wait(BLOCK, 3);
+    let Answer::Wait(lock) = bench.lock(50, Some(0)) else { panic!("waits") };
+    assert!(bench.fill(first).is_ok());
+    assert_eq!(bench.lock(50, None), Answer::Held);
+    let answers = bench.perform(FRESH);
+    assert!(matches!(answers[..], [(one, Answer::Fresh { .. }), (other, Answer::Locked { .. })]
+        if one == fetch && other == lock));
+}
+
+#[test]
+fn a_late_timer_promotes_nobody_whose_time_was_up_before() {
+    let mut bench = bench();
+    for n in 0..1000u16 {
+        let key = n.to_be_bytes();
+        bench.fetch_at(At { key: &key, ..KEY }, ABSENT, Ask { length: Millis(500), ..ASK }, 1);
+    }
+    bench.token();
+    let sooner = bench.wait(Ask { block: Some(Millis(700)), ..ASK }, 2);
+    let longer = bench.wait(BLOCK, 3);
+    // More is due than a command works off; its own key it does.
+    bench.now += 2000;
+    assert!(is_busy(bench.fetch(ABSENT, ASK)));
+    let answers = bench.perform(ABSENT);
+    assert!(matches!(answers[..], [(one, Answer::Miss { .. }), (other, Answer::Busy { .. })]
+        if one == longer && other == sooner));
+}
+
+#[test]
 fn nobody_passes_those_who_are_being_woken() {
     let mut bench = bench();
     let first = bench.token();

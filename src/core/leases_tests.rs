@@ -348,6 +348,16 @@ fn retry_backs_off() {
 }
 
 #[test]
+fn a_later_retry_does_not_shorten_the_back_off() {
+    let mut bench = bench();
+    let first = bench.token();
+    assert!(bench.leases.unlock(KEY, first, Some(Millis(300)), bench.now()));
+    let lock = token(bench.lock(100, None));
+    assert!(bench.leases.unlock(KEY, lock, Some(Millis(5)), bench.now()));
+    assert_eq!(bench.fetch(ABSENT, ASK), Answer::Busy { hint: Millis(300) });
+}
+
+#[test]
 fn maxfills_serves_the_longest_of_the_namespace() {
     let mut bench = bench();
     bench.leases.protect(0, Protection { most: 1, ..Protection::default() }, Time(0));
