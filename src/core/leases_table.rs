@@ -219,7 +219,9 @@ impl Leases {
     /// Takes a key's name out.
     pub(super) fn leave(&mut self, id: KeyId) {
         let Some(key) = self.keys.get(id) else { return };
-        self.names.remove(space(key.db), &key.name, id);
+        let (keys, space_of, name) = (&self.keys, space(key.db), &key.name);
+        let bearer = |id| keys.get(id).map_or((0, &[][..]), |key| (space(key.db), &*key.name));
+        self.names.remove(space_of, name, id, bearer);
     }
 
     /// Lets a key go that is neither held nor waited for.
