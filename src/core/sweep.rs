@@ -15,7 +15,7 @@ const HURRY: f64 = 8.0;
 pub fn budget(base: u64, ratio: f64) -> u64 {
     let pressure = ((ratio - FULL) / (1.0 - FULL)).clamp(0.0, 1.0);
     let wanted = base as f64 * (1.0 + (HURRY - 1.0) * pressure);
-    (wanted as u64).clamp(base.min(LONGEST), LONGEST)
+    (wanted.round() as u64).clamp(base.min(LONGEST), LONGEST)
 }
 
 #[cfg(test)]
