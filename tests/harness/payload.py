@@ -249,10 +249,13 @@ def _lzf(data):
         if count == 7:
             count += data[at]
             at += 1
-        start = len(out) - ((control & 0x1F) << 8) - data[at] - 1
+        back = ((control & 0x1F) << 8) + data[at] + 1
         at += 1
-        for i in range(start, start + count + 2):
-            out.append(out[i])
+        if back > len(out):
+            raise IndexError("a copy of what is before the beginning")
+        # It may be longer than what it copies: then that comes again and again.
+        piece = bytes(out[-back : len(out) - back + count + 2] if back > count + 2 else out[-back:])
+        out += (piece * (-(-(count + 2) // len(piece))))[: count + 2]
     return bytes(out)
 
 
