@@ -11,6 +11,8 @@ TOPOLOGY ?= single
 ENGINES  := redis-7.0 redis-7.2 redis-7.4 redis-8 redis-8.6 valkey-8 valkey-9
 NEWEST   := redis-8.6 valkey-9
 TOPOLOGIES := single aof replica
+# Of `cacheflow bench`; ARGS alone are for `hot`, which then runs alone.
+BENCH    ?= $(if $(ARGS),hot,hot invalidate reload)
 PYTEST   := .venv/bin/python -m pytest -q
 
 # $(call phase,NAME,COMMAND): run it, and say what it was and how long it took.
@@ -51,7 +53,7 @@ check: setup ## format and lints, of Rust and Python
 	@$(call phase,ruff,.venv/bin/ruff check tests && .venv/bin/ruff format --check tests)
 
 bench: build ## the figures: CacheFlow against native commands, alternating in one run
-	@$(call phase,bench,target/release/cacheflow bench hot $(ARGS))
+	@$(foreach b,$(BENCH),$(call phase,bench $(b),target/release/cacheflow bench $(b) $(ARGS)); )
 
 docs: build ## docs/commands.md from the module's own COMMAND DOCS
 	@$(call phase,docs,scripts/gen-docs)

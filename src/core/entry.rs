@@ -69,11 +69,11 @@ const FIELD_BITS: u8 = (1 << FIELDS.len()) - 1;
 /// Bytes a tag membership takes in the entry.
 const TAG_BYTES: usize = 8;
 
-/// Bytes of the optional fields before `field`, or of all of them.
-const fn extent(fields: u8, before: u8) -> usize {
+/// Bytes of the optional fields.
+const fn extent(fields: u8) -> usize {
     let mut sum = 0;
     let mut i = 0;
-    while i < FIELDS.len() && FIELDS[i].0 != before {
+    while i < FIELDS.len() {
         if fields & FIELDS[i].0 != 0 {
             sum += FIELDS[i].1;
         }
@@ -87,7 +87,7 @@ const EXTENTS: [u8; 1 << FIELDS.len()] = {
     let mut table = [0; 1 << FIELDS.len()];
     let mut fields = 0;
     while fields < table.len() {
-        table[fields] = extent(fields as u8, 0) as u8;
+        table[fields] = extent(fields as u8) as u8;
         fields += 1;
     }
     table
@@ -324,9 +324,11 @@ impl<'a> View<'a> {
         fields_of(self.bytes)
     }
 
+    #[inline]
     fn field(&self, field: u8) -> Option<usize> {
         let fields = self.fields();
-        (fields & field != 0).then(|| BASE + extent(fields, field))
+        // Their order in memory is that of their bits.
+        (fields & field != 0).then(|| BASE + usize::from(EXTENTS[usize::from(fields & (field - 1))]))
     }
 
     #[inline]
@@ -396,6 +398,7 @@ impl<'a> View<'a> {
     }
 
     /// Its tags.
+    #[inline]
     pub fn tags(&self) -> impl ExactSizeIterator<Item = TagId> + 'a {
         let (bytes, first) = (self.bytes, self.tags_at());
         (0..self.tag_count()).map(move |i| half(bytes, first + i * TAG_BYTES))
@@ -466,6 +469,19 @@ pub fn set_namespace(bytes: &mut [u8], namespace: u16) {
 pub fn set_position(bytes: &mut [u8], i: usize, position: u32) {
     let at = View::new(bytes).tags_at() + i * TAG_BYTES + 4;
     bytes[at..at + 4].copy_from_slice(&position.to_le_bytes());
+}
+
+/// Gives an entry the positions of another with the same tags in the same
+/// order.
+pub fn take_positions(bytes: &mut [u8], from: &[u8]) {
+    let pairs = View::new(bytes).tag_count() * TAG_BYTES;
+    let (to, from) = (bytes.len() - pairs, &from[from.len() - pairs..]);
+    bytes[to..].copy_from_slice(from);
+}
+
+/// Whether two entries carry the same tags in the same order.
+pub fn tags_agree(one: View<'_>, other: View<'_>) -> bool {
+    one.tag_count() == other.tag_count() && (one.tag_count() == 0 || one.tags().eq(other.tags()))
 }
 
 /// Marks an entry dead where it lies.

@@ -53,6 +53,8 @@ pub trait Entries {
     fn bytes(&self, handle: Handle) -> &[u8];
     /// An entry's bytes, to change.
     fn bytes_mut(&mut self, handle: Handle) -> &mut [u8];
+    /// The bytes of one entry, to change, and those of another.
+    fn both(&mut self, one: Handle, other: Handle) -> (&mut [u8], &[u8]);
 }
 
 /// What a database holds, by number; the number stays with it in SWAPDB.
@@ -287,39 +289,70 @@ impl Index {
         self.databases.swap(one, other);
     }
 
-    /// FLUSHDB: forgets the entries of a database, not what was invalidated.
-    /// Costs what there are of namespaces and tombstones.
-    pub fn flush(&mut self, db: Db) {
-        let new = self.new_space();
+    /// Forgets the entries of a database, looking at none, as if they had never
+    /// come; they keep their numbers and may come again. Unlike
+    /// [`Index::flush`] it keeps the space: their tags stay theirs. Walks all
+    /// tags: for who repairs.
+    pub fn disown(&mut self, db: Db) {
+        let space = self.space(db);
+        self.empty(db);
+        for id in 0..self.tags.extent() {
+            if let Some(tag) = self.tags.get_mut(id).filter(|tag| tag.space == space) {
+                self.tag_bytes -= std::mem::take(&mut tag.members).allocated();
+            }
+        }
+        self.end_jobs(space);
+    }
+
+    fn empty(&mut self, db: Db) {
         let database = self.database(db);
-        let old = std::mem::replace(&mut database.space, new);
         database.slots = Slots::default();
         database.memberships = 0;
         for namespace in &mut database.namespaces {
             namespace.entries = 0;
             namespace.doomed = 0;
         }
-        // Tombstones live on in the new space. Those of the old one, and its
-        // other tags, go with the last memory that carries their number.
-        let stones: Vec<TagId> = self.tombstones.iter().copied().collect();
-        for id in stones {
-            let Some(tag) = self.tags.get(id).filter(|tag| tag.space == old) else { continue };
-            let (name, stamps) = (tag.name.clone(), tag.stamps);
-            let twin = self.intern(db, &name);
-            self.set_stamps(twin, stamps);
-            self.release(twin);
-        }
+    }
+
+    fn end_jobs(&mut self, of: Space) {
         for job in std::mem::take(&mut self.jobs) {
-            let of = match &job {
+            let space = match &job {
                 Job::Members { space, .. } | Job::Namespace { space, .. } => Some(*space),
                 Job::Soft { tag, .. } => self.tags.get(*tag).map(|tag| tag.space),
             };
-            if of == Some(old) {
+            if space == Some(of) {
                 self.finish(&job);
             } else {
                 self.jobs.push_back(job);
             }
         }
+    }
+
+    /// FLUSHDB: forgets the entries of a database, not what was invalidated.
+    /// Costs what there are of namespaces and tombstones.
+    pub fn flush(&mut self, db: Db) {
+        let new = self.new_space();
+        let database = self.database(db);
+        let old = std::mem::replace(&mut database.space, new);
+        self.empty(db);
+        // Tombstones move to the new space, each to a twin in its place of the
+        // queue. What they were in the old one, and its other tags, go with the
+        // last memory that carries their number.
+        let mut stones = std::mem::take(&mut self.tombstones);
+        for place in &mut stones {
+            let id = *place;
+            let Some(tag) = self.tags.get_mut(id).filter(|tag| tag.space == old) else { continue };
+            tag.queued = false;
+            let (name, stamps) = (tag.name.clone(), tag.stamps);
+            *place = self.intern(db, &name);
+            if let Some(twin) = self.tags.get_mut(*place) {
+                twin.stamps = stamps;
+                twin.queued = true;
+            }
+            self.release(id);
+        }
+        self.tombstones = stones;
+        self.end_jobs(old);
     }
 
     // ── namespaces ──────────────────────────────────────────────────────────

@@ -127,35 +127,29 @@ impl Index {
     /// (a refill), keeping its slot and its memberships. False, with nothing
     /// done, where it is not for these: detach and attach them.
     pub fn succeed(&mut self, db: Db, old: Handle, new: Handle, entries: &mut impl Entries) -> bool {
-        let (view, next) = (View::new(entries.bytes(old)), View::new(entries.bytes(new)));
+        let (bytes, from) = entries.both(new, old);
+        let (view, next) = (View::new(from), View::new(bytes));
         let (slot, number, born, reborn) = (view.slot(), view.namespace(), view.born(), next.born());
-        let count = next.tags().len();
-        if next.is_marked_dead() || !self.holds(db, old, view) || !view.tags().eq(next.tags()) {
+        if next.is_marked_dead() || !self.holds(db, old, view) || !entry::tags_agree(view, next) {
             return false;
         }
         // Standing before and after: a membership that was taken away, or that
         // the new one must not have, is not handed on.
         let least = born.min(reborn);
-        let stands = |id| self.tags.get(id).is_some_and(|tag| tag.stamps.hard <= least);
-        if !view.tags().all(stands) {
-            return false;
-        }
         let database = &mut self.databases[db];
-        let hard = database.namespaces.get(usize::from(number)).map(|namespace| namespace.stamps.hard);
-        if hard.is_some_and(|hard| hard > reborn) {
-            return false;
+        if least < self.latest {
+            let stands = |id| self.tags.get(id).is_some_and(|tag| tag.stamps.hard <= least);
+            let hard = database.namespaces.get(usize::from(number)).map(|namespace| namespace.stamps.hard);
+            if !view.tags().all(stands) || hard.is_some_and(|hard| hard > reborn) {
+                return false;
+            }
         }
         database.slots.relocate(slot, new);
         if let Some(namespace) = database.namespace_mut(number) {
             *namespace.count_of(born) -= 1;
             *namespace.count_of(reborn) += 1;
         }
-        for i in 0..count {
-            let position = View::new(entries.bytes(old)).position(i);
-            entry::set_position(entries.bytes_mut(new), i, position);
-            entry::set_position(entries.bytes_mut(old), i, NO_POSITION);
-        }
-        let bytes = entries.bytes_mut(new);
+        entry::take_positions(bytes, from);
         entry::set_slot(bytes, slot);
         entry::set_namespace(bytes, number);
         entry::set_slot(entries.bytes_mut(old), 0);

@@ -77,6 +77,7 @@ impl Index {
         self.tag_bytes
             + databases
             + jobs
+            + block(self.jobs.capacity() * size_of::<Job>())
             + self.tags.allocated()
             + self.names.allocated()
             + block(self.tombstones.capacity() * size_of::<TagId>())

@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// Room for jobs that is not worth giving back.
+const FEW: usize = 64;
+
 impl Index {
     /// What is queued, at most.
     pub fn backlog(&self) -> usize {
@@ -15,6 +18,9 @@ impl Index {
     /// stays the next: whoever becomes a primary removes what is left.
     pub fn sweep(&mut self, entries: &impl Entries, may_remove: bool) -> Sweep {
         let Some(mut job) = self.jobs.pop_front() else { return Sweep::Done };
+        if self.jobs.capacity() > FEW && self.jobs.len() * 4 < self.jobs.capacity() {
+            self.jobs.shrink_to(self.jobs.len() * 2 + 1);
+        }
         let (done, found) = self.step(&mut job, entries);
         if let (Sweep::Remove(..), false) = (found, may_remove) {
             self.step_back(&mut job, entries, found);

@@ -17,6 +17,10 @@ impl Entries for Heap {
     fn bytes_mut(&mut self, handle: Handle) -> &mut [u8] {
         self.0.get_mut(&handle).expect("a live entry")
     }
+    fn both(&mut self, one: Handle, other: Handle) -> (&mut [u8], &[u8]) {
+        let [one, other] = self.0.get_disjoint_mut([&one, &other]);
+        (one.expect("a live entry"), other.expect("a live entry"))
+    }
 }
 
 type Key = (Db, u8);
@@ -352,6 +356,57 @@ fn a_million_one_off_tags_leave_nothing() {
     let baseline = Index::default().allocated();
     assert_eq!(world.index.counts(), Counts::default());
     assert!(world.index.allocated() < baseline + 4096, "{}", world.index.allocated());
+}
+
+#[test]
+fn many_invalidations_in_a_row_leave_no_room_behind() {
+    let mut world = World::default();
+    let born = world.tick();
+    world.set((0, 1), BTreeSet::from([7]), born);
+    let before = world.index.allocated();
+    for _ in 0..10_000 {
+        let stamp = world.tick();
+        world.index.invalidate_tag(0, &[7], stamp, Mode::Soft);
+    }
+    assert!(world.index.allocated() > before + 10_000 * size_of::<Job>(), "told while it is there");
+    while world.index.sweep(&world.heap, true) != Sweep::Done {}
+    assert!(world.index.allocated() < before + 8192, "{} {before}", world.index.allocated());
+}
+
+#[test]
+fn a_flush_multiplies_no_tombstones() {
+    let mut world = World::default();
+    for n in 0..5 {
+        let stamp = world.tick();
+        world.index.invalidate_tag(0, &[n], stamp, Mode::Hard);
+    }
+    for _ in 0..10 {
+        world.index.flush(0);
+    }
+    let counts = world.index.counts();
+    assert_eq!((counts.tags, counts.tombstones), (5, 5));
+    assert_eq!(world.index.stamps(0, &[3]).map(|stamps| stamps.hard), Some(Stamp(4)));
+    assert_eq!(world.index.validate(&world.heap), Vec::<String>::new());
+}
+
+#[test]
+fn who_was_disowned_comes_again_with_the_same_tags() {
+    let mut world = World::default();
+    for key in 0..6 {
+        let born = world.tick();
+        world.set((0, key), BTreeSet::from([7, key]), born);
+    }
+    let stamp = world.tick();
+    world.index.invalidate_tag(0, &[3], stamp, Mode::Hard);
+    world.index.disown(0);
+    assert_eq!((world.index.counts().entries, world.index.backlog()), (0, 0));
+    assert_eq!(world.index.validate(&world.heap), Vec::<String>::new());
+    for (&(db, key), &handle) in &world.keys {
+        world.index.attach(db, handle, &[namespace_of(key)], &mut world.heap);
+    }
+    assert_eq!(world.index.validate(&world.heap), Vec::<String>::new());
+    let stamp = world.tick();
+    assert!(world.index.invalidate_tag(0, &[7], stamp, Mode::Hard) >= 5);
 }
 
 #[test]

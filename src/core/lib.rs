@@ -34,6 +34,10 @@
 //! | [`namespace`] | a key's namespace |
 //! | [`sweep`] | how long a slice of the sweep is |
 //! | [`tag`] | how many tags, how long |
+//! | [`leases`] | FETCH's leases, locks, those who wait for them, and the fence |
+//! | [`origin`] | how many leases a namespace may have: MAXFILLS, BREAKER |
+//! | [`refresh`] | early refresh, and the lengths of leases from measured fill times |
+//! | [`request_lease`] | the options of FETCH, LOCK, UNLOCK and EXTEND |
 #![forbid(unsafe_code)]
 
 pub mod codec;
@@ -43,12 +47,16 @@ pub mod gate;
 pub mod glob;
 pub mod hits;
 pub mod index;
+pub mod leases;
 pub mod log;
 pub mod names;
 pub mod namespace;
 pub mod number;
+pub mod origin;
+pub mod refresh;
 pub mod request;
 pub mod request_index;
+pub mod request_lease;
 pub mod saved;
 pub mod segments;
 pub mod slab;

@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use smallvec::SmallVec;
+
 /// The most tags that an entry can carry, whatever `max-tags-per-entry` says.
 pub const MOST_TAGS: usize = u16::MAX as usize;
 /// The longest tag there can be, whatever `max-tag-length` says.
@@ -15,6 +17,9 @@ pub struct Limits {
     /// `cacheflow.max-tag-length`, in bytes.
     pub length: usize,
 }
+
+/// Names of tags, few of them in place: a write allocates none for them.
+pub type Names<'a> = SmallVec<[&'a [u8]; 8]>;
 
 /// Why tags were refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,9 +59,9 @@ pub fn repeats(tags: &[&[u8]]) -> bool {
 pub fn once<'a>(
     named: impl Iterator<Item = &'a [u8]>,
     limits: Limits,
-    into: &mut Vec<&'a [u8]>,
+    into: &mut Names<'a>,
 ) -> Result<(), TagError> {
-    let mut seen = HashSet::new();
+    let mut seen: Option<HashSet<&[u8]>> = None;
     for tag in named {
         if tag.len() > limits.length.min(LONGEST_TAG) {
             return Err(TagError::TooLong { bytes: tag.len(), limit: limits.length });
@@ -64,10 +69,7 @@ pub fn once<'a>(
         let repeated = if into.len() <= FEW {
             into.contains(&tag)
         } else {
-            if seen.is_empty() {
-                seen.extend(into.iter().copied());
-            }
-            !seen.insert(tag)
+            !seen.get_or_insert_with(|| into.iter().copied().collect()).insert(tag)
         };
         if !repeated {
             into.push(tag);
@@ -77,7 +79,7 @@ pub fn once<'a>(
 }
 
 /// The names named, each once, in their order, however many and however long.
-pub fn once_unlimited<'a>(named: impl Iterator<Item = &'a [u8]>, into: &mut Vec<&'a [u8]>) {
+pub fn once_unlimited<'a>(named: impl Iterator<Item = &'a [u8]>, into: &mut Names<'a>) {
     let mut seen = HashSet::new();
     into.extend(named.filter(|name| seen.insert(*name)));
 }
@@ -102,8 +104,8 @@ pub fn added<'a>(
     there: &[&'a [u8]],
     named: impl Iterator<Item = &'a [u8]>,
     limits: Limits,
-) -> Result<(Vec<&'a [u8]>, usize), TagError> {
-    let mut all = there.to_vec();
+) -> Result<(Names<'a>, usize), TagError> {
+    let mut all = Names::from_slice(there);
     let room = Limits { tags: limits.tags.max(there.len()), ..limits };
     match once(named, room, &mut all) {
         Ok(()) => {
@@ -116,7 +118,7 @@ pub fn added<'a>(
 }
 
 /// What an entry's tags are without those named.
-pub fn without<'a>(there: &[&'a [u8]], named: impl Iterator<Item = &'a [u8]>) -> Vec<&'a [u8]> {
+pub fn without<'a>(there: &[&'a [u8]], named: impl Iterator<Item = &'a [u8]>) -> Names<'a> {
     let named: HashSet<&[u8]> = named.collect();
     there.iter().copied().filter(|tag| !named.contains(tag)).collect()
 }
@@ -133,10 +135,10 @@ mod tests {
         fn each_once_and_in_order(named in proptest::collection::vec("[a-d]{0,3}", 0..60)) {
             let mut expected: Vec<&[u8]> = Vec::new();
             named.iter().map(|tag| tag.as_bytes()).for_each(|tag| if !expected.contains(&tag) { expected.push(tag) });
-            let mut got = Vec::new();
+            let mut got = Names::new();
             let done = once(named.iter().map(|tag| tag.as_bytes()), LIMITS, &mut got);
             prop_assert_eq!(done.is_ok(), expected.len() <= LIMITS.tags);
-            prop_assert_eq!(&got, &expected);
+            prop_assert_eq!(&got[..], &expected[..]);
             prop_assert!(!repeats(&got));
             let all: Vec<&[u8]> = named.iter().map(|tag| tag.as_bytes()).collect();
             prop_assert_eq!(repeats(&all), all.len() != expected.len());
@@ -147,18 +149,22 @@ mod tests {
     fn adding_and_taking_away() {
         let (there, limits): (Vec<&[u8]>, _) = (vec![b"a", b"b"], Limits { tags: 3, length: 1 });
         let add = |named: &[&'static [u8]], limits| added(&there, named.iter().copied(), limits);
-        assert_eq!(add(&[b"b", b"c", b"c"], limits), Ok((vec![&b"a"[..], b"b", b"c"], 1)));
+        assert_eq!(add(&[b"b", b"c", b"c"], limits), Ok((Names::from_slice(&[b"a", b"b", b"c"]), 1)));
         assert_eq!(add(&[b"c", b"d"], limits), Err(TagError::TooMany { count: 4, limit: 3 }));
         let lowered = Limits { tags: 1, length: 1 };
-        assert_eq!(add(&[b"a"], lowered), Ok((there.clone(), 0)), "lowered since: it keeps what it has");
+        assert_eq!(
+            add(&[b"a"], lowered),
+            Ok((Names::from_slice(&there), 0)),
+            "lowered since: it keeps what it has"
+        );
         assert_eq!(add(&[b"c"], lowered), Err(TagError::TooMany { count: 3, limit: 1 }));
-        assert_eq!(without(&there, [&b"b"[..], b"x", b"b"].into_iter()), [b"a"]);
+        assert_eq!(without(&there, [&b"b"[..], b"x", b"b"].into_iter())[..], [b"a"]);
     }
 
     #[test]
     fn limits() {
         let of = |named: &[&'static [u8]], limits| {
-            let mut into = Vec::new();
+            let mut into = Names::new();
             once(named.iter().copied(), limits, &mut into).map(|()| into.len())
         };
         assert_eq!(of(&[b"a", b"b", b"a"], Limits { tags: 2, length: 1 }), Ok(2));

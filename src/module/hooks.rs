@@ -115,7 +115,7 @@ fn go_back(ctx: Ctx) {
 
 /// Takes in the entry that is under a key now, as one that bears that name and
 /// the tags of that database.
-fn came_under(ctx: Ctx, name: Str<'_>, moved: bool) {
+pub fn came_under(ctx: Ctx, name: Str<'_>, moved: bool) {
     let key = Key::write_untouched(ctx, name);
     let Kind::Ours(value) = key.kind(ours()) else { return };
     // SAFETY: a value of our type.
@@ -125,8 +125,8 @@ fn came_under(ctx: Ctx, name: Str<'_>, moved: bool) {
         shard::as_moved(db, name.bytes(), entry)
     } else {
         // A copy is what it has to be; a payload may have been restored by a
-        // server that told no name.
-        (view.name() != name.bytes()).then(|| view.meta())
+        // server that told no name; one that is repaired may be anything.
+        (view.name() != name.bytes() || !shard::is_at_home(db, entry)).then(|| view.meta())
     };
     let Some(meta) = change else { return shard::arrived(db, name.bytes(), entry) };
     let tags = if meta.dead { Vec::new() } else { shard::tag_names(entry) };

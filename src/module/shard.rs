@@ -24,6 +24,7 @@ use cacheflow_core::slots::Handle;
 use cacheflow_core::units::Stamp;
 use lazy_static::lazy_static;
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 
 use crate::border::cross;
 use crate::directives::NAMESPACE_DELIMITER;
@@ -63,6 +64,11 @@ impl Entries for Memory {
 
     fn bytes_mut(&mut self, handle: Handle) -> &mut [u8] {
         stored(handle).bytes_mut()
+    }
+
+    fn both(&mut self, one: Handle, other: Handle) -> (&mut [u8], &[u8]) {
+        // Two allocations: the index asks with two handles that differ.
+        (stored(one).bytes_mut(), stored(other).bytes())
     }
 }
 
@@ -109,7 +115,8 @@ pub fn told(name: &'static str, body: impl FnOnce()) {
 /// is not known. Entries come back as they are read or written, all of them by
 /// CACHE.VERIFY REPAIR; their keys and values are untouched.
 fn distrust() {
-    flushed(None);
+    LOADING.store(0, Relaxed);
+    with(|index| (0..index.extent()).for_each(|db| index.disown(db)));
     let text = "the index missed something and has forgotten its entries; run CACHE.VERIFY REPAIR";
     Ctx::none().log(Level::Warning, text);
 }
@@ -181,7 +188,7 @@ pub fn make(db: Db, meta: &Meta, name: &[u8], value: &[u8], tags: &[&[u8]]) -> R
         return Stored::build(meta, name, value, &[]);
     }
     settle_debts();
-    let ids: Vec<TagId> = with(|index| tags.iter().map(|tag| index.intern(db, tag)).collect());
+    let ids: Ids = with(|index| tags.iter().map(|tag| index.intern(db, tag)).collect());
     build_with(meta, name, value, &ids)
 }
 
@@ -190,10 +197,20 @@ pub fn make(db: Db, meta: &Meta, name: &[u8], value: &[u8], tags: &[&[u8]]) -> R
 /// # Errors
 /// See [`Stored::build`].
 pub fn remake(meta: &Meta, name: &[u8], value: &[u8], like: Stored) -> Result<Stored, BuildError> {
-    let ids: Vec<TagId> = like.view().tags().collect();
+    let ids: Ids = like.view().tags().collect();
     with(|index| ids.iter().for_each(|&id| index.retain(id)));
     build_with(meta, name, value, &ids)
 }
+
+/// Whether an entry carries these tags, in this order.
+pub fn has_tags(entry: Stored, names: &[&[u8]]) -> bool {
+    let ids = entry.view().tags();
+    ids.len() == names.len()
+        && with(|index| ids.zip(names).all(|(id, &name)| index.name(id).is_some_and(|of| *of == *name)))
+}
+
+/// Numbers of tags, few of them in place: a write allocates none for them.
+type Ids = SmallVec<[TagId; 8]>;
 
 fn build_with(meta: &Meta, name: &[u8], value: &[u8], ids: &[TagId]) -> Result<Stored, BuildError> {
     Stored::build(meta, name, value, ids).inspect_err(|_| release(ids.iter().copied()))
@@ -322,6 +339,16 @@ pub fn flushed(db: Option<Db>) {
         Some(db) => index.flush(db),
         None => (0..index.extent()).for_each(|db| index.flush(db)),
     });
+}
+
+/// Forgets the entries of a database, that are all there still and come again.
+pub fn disowned(db: Db) {
+    with(|index| index.disown(db));
+}
+
+/// Whether an entry's tags are those of the database that it lies in.
+pub fn is_at_home(db: Db, entry: Stored) -> bool {
+    with(|index| entry.view().tags().all(|id| index.is_of(id, db)))
 }
 
 /// Two databases were exchanged.

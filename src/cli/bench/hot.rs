@@ -14,7 +14,8 @@
 //! TTL. What it does not say: latency, and anything about a network.
 
 use super::load::{Load, Slice, Template};
-use super::ratio::{Figure, Spread, Target, Unit};
+use super::memory::Scales;
+use super::ratio::{self, Figure, Spread, Unit};
 use super::rows::{self, Group, Row, Side, MEMORY_ROWS, ROWS};
 use super::server::{Recipe, Server};
 use crate::interrupt;
@@ -114,21 +115,17 @@ pub fn run(options: &Options) -> Result<()> {
         }
     }
     bar.finish_and_clear();
-    for row in MEMORY_ROWS.iter().filter(|_| options.wants(Group::Bytes)) {
-        let figure = super::memory::measure(row, &recipe, options.memory_keys, options.plain)
-            .with_context(|| row.name)?;
-        println!("{}", figure.line());
-        figures.push(figure);
+    let mut scales = Scales::new(&recipe, options.memory_keys, options.plain);
+    for row in MEMORY_ROWS.iter().filter(|row| options.wants(Group::Bytes) || options.wants(row.group)) {
+        if let Some(figure) = scales.measure(row).with_context(|| row.name)? {
+            println!("{}", figure.line());
+            figures.push(figure);
+        }
     }
-    let missed =
-        figures.iter().filter(|figure| figure.target.reached(figure.spread.median) == Some(false)).count();
-    let aimed = figures.iter().filter(|figure| figure.target != Target::None).count();
-    println!("{} of {aimed} targets reached", aimed - missed);
+    println!("{}", ratio::verdict(&figures));
     if let Some(path) = &options.json {
-        let rows: Vec<_> = figures.iter().map(Figure::json).collect();
-        let document = serde_json::json!({ "server": version, "keys": options.keys, "pairs": options.pairs, "figures": rows });
-        std::fs::write(path, format!("{document:#}\n"))
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        let measured = serde_json::json!({ "server": version, "keys": options.keys, "pairs": options.pairs });
+        ratio::write(path, measured, &figures)?;
     }
     Ok(())
 }
@@ -187,7 +184,14 @@ fn compare(row: &Row, recipe: &Recipe, options: &Options, bar: &ProgressBar) -> 
         let spread = Spread::over(&starts.iter().map(ratios).collect::<Vec<_>>()).context("no pairs")?;
         let a = Spread::of(starts.iter().flatten().map(|(a, _)| of(a))).context("no pairs")?;
         let b = Spread::of(starts.iter().flatten().map(|(_, b)| of(b))).context("no pairs")?;
-        Ok(Figure { name: row.name.to_string(), metric, spread, sides: (a.median, b.median), unit, target })
+        Ok(Figure {
+            name: row.name.to_string(),
+            metric,
+            spread,
+            sides: Some((a.median, b.median)),
+            unit,
+            target,
+        })
     };
     let throughput: Result<Figure> =
         figure("throughput, P1", Unit::PerSecond, row.throughput, |measured| measured.per_second);

@@ -3,44 +3,67 @@
 //! One thread goes round blocking sockets: send a batch on each, then for ever
 //! read the replies of the next socket and send it another. No epoll, no
 //! allocation, no building of commands: a command is encoded once, and only
-//! the digits of its key are written anew. Replies are counted, not built.
+//! the digits of its key and tags are written anew. Replies are counted, not built.
 
 use super::resp::{self, Reply};
+use crate::interrupt;
 use anyhow::{bail, ensure, Context, Result};
+use hdrhistogram::Histogram;
 use rand::{rngs::SmallRng, Rng, SeedableRng};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// Every key of the benchmarks is this long: a prefix, zeros, and its number.
 pub const KEY_LENGTH: usize = 30;
+/// How many tags `{tag}` to `{tag4}` draw from.
+pub const TAGS: u32 = 10_000;
 const DIGITS: usize = 9;
+const TAG_DIGITS: usize = 5;
+/// Tags that a command may name without one of them coming twice.
+const DISTINCT: u32 = 4;
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A command with a hole where the number of the key goes.
+/// A command with holes where the number of the key, and of its tags, go.
 #[derive(Clone)]
 pub struct Template {
     bytes: Vec<u8>,
-    /// Where the digits begin, for each argument that is a key.
-    holes: Vec<usize>,
+    holes: Vec<Hole>,
+}
+
+/// Digits to be written.
+#[derive(Debug, Clone, Copy)]
+struct Hole {
+    /// Where they begin.
+    at: usize,
+    digits: usize,
+    number: Number,
+}
+
+/// Of what.
+#[derive(Debug, Clone, Copy)]
+enum Number {
+    Key,
+    /// Of the key's tags this one, from 0.
+    Tag(u32),
 }
 
 impl Template {
-    /// Encodes a command; the words `{key}` and `{value}` stand for a key that
-    /// begins with `prefix`, and for a value of so many bytes.
+    /// Encodes a command. The words `{key}` and `{value}` stand for a key that
+    /// begins with `prefix`, and for a value of so many bytes; a word that ends
+    /// with `{key}` for its beginning and the key; `{tag}`, `{tag2}`, `{tag3}`,
+    /// `{tag4}` for different tags of [`TAGS`], drawn by the key: a key that is
+    /// written again has the same tags again, as in an application.
     pub fn new(words: &[&str], prefix: &str, value: usize) -> Self {
         let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
         let mut holes = Vec::new();
         for word in words {
-            let argument = match *word {
-                "{key}" => format!("{prefix:0<KEY_LENGTH$}").into_bytes(),
-                "{value}" => (b'a'..=b'z').cycle().take(value).collect(),
-                word => word.as_bytes().to_vec(),
-            };
+            let (argument, digits, number) = argument(word, prefix, value);
             bytes.extend(format!("${}\r\n", argument.len()).into_bytes());
             bytes.extend(&argument);
-            if *word == "{key}" {
-                holes.push(bytes.len() - DIGITS);
+            if let Some(number) = number {
+                holes.push(Hole { at: bytes.len() - digits, digits, number });
             }
             bytes.extend(b"\r\n");
         }
@@ -49,26 +72,71 @@ impl Template {
 
     /// So many of this command, one after the other.
     fn batch(&self, pipeline: usize) -> Batch {
-        let holes = (0..pipeline)
-            .flat_map(|i| self.holes.iter().map(move |hole| i * self.bytes.len() + hole))
-            .collect();
-        Batch { bytes: self.bytes.repeat(pipeline), holes, pipeline }
+        Batch {
+            bytes: self.bytes.repeat(pipeline),
+            length: self.bytes.len(),
+            holes: self.holes.clone(),
+            pipeline,
+        }
     }
+}
+
+/// A word's bytes, and which number goes over how many of their last digits.
+fn argument(word: &str, prefix: &str, value: usize) -> (Vec<u8>, usize, Option<Number>) {
+    let tag =
+        |number| (format!("tag:{:0<TAG_DIGITS$}", "").into_bytes(), TAG_DIGITS, Some(Number::Tag(number)));
+    match word {
+        "{value}" => ((b'a'..=b'z').cycle().take(value).collect(), 0, None),
+        "{tag}" => tag(0),
+        "{tag2}" => tag(1),
+        "{tag3}" => tag(2),
+        "{tag4}" => tag(3),
+        word => match word.strip_suffix("{key}") {
+            Some(before) => {
+                (format!("{before}{prefix:0<KEY_LENGTH$}").into_bytes(), DIGITS, Some(Number::Key))
+            }
+            None => (word.as_bytes().to_vec(), 0, None),
+        },
+    }
+}
+
+/// A key's tag: each of a key's four is drawn from a residue class of its own,
+/// so that they differ, and which class comes first is drawn too, so that one
+/// tag a key is drawn from all of them.
+fn tag(key: u32, which: u32) -> u32 {
+    let draw = |salt: u64| {
+        // SplitMix64: Steele, Lea, Flood, OOPSLA 2014.
+        let mut z = (u64::from(key) << 8 | salt).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 32) as u32
+    };
+    let class = (draw(u64::from(DISTINCT)) + which) % DISTINCT;
+    draw(u64::from(which)) % (TAGS / DISTINCT) * DISTINCT + class
 }
 
 struct Batch {
     bytes: Vec<u8>,
-    holes: Vec<usize>,
+    /// Of one command.
+    length: usize,
+    /// In one command.
+    holes: Vec<Hole>,
     pipeline: usize,
 }
 
 impl Batch {
     fn aim(&mut self, mut key: impl FnMut() -> u32) {
-        for &hole in &self.holes {
-            let mut number = key();
-            for digit in self.bytes[hole..hole + DIGITS].iter_mut().rev() {
-                *digit = b'0' + (number % 10) as u8;
-                number /= 10;
+        for command in self.bytes.chunks_exact_mut(self.length) {
+            let key = key();
+            for hole in &self.holes {
+                let mut number = match hole.number {
+                    Number::Key => key,
+                    Number::Tag(which) => tag(key, which),
+                };
+                for digit in command[hole.at..hole.at + hole.digits].iter_mut().rev() {
+                    *digit = b'0' + (number % 10) as u8;
+                    number /= 10;
+                }
             }
         }
     }
@@ -125,7 +193,34 @@ impl Load {
             next = (next + 1).min(keys);
             next - 1
         };
-        drive(&mut self.connections, template, 64, key, |sent| sent < u64::from(keys))
+        let more = |sent| sent < u64::from(keys) && !interrupt::asked();
+        let slice = drive(&mut self.connections, template, 64, key, more)?;
+        if interrupt::asked() {
+            bail!("stopped");
+        }
+        Ok(slice)
+    }
+}
+
+impl Load {
+    /// Sends the command for keys drawn from `keys` on the first connection,
+    /// one at a time, until `stop`: how long each took, in nanoseconds. A
+    /// closed loop: who waits asks nothing meanwhile. It sends one at least.
+    pub fn record(&mut self, template: &Template, keys: u32, stop: &AtomicBool) -> Result<Histogram<u64>> {
+        let mut times = Histogram::new_with_bounds(1, 600_000_000_000, 3).context("no histogram")?;
+        let connection = self.connections.first_mut().context("no connection")?;
+        let mut batch = template.batch(1);
+        loop {
+            batch.aim(|| self.random.random_range(0..keys));
+            let asked = Instant::now();
+            connection.socket.write_all(&batch.bytes).context("the server closed the connection")?;
+            let nils = connection.read(1)?;
+            times.saturating_record(u64::try_from(asked.elapsed().as_nanos()).unwrap_or(u64::MAX));
+            ensure!(nils == 0, "an answer was nil: all should be hits");
+            if stop.load(Relaxed) {
+                return Ok(times);
+            }
+        }
     }
 }
 
@@ -230,5 +325,30 @@ mod tests {
             format!("*5\r\n$3\r\nSET\r\n$30\r\nbench:a:0000000000000{digits}\r\n$3\r\nabc\r\n$2\r\nEX\r\n$2\r\n60\r\n")
         };
         assert_eq!(text, one("000000007") + &one("123456789"));
+    }
+
+    #[test]
+    fn tags_are_drawn_by_the_key_and_differ() {
+        let template = Template::new(&["SADD", "of:{key}", "{tag}", "{tag2}"], "bench:a:", 0);
+        let mut batch = template.batch(2);
+        batch.aim(|| 7);
+        let text = String::from_utf8(batch.bytes).unwrap();
+        let one = format!(
+            "*4\r\n$4\r\nSADD\r\n$33\r\nof:bench:a:0000000000000000000007\r\n$9\r\ntag:{:05}\r\n$9\r\ntag:{:05}\r\n",
+            tag(7, 0),
+            tag(7, 1)
+        );
+        assert_eq!(text, one.repeat(2));
+        let mut counts = vec![0; TAGS as usize];
+        for key in 0..100_000 {
+            let mut tags: Vec<_> = (0..DISTINCT).map(|which| tag(key, which)).collect();
+            counts[tags[0] as usize] += 1;
+            tags.sort_unstable();
+            tags.dedup();
+            assert_eq!(tags.len(), DISTINCT as usize, "{key}");
+        }
+        // Ten each on average; by Poisson's law none of 10,000 is without any or has thirty.
+        assert!(counts.iter().filter(|count| **count == 0).count() < 5);
+        assert!(counts.iter().all(|count| *count < 30), "{:?}", counts.iter().max());
     }
 }

@@ -1,14 +1,20 @@
-//! `cacheflow bench`: how fast the module is (`hot`), and what a cache does
-//! for a workload (`replay`).
+//! `cacheflow bench`: how fast the module is (`hot`), what forgetting a tag
+//! costs (`invalidate`), how long a restart takes (`reload`), and what a cache
+//! does for a workload (`replay`).
 
 mod cache;
 mod clients;
 mod hot;
+mod invalidate;
 mod load;
 mod memory;
+mod methods;
+mod probe;
 mod ratio;
+mod reload;
 mod replay;
 mod resp;
+mod rounds;
 mod rows;
 mod server;
 mod summary;
@@ -20,6 +26,10 @@ use clap::Subcommand;
 pub enum Bench {
     /// The module's commands against the server's own, as ratios.
     Hot(hot::Options),
+    /// Forgetting a tag with many entries, and what others see of it.
+    Invalidate(invalidate::Options),
+    /// Loading entries with tags from an RDB file, against native strings.
+    Reload(reload::Options),
     /// A workload read through the cache in front of a slow source.
     Replay(replay::Options),
 }
@@ -28,6 +38,8 @@ pub enum Bench {
 pub fn run(bench: Bench) -> anyhow::Result<()> {
     match bench {
         Bench::Hot(options) => hot::run(&options),
+        Bench::Invalidate(options) => invalidate::run(&options),
+        Bench::Reload(options) => reload::run(&options),
         Bench::Replay(options) => replay::run(&options),
     }
 }

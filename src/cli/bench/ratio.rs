@@ -1,5 +1,10 @@
 //! What a series of pairs says, and how it is shown.
 
+use super::summary::time_text;
+use anyhow::{Context, Result};
+use std::path::Path;
+use std::time::Duration;
+
 /// The middle of a series, and how far it spreads.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Spread {
@@ -43,6 +48,8 @@ pub enum Target {
     AtLeast(f64),
     /// This much or less.
     AtMost(f64),
+    /// From the one to the other.
+    Between(f64, f64),
     /// Shown for itself.
     None,
 }
@@ -53,6 +60,7 @@ impl Target {
         match self {
             Self::AtLeast(target) => Some(figure >= target),
             Self::AtMost(target) => Some(figure <= target),
+            Self::Between(low, high) => Some((low..=high).contains(&figure)),
             Self::None => None,
         }
     }
@@ -64,10 +72,10 @@ pub struct Figure {
     pub name: String,
     /// What was measured of it.
     pub metric: &'static str,
-    /// The figure: a ratio B/A by pairs, or a difference in bytes.
+    /// The figure: a ratio B/A by pairs, a difference in bytes, or a time.
     pub spread: Spread,
-    /// Medians of the measure itself, A and B.
-    pub sides: (f64, f64),
+    /// Medians of the measure itself, A and B, where two are compared.
+    pub sides: Option<(f64, f64)>,
     /// How `sides` and `spread` are shown.
     pub unit: Unit,
     /// What it should reach.
@@ -83,13 +91,19 @@ pub enum Unit {
     Micros,
     /// Sides in bytes, figure their difference.
     Bytes,
+    /// Sides in bytes, figure their ratio.
+    BytesRatio,
+    /// Sides in seconds, figure their ratio.
+    Times,
+    /// Sides in seconds, figure in seconds: the time itself. Infinite: it never was.
+    Time,
 }
 
 impl Figure {
     /// The line under which figures stand.
     pub fn heading() -> String {
         format!(
-            "{:<40} {:<18} {:>20} {:>7} {:>13}  {:<8} {}",
+            "{:<40} {:<18} {:>20} {:>7} {:>15}  {:<9} {}",
             "B against A", "measure", "A -> B", "B/A", "min-max", "target", ""
         )
     }
@@ -98,17 +112,22 @@ impl Figure {
     pub fn line(&self) -> String {
         let number = |value: f64| match self.unit {
             Unit::Bytes => format!("{value:+.1}"),
+            Unit::Time => time(value),
+            _ if value >= 1e3 => format!("{value:.0}"),
             _ => format!("{value:.3}"),
         };
         let side = |value: f64| match self.unit {
             Unit::PerSecond => format!("{:.1}k/s", value / 1e3),
             Unit::Micros => format!("{value:.3}us"),
-            Unit::Bytes => format!("{value:.1}"),
+            Unit::Bytes | Unit::BytesRatio => format!("{value:.1}"),
+            Unit::Times | Unit::Time => time(value),
         };
         let target = match self.target {
             Target::AtLeast(target) => format!(">= {target:.2}"),
             Target::AtMost(target) if self.unit == Unit::Bytes => format!("<= +{target:.0}"),
+            Target::AtMost(target) if self.unit == Unit::Time => format!("<= {}", time(target)),
             Target::AtMost(target) => format!("<= {target:.2}"),
+            Target::Between(low, high) => format!("{low:.2}-{high:.2}"),
             Target::None => String::new(),
         };
         let range = match self.spread.min == self.spread.max {
@@ -120,9 +139,9 @@ impl Figure {
             Some(false) => "MISSED",
             None => "",
         };
-        let sides = format!("{} -> {}", side(self.sides.0), side(self.sides.1));
+        let sides = self.sides.map(|(a, b)| format!("{} -> {}", side(a), side(b))).unwrap_or_default();
         format!(
-            "{:<40} {:<18} {sides:>20} {:>7} {range:>13}  {target:<8} {verdict}",
+            "{:<40} {:<18} {sides:>20} {:>7} {range:>15}  {target:<9} {verdict}",
             self.name,
             self.metric,
             number(self.spread.median),
@@ -136,13 +155,14 @@ impl Figure {
         let target = match self.target {
             Target::AtLeast(target) => serde_json::json!({ "at-least": target }),
             Target::AtMost(target) => serde_json::json!({ "at-most": target }),
+            Target::Between(low, high) => serde_json::json!({ "at-least": low, "at-most": high }),
             Target::None => serde_json::Value::Null,
         };
         serde_json::json!({
             "name": self.name,
             "metric": self.metric,
-            "a": self.sides.0,
-            "b": self.sides.1,
+            "a": self.sides.map(|sides| sides.0),
+            "b": self.sides.map(|sides| sides.1),
             "median": self.spread.median,
             "min": self.spread.min,
             "max": self.spread.max,
@@ -150,6 +170,28 @@ impl Figure {
             "reached": self.target.reached(self.spread.median),
         })
     }
+}
+
+/// How many targets were reached, of how many, as a sentence.
+pub fn verdict(figures: &[Figure]) -> String {
+    let verdicts: Vec<_> =
+        figures.iter().filter_map(|figure| figure.target.reached(figure.spread.median)).collect();
+    format!("{} of {} targets reached", verdicts.iter().filter(|reached| **reached).count(), verdicts.len())
+}
+
+/// Writes figures, and what they were measured with, for programs.
+pub fn write(path: &Path, measured: serde_json::Value, figures: &[Figure]) -> Result<()> {
+    let mut document = measured;
+    document["figures"] = figures.iter().map(Figure::json).collect();
+    std::fs::write(path, format!("{document:#}\n"))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn time(seconds: f64) -> String {
+    if seconds.is_infinite() {
+        return "never".into();
+    }
+    time_text(Duration::try_from_secs_f64(seconds).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -175,6 +217,8 @@ mod tests {
         assert_eq!(Target::AtLeast(0.98).reached(0.98), Some(true));
         assert_eq!(Target::AtLeast(0.98).reached(0.97), Some(false));
         assert_eq!(Target::AtMost(80.0).reached(81.0), Some(false));
+        assert_eq!(Target::Between(0.95, 1.05).reached(0.95), Some(true));
+        assert_eq!(Target::Between(0.95, 1.05).reached(1.06), Some(false));
         assert_eq!(Target::None.reached(1.0), None);
     }
 
@@ -184,13 +228,30 @@ mod tests {
             name: "CACHE.GET hit / GET, 100 B".into(),
             metric: "server CPU, P16",
             spread: Spread { median: 1.0512, min: 1.01, max: 1.1 },
-            sides: (0.951, 1.0),
+            sides: Some((0.951, 1.0)),
             unit: Unit::Micros,
             target: Target::AtMost(1.08),
         };
         let line = figure.line();
         assert!(line.contains("0.951us -> 1.000us"), "{line}");
-        assert!(line.ends_with("1.051   1.010-1.100  <= 1.08  reached"), "{line}");
+        assert!(line.ends_with("1.051     1.010-1.100  <= 1.08   reached"), "{line}");
         assert_eq!(figure.json()["reached"], true);
+    }
+
+    #[test]
+    fn a_time_stands_alone() {
+        let figure = Figure {
+            name: "CACHE.INVALIDATE of 1,000".into(),
+            metric: "server time",
+            spread: Spread { median: 41e-6, min: 40e-6, max: 1.2e-3 },
+            sides: None,
+            unit: Unit::Time,
+            target: Target::AtMost(1e-3),
+        };
+        let line = figure.line();
+        assert!(line.ends_with("41 us    40 us-1.2 ms  <= 1.0 ms reached"), "{line}");
+        assert!(figure.json()["a"].is_null());
+        assert_eq!(verdict(&[figure]), "1 of 1 targets reached");
+        assert_eq!(time(f64::INFINITY), "never");
     }
 }

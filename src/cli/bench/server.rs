@@ -10,6 +10,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 const START: Duration = Duration::from_secs(20);
+/// With a file to load first.
+const LOAD: Duration = Duration::from_secs(600);
 
 /// What to start.
 #[derive(Debug, Clone)]
@@ -25,7 +27,8 @@ pub struct Server {
     child: Child,
     address: SocketAddr,
     connection: redis::Connection,
-    _directory: tempfile::TempDir,
+    log: PathBuf,
+    _directory: Option<tempfile::TempDir>,
 }
 
 impl Recipe {
@@ -36,10 +39,20 @@ impl Recipe {
 
     /// Starts it and waits until it answers. It saves nothing.
     pub fn start(&self) -> Result<Server> {
+        self.start_in(None)
+    }
+
+    /// The same in a directory that stays, with the dump that lies there, if
+    /// one does. One server at a time in a directory.
+    pub fn start_from(&self, directory: &Path) -> Result<Server> {
+        self.start_in(Some(directory))
+    }
+
+    fn start_in(&self, directory: Option<&Path>) -> Result<Server> {
         // Between finding a free port and taking it, another may take it.
         let mut failure = None;
         for _ in 0..3 {
-            match self.try_start() {
+            match self.try_start(directory) {
                 Ok(server) => return Ok(server),
                 Err(error) => failure = Some(error),
             }
@@ -47,16 +60,24 @@ impl Recipe {
         failure.map_or_else(|| bail!("the server does not start"), Err)
     }
 
-    fn try_start(&self) -> Result<Server> {
-        let directory = tempfile::Builder::new().prefix("cacheflow-bench-").tempdir()?;
-        let log = directory.path().join("server.log");
+    fn try_start(&self, home: Option<&Path>) -> Result<Server> {
+        let directory = match home {
+            Some(_) => None,
+            None => Some(temporary()?),
+        };
+        let home = home.or(directory.as_ref().map(|own| own.path())).context("no directory")?;
+        let log = home.join("server.log");
+        match fs::remove_file(&log) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
         let address = free_address()?;
         let mut command = self.command();
         command
             .args(["--bind", "127.0.0.1", "--port", &address.port().to_string()])
             .args(["--save", "", "--appendonly", "no", "--daemonize", "no"])
             .arg("--dir")
-            .arg(directory.path())
+            .arg(home)
             .arg("--logfile")
             .arg(&log);
         if let Some(module) = &self.module {
@@ -71,8 +92,9 @@ impl Recipe {
             .stderr(Stdio::null())
             .spawn()
             .with_context(|| format!("cannot start {}", self.program.display()))?;
-        match wait(&mut child, address) {
-            Ok(connection) => Ok(Server { child, address, connection, _directory: directory }),
+        let patience = if directory.is_some() { START } else { LOAD };
+        match wait(&mut child, address, patience) {
+            Ok(connection) => Ok(Server { child, address, connection, log, _directory: directory }),
             Err(error) => {
                 stop(&mut child);
                 Err(error.context(format!(
@@ -95,12 +117,17 @@ impl Recipe {
     }
 }
 
+/// A directory that goes when this is dropped.
+pub fn temporary() -> Result<tempfile::TempDir> {
+    tempfile::Builder::new().prefix("cacheflow-bench-").tempdir().context("cannot make a directory")
+}
+
 fn free_address() -> Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("there is no free port")?;
     Ok(listener.local_addr()?)
 }
 
-fn wait(child: &mut Child, address: SocketAddr) -> Result<redis::Connection> {
+fn wait(child: &mut Child, address: SocketAddr, patience: Duration) -> Result<redis::Connection> {
     let client = redis::Client::open(format!("redis://{address}"))?;
     let start = Instant::now();
     loop {
@@ -112,7 +139,7 @@ fn wait(child: &mut Child, address: SocketAddr) -> Result<redis::Connection> {
                 return Ok(connection);
             }
         }
-        if start.elapsed() > START || crate::interrupt::asked() {
+        if start.elapsed() > patience || crate::interrupt::asked() {
             bail!("it does not answer");
         }
         std::thread::sleep(Duration::from_millis(20));
@@ -150,6 +177,28 @@ impl Server {
         }
     }
 
+    /// Asks it.
+    pub fn query<T: redis::FromRedisValue>(&mut self, command: &redis::Cmd) -> Result<T> {
+        command.query(&mut self.connection).context("the server does not do what it should")
+    }
+
+    /// Whether it has this command.
+    pub fn knows(&mut self, command: &str) -> Result<bool> {
+        let known: Vec<redis::Value> = self.query(redis::cmd("COMMAND").arg("INFO").arg(command))?;
+        Ok(known.iter().any(|known| *known != redis::Value::Nil))
+    }
+
+    /// Keys in the selected database.
+    pub fn keys(&mut self) -> Result<u64> {
+        self.query(&redis::cmd("DBSIZE"))
+    }
+
+    /// How long it took to load its dump when it started, by its own clock.
+    pub fn loading(&self) -> Result<Duration> {
+        let text = fs::read_to_string(&self.log).context("the server's log cannot be read")?;
+        loaded(&text).context("the server's log does not say how long loading took")
+    }
+
     /// A section of INFO.
     pub fn info(&mut self, section: &str) -> Result<Info> {
         Info::of(&mut self.connection, section)
@@ -160,6 +209,12 @@ impl Drop for Server {
     fn drop(&mut self) {
         stop(&mut self.child);
     }
+}
+
+/// `DB loaded from disk: 1.234 seconds` in a log.
+fn loaded(log: &str) -> Option<Duration> {
+    let (_, rest) = log.rsplit_once("DB loaded from disk: ")?;
+    Duration::try_from_secs_f64(rest.split_whitespace().next()?.parse().ok()?).ok()
 }
 
 /// What the scheduler gave to each thread. Threads that ended are missing, but
@@ -215,6 +270,13 @@ mod tests {
         assert_eq!(info.number("used_memory").unwrap(), 123.0);
         assert!(info.number("memory").is_err());
         assert_eq!(info.version(), "redis 7.2.4");
+    }
+
+    #[test]
+    fn the_log_says_how_long_loading_took() {
+        let log = "1:M 24 Nov 2026 10:00:00.000 * Done loading RDB, keys loaded: 9.\n1:M 24 Nov 2026 10:00:00.000 * DB loaded from disk: 1.250 seconds\n1:M * Ready\n";
+        assert_eq!(loaded(log), Some(Duration::from_millis(1250)));
+        assert_eq!(loaded("* Ready to accept connections"), None);
     }
 
     #[test]

@@ -13,11 +13,12 @@
 use std::ffi::CStr;
 
 use cacheflow_core::codec;
+use cacheflow_core::decide::Write;
 use cacheflow_core::number::parse_u64;
 use cacheflow_core::request::RequestError;
 use cacheflow_core::units::{Time, LAST_TIME};
 
-use super::write::{check_size, Target};
+use super::write::{check_size, Tags, Target, Value};
 use super::{Command, Error};
 use crate::ffi::args::{Args, Str};
 use crate::ffi::ctx::Ctx;
@@ -84,7 +85,14 @@ impl Command for Apply {
         } else {
             decoded.meta.born = state::admit(decoded.meta.born);
         }
-        target.apply(&decoded, expire, value)?;
+        // What has ended is not put: the server would remove it again within
+        // this command (Redis 8.6 does when its watchers are told) and tell
+        // replicas of that before they hear of this.
+        if !trusted && expire.is_some_and(|end| end <= state::now()) {
+            target.perform(Write::Remove, Value::Same, Tags::Same, c"cache.set")?;
+        } else {
+            target.apply(&decoded, expire, value)?;
+        }
         ctx.reply_ok();
         Ok(())
     }

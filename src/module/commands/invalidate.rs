@@ -14,7 +14,7 @@ use std::ffi::CStr;
 
 use cacheflow_core::index::Mode;
 use cacheflow_core::request_index::InvalidateOptions;
-use cacheflow_core::tag::{self, Limits, LONGEST_TAG};
+use cacheflow_core::tag::{self, Limits, Names, LONGEST_TAG};
 
 use super::{invalidated, Command, Error};
 use crate::ffi::args::Args;
@@ -69,14 +69,14 @@ impl Command for Invalidate {
 /// A name that is too long to exist, or a user who may not; nothing is done
 /// then.
 pub fn invalidate(ctx: Ctx, args: Args<'_>, kind: Kind, mode: Mode, names: usize) -> Result<u64, Error> {
-    let mut once = Vec::with_capacity(names.min(64));
+    let mut once = Names::new();
     let named = args.last(names);
     // An entry may have longer tags than the directive allows by now. How many
     // are named is the line's affair.
     for some in named.bytes() {
         if some.len() > LONGEST_TAG {
             let limits = Limits { tags: 0, length: LONGEST_TAG };
-            tag::once(std::iter::once(some), limits, &mut Vec::new())?;
+            tag::once(std::iter::once(some), limits, &mut Names::new())?;
         }
     }
     tag::once_unlimited(named.bytes(), &mut once);

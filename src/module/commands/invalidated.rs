@@ -10,7 +10,7 @@ use std::ffi::CStr;
 use cacheflow_core::index::Mode;
 use cacheflow_core::number::parse_u64;
 use cacheflow_core::request::RequestError;
-use cacheflow_core::tag;
+use cacheflow_core::tag::{self, Names};
 use cacheflow_core::units::{Stamp, STAMP_LIMIT};
 
 use super::invalidate::invalidate;
@@ -69,7 +69,7 @@ impl Command for Invalidated {
             return Ok(());
         }
         state::observe(stamp);
-        let mut once = Vec::with_capacity(names.min(64));
+        let mut once = Names::new();
         tag::once_unlimited(args.last(names).bytes(), &mut once);
         let hits = invalidation::perform(ctx, kind, mode, &once, stamp);
         // Who listens at a replica is told there; in a cluster the primary has

@@ -13,7 +13,7 @@
 
 use cacheflow_core::decide::{self, Write};
 use cacheflow_core::request::SetOptions;
-use cacheflow_core::tag::{self, MOST_TAGS};
+use cacheflow_core::tag::{self, Names};
 
 use super::write::{check_size, Tags, Target, Value, NO_DEFAULTS};
 use super::{Command, Error};
@@ -62,7 +62,7 @@ impl Command for Set {
         let options = SetOptions::parse(args.from(3))?;
         let value = args.get(2).bytes();
         check_size(value)?;
-        let mut tags = Vec::with_capacity(options.tags.min(MOST_TAGS));
+        let mut tags = Names::new();
         tag::once(args.last(options.tags).bytes(), directives::tag_limits(), &mut tags)?;
         let at = state::moment();
         let target = Target::open(ctx, args.get(1));

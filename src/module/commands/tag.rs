@@ -8,7 +8,7 @@
 //! where the key does not exist.
 
 use cacheflow_core::decide::{self, Write};
-use cacheflow_core::tag;
+use cacheflow_core::tag::{self, Names};
 
 use super::write::{Tags, Target, Value};
 use super::{Command, Error};
@@ -51,7 +51,7 @@ pub fn retag<'a>(
     change: impl for<'t> FnOnce(
         &[&'t [u8]],
         &mut dyn Iterator<Item = &'t [u8]>,
-    ) -> Result<(Vec<&'t [u8]>, usize), Error>,
+    ) -> Result<(Names<'t>, usize), Error>,
 ) -> Result<(), Error> {
     let at = state::moment();
     let target = Target::open(ctx, args.get(1));

@@ -23,7 +23,9 @@ use super::{Command, Error};
 use crate::datatype::ours;
 use crate::ffi::args::{Args, Str};
 use crate::ffi::ctx::Ctx;
+use crate::ffi::owned::Owned;
 use crate::ffi::register::{Arg, Keys, Spec};
+use crate::hooks;
 use crate::shard;
 use crate::stored::Stored;
 
@@ -105,10 +107,15 @@ fn check(ctx: Ctx, db: usize, repair: bool, inside: bool, problems: &mut Vec<Str
     problems.extend(expected.iter().map(|_| format!("db {db}: the index holds an entry that no key does")));
     if repair && (inside || problems.len() > wrong) {
         // From the keyspace alone: nothing that the index says is believed.
-        shard::flushed(Some(db));
+        shard::disowned(db);
         for (&value, name) in &seen {
             // SAFETY: a value of our type, under that key.
-            shard::arrived(db, name, unsafe { Stored::new(value) });
+            let entry = unsafe { Stored::new(value) };
+            if shard::is_at_home(db, entry) && entry.view().name() == &**name {
+                shard::arrived(db, name, entry);
+            } else {
+                hooks::came_under(ctx, Owned::new(name).get(), false);
+            }
         }
     }
     seen.len() as u64

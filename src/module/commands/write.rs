@@ -91,7 +91,7 @@ impl<'a> Target<'a> {
         self.key.expire().map(Time)
     }
 
-    /// Puts an entry under the key, with that TTL, and tells its watchers.
+    /// Puts an entry under the key, with that TTL.
     ///
     /// # Errors
     /// Where it cannot be built; the key is as it was.
@@ -109,6 +109,10 @@ impl<'a> Target<'a> {
             (Value::Same, None) => return Err(Error::NothingToApplyTo),
         };
         let new = match (tags, old) {
+            // A refill: no name is looked up.
+            (Tags::These(names), Some(old)) if shard::has_tags(old, names) => {
+                shard::remake(meta, name, value, old)?
+            }
             (Tags::These(names), _) => shard::make(self.db, meta, name, value, names)?,
             (Tags::Same, Some(old)) if self.settled.is_some() => shard::remake(meta, name, value, old)?,
             (Tags::Same, _) => shard::make(self.db, meta, name, value, &[])?,
@@ -136,7 +140,6 @@ impl<'a> Target<'a> {
         if expire.is_some() || had_expire {
             self.key.set_expire(expire.map(|at| at.0));
         }
-        self.ctx.signal_modified(self.name);
         Ok(new)
     }
 
@@ -177,8 +180,7 @@ impl<'a> Target<'a> {
                 Ok(true)
             }
             Write::Store { meta, expire } => {
-                self.store(&meta, expire, value, tags)?;
-                self.ctx.notify(event, self.name);
+                self.store(&meta, expire, value, tags, event)?;
                 Ok(true)
             }
         }
@@ -189,29 +191,39 @@ impl<'a> Target<'a> {
     /// # Errors
     /// Where it cannot be built; nothing is changed then.
     pub fn apply(
-        &self,
+        self,
         decoded: &Decoded<'_>,
         expire: Option<Time>,
         value: Option<&[u8]>,
     ) -> Result<(), Error> {
         let value = value.map_or(Value::Same, Value::New);
-        self.store(&decoded.meta, expire, value, Tags::These(&decoded.tags))?;
-        self.ctx.notify(c"cache.set", self.name);
-        Ok(())
+        self.store(&decoded.meta, expire, value, Tags::These(&decoded.tags), c"cache.set")
     }
 
     fn store(
-        &self,
+        self,
         meta: &Meta,
         expire: Option<Time>,
         value: Value<'_>,
         tags: Tags<'_>,
+        event: &'static CStr,
     ) -> Result<(), Error> {
         let new = self.put(meta, value, tags, expire)?;
         shard::tally(self.db, new, |tally| tally.writes += 1);
+        self.replicate(meta, expire, value, new);
+        // Last, and with the key closed: an entry whose time is up just now is
+        // removed where its watchers are told (Redis 8.6), and replicas hear of
+        // that; they must have heard of this before.
+        let Target { ctx, name, key, .. } = self;
+        drop(key);
+        ctx.signal_modified(name);
+        ctx.notify(event, name);
+        Ok(())
+    }
+
+    fn replicate(&self, meta: &Meta, expire: Option<Time>, value: Value<'_>, new: Stored) {
         if !propagation::is_heard(self.ctx) {
-            self.ctx.replicate_verbatim();
-            return Ok(());
+            return self.ctx.replicate_verbatim();
         }
         let sent = match value {
             Value::New(bytes) => Some(bytes),
@@ -222,7 +234,6 @@ impl<'a> Target<'a> {
         shard::encode(meta, new, false, &mut encoded);
         self.ctx.replicate(apply::NAME, self.name, expire, &encoded, sent);
         state::give_back(encoded);
-        Ok(())
     }
 }
 

@@ -13,16 +13,10 @@ pub struct Owned {
 impl Owned {
     /// A copy of these bytes.
     pub fn new(bytes: &[u8]) -> Owned {
+        let (ptr, len) = (bytes.as_ptr().cast::<c_char>(), bytes.len());
         // SAFETY: the server copies the bytes; a null context is allowed.
-        Owned {
-            raw: unsafe {
-                api!(RedisModule_CreateString)(
-                    std::ptr::null_mut(),
-                    bytes.as_ptr().cast::<c_char>(),
-                    bytes.len(),
-                )
-            },
-        }
+        let raw = unsafe { api!(RedisModule_CreateString)(std::ptr::null_mut(), ptr, len) };
+        Owned { raw }
     }
 
     /// # Safety

@@ -1,0 +1,380 @@
+"""Random commands without end, and a naive model of what they must leave behind.
+
+`requests(dice)` deals commands; `Model.apply(request, reply)` asserts that a reply is what the contract
+says and follows it; `Model.compare(connections)` asks the server about every key. The model keeps no
+index: an invalidation walks all entries, once, when it is given. It knows no time: nothing that it is
+told of expires by itself. Where the contract leaves open what native commands see (a dead key that
+is not swept yet) it follows the reply.
+"""
+
+from dataclasses import dataclass, replace
+
+from .resp import ReplyError, fields
+
+SPACES = ("a", "bb", "")
+KEYS = [f"{space}:{n}".encode() for space in SPACES for n in range(5)]
+KEYS += [b"plain", b"{a:x}y", b"{bb:1", b"long:" + b"x" * 300]
+TAGS = [b"t%d" % n for n in range(6)] + [b"", b"\x00\xff", b"tag:" + b"y" * 200]
+DATABASES = 3
+
+
+def namespace(key):
+    """The namespace of a key: before the first ':', a leading '{' skipped."""
+    name, delimiter, _ = key.removeprefix(b"{").partition(b":")
+    return name if delimiter else b""
+
+
+def requests(dice, lone=False):
+    """Commands that the model knows; `lone`: those whose reply tells of one key, for eviction."""
+    while True:
+        one, other = dice.choice(KEYS), dice.choice(KEYS)
+        tags = dice.sample(TAGS, dice.choice([0, 0, 1, 1, 2, 3, 5]))
+        tagged = ["TAGS", *tags] if tags else []
+        some = dice.choices(TAGS, k=dice.choice([1, 1, 2]))
+        names = dice.choices([b"a", b"bb", b"", b"long", b"none"], k=dice.choice([1, 1, 2]))
+        value = b"%d" % dice.randrange(1000) + b" v" * (dice.randrange(2) * dice.randrange(2000))
+        plain = b"%d" % dice.randrange(100)
+        choices = [
+            ["CACHE.SET", one, value, *tagged],
+            ["CACHE.SET", one, value, "EX", 1000, *tagged],
+            ["CACHE.SET", one, value, "EX", 1000, "GRACE", 1000, *tagged],
+            ["CACHE.SET", one, plain, "PX", 900_000, *tagged],
+            ["CACHE.TOUCH", one],
+            ["CACHE.TOUCH", one, "EX", 1000],
+            ["CACHE.STALE", one],
+            ["CACHE.TAG", one, *some],
+            ["CACHE.TAG", one, *some],
+            ["CACHE.UNTAG", one, *some],
+            ["CACHE.INVALIDATE", "TAGS", *some],
+            ["CACHE.INVALIDATE", "SOFT", "TAGS", *some],
+            ["CACHE.INVALIDATE", *dice.choice([[], ["SOFT"]]), "NAMESPACE", *names],
+            ["RENAME", one, other],
+            ["COPY", one, other, "REPLACE"],
+            ["DUMP", one],
+            ["RESTORE", other],
+            ["DEL", one],
+        ]
+        if not lone:
+            choices += [
+                ["CACHE.SET", one, value, "NX", *tagged],
+                ["CACHE.SET", one, value, "XX", "KEEPTTL", *tagged],
+                ["CACHE.SET", one, value, "EXAT", 1, *tagged],
+                ["CACHE.STALE", one, other],
+                ["CACHE.INCRBY", one, 1],
+                ["CACHE.DEL", one, other],
+                ["SET", one, "native"],
+                ["SUNIONSTORE", one, "none"],
+                ["UNLINK", one, other],
+                ["PEXPIRE", one, dice.choice([-1, 900_000])],
+                ["PERSIST", one],
+                ["RENAMENX", one, other],
+                ["COPY", one, other],
+                ["COPY", one, other, "DB", dice.randrange(DATABASES)],
+                ["MOVE", one, dice.randrange(DATABASES)],
+                ["SELECT", dice.randrange(DATABASES)],
+                ["SWAPDB", dice.randrange(DATABASES), dice.randrange(DATABASES)],
+            ]
+            if dice.random() < 0.1:
+                choices += [["FLUSHDB"], ["FLUSHDB", "ASYNC"], ["FLUSHALL", "ASYNC"]]
+        yield dice.choice(choices)
+
+
+def changes_database(request):
+    """Whether it puts a key into another database."""
+    return request[0] == "MOVE" or "DB" in request
+
+
+def may_be_scripted(request):
+    """Whether it means the same within a script."""
+    return request[0] not in ("SELECT", "SWAPDB") and not changes_database(request)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What lies under a key, dead ones aside. `born`: the number of the command that bore it."""
+
+    value: bytes
+    born: int
+    tags: frozenset = frozenset()
+    stale: bool = False
+    native: bool = False
+
+
+class Database:
+    """Entries by key; dead keys that may be there still, with their tags; what was invalidated when."""
+
+    def __init__(self):
+        self.entries, self.ghosts = {}, {}
+        self.hard, self.soft = {}, {}
+
+    def marks(self, stamps, key, tags):
+        """The last of these stamps that concerns a key with these tags."""
+        names = [("NAMESPACE", namespace(key)), *(("TAGS", tag) for tag in tags)]
+        return max(stamps.get(name, 0) for name in names)
+
+    def remove(self, key):
+        """Whatever lies there."""
+        self.ghosts.pop(key, None)
+        return self.entries.pop(key, None)
+
+    def put(self, key, entry, tags=frozenset()):
+        """An entry, or None for a dead one (that may count for these tags)."""
+        self.remove(key)
+        if entry is None:
+            self.ghosts[key] = tags
+        else:
+            self.entries[key] = entry
+
+    def settle(self, key, entry):
+        """What invalidations since its birth make of an entry that comes as it was."""
+        if entry is None or entry.native:
+            return entry
+        if self.marks(self.hard, key, entry.tags) > entry.born:
+            return None
+        return replace(entry, stale=entry.stale or self.marks(self.soft, key, entry.tags) > entry.born)
+
+    def welcome(self, key, entry):
+        """An entry that comes from another name: what was invalidated here before does not touch it."""
+        if entry is None or entry.native:
+            return entry
+        stamps = [self.marks(of, key, entry.tags) for of in (self.hard, self.soft)]
+        return replace(entry, born=max(entry.born, *stamps))
+
+
+class Model:
+    """See the module's text."""
+
+    def __init__(self, lossy=False):
+        self.dbs = [Database() for _ in range(DATABASES)]
+        self.selected, self.now = 0, 0
+        self.payloads = []  # (payload, entry or None for a dead one)
+        self.lossy = lossy  # whether keys may be evicted
+
+    @property
+    def db(self):
+        """The selected database."""
+        return self.dbs[self.selected]
+
+    def request(self, dice, request):
+        """The request as it is to be sent; None where it cannot be."""
+        if request[0] != "RESTORE":
+            return request
+        if not self.payloads:
+            return None
+        return ["RESTORE", request[1], 0, dice.choice(self.payloads)[0], "REPLACE"]
+
+    def apply(self, request, reply):
+        """Follow a command that was answered so."""
+        self.now += 1
+        name = request[0].removeprefix("CACHE.").lower()
+        if self.lossy and isinstance(reply, ReplyError) and str(reply).startswith("OOM"):
+            return
+        if self.lossy:
+            self._notice(name, request, reply)
+        getattr(self, f"_{name}")(request, reply)
+
+    def _notice(self, name, request, reply):
+        """An entry that the reply says is not there any more was evicted."""
+        missing = {"touch": 0, "tag": None, "untag": None, "copy": 0, "dump": None, "del": 0}
+        gone = (
+            isinstance(reply, ReplyError) if name == "rename" else name in missing and reply == missing[name]
+        )
+        if name == "stale":
+            there = self.db.entries.get(request[1])
+            gone = reply == 0 and there is not None and not there.stale
+        if gone:
+            self.db.entries.pop(request[1], None)
+
+    # --- our commands --------------------------------------------------------------------------
+    def _live(self, key):
+        """The entry under a key, if there is one and it is no native key."""
+        there = self.db.entries.get(key)
+        return None if there is None or there.native else there
+
+    def _set(self, request, reply):
+        key, value, options = request[1], request[2], request[3:]
+        if request[0] == "SET":
+            assert reply == b"OK"
+            self.db.put(key, Entry(value.encode(), self.now, native=True))
+            return
+        there = key in self.db.entries
+        if ("NX" in options and there) or ("XX" in options and not there):
+            assert reply is None, (request, reply)
+            return
+        assert reply == b"OK", (request, reply)
+        tags = options[options.index("TAGS") + 1 :] if "TAGS" in options else ()
+        self.db.put(key, Entry(value, self.now, frozenset(tags)))
+        if "EXAT" in options:
+            self.db.remove(key)
+
+    def _touch(self, request, reply):
+        there = self._live(request[1])
+        assert reply == (there is not None), (request, reply, there)
+        if there:
+            self.db.entries[request[1]] = replace(there, born=self.now, stale=False)
+
+    def _stale(self, request, reply):
+        turned = 0
+        for key in request[1:]:
+            there = self._live(key)
+            if there and not there.stale:
+                turned += 1
+                self.db.entries[key] = replace(there, stale=True)
+        assert reply == turned or self.lossy, (request, reply, turned)
+
+    def _incrby(self, request, reply):
+        there = self.db.entries.get(request[1])
+        if there and (there.native or not there.value.isdigit()):
+            assert isinstance(reply, ReplyError), (request, reply)
+            return
+        value = int(there.value if there else 0) + request[2]
+        assert reply == value, (request, reply, value)
+        there = there or Entry(b"", 0)
+        self.db.put(request[1], replace(there, value=b"%d" % value, born=self.now))
+
+    def _retag(self, request, reply, change):
+        there = self.db.entries.get(request[1])
+        if there is None:
+            assert reply is None, (request, reply)
+        elif there.native:
+            assert isinstance(reply, ReplyError), (request, reply)
+        else:
+            tags = change(there.tags, frozenset(request[2:]))
+            assert reply == abs(len(tags) - len(there.tags)), (request, reply, there)
+            if reply:
+                self.db.entries[request[1]] = replace(there, tags=tags, born=self.now)
+
+    def _tag(self, request, reply):
+        self._retag(request, reply, frozenset.union)
+
+    def _untag(self, request, reply):
+        self._retag(request, reply, frozenset.difference)
+
+    def _invalidate(self, request, reply):
+        soft = request[1] == "SOFT"
+        kind, *names = request[1 + soft :]
+        least = most = 0
+        hit = set()
+        for name in dict.fromkeys(names):
+            (self.db.soft if soft else self.db.hard)[kind, name] = self.now
+
+            def concerns(key, tags, name=name):
+                return name in tags if kind == "TAGS" else name == namespace(key)
+
+            found = {k for k, e in self.db.entries.items() if not e.native and concerns(k, e.tags)}
+            least += len(found)
+            most += len(found) + sum(concerns(key, tags) for key, tags in self.db.ghosts.items())
+            hit |= found
+        assert (0 if self.lossy else least) <= reply <= most, (request, reply, least, most)
+        for key in hit:
+            entry = self.db.entries[key]
+            if soft:
+                self.db.entries[key] = replace(entry, stale=True)
+            else:
+                del self.db.entries[key]
+                self.db.ghosts[key] = entry.tags
+
+    def _del(self, request, reply):
+        live = sum(self.db.entries.pop(key, None) is not None for key in request[1:])
+        dead = sum(self.db.ghosts.pop(key, None) is not None for key in request[1:])
+        most = live if request[0] == "CACHE.DEL" else live + dead
+        assert (0 if self.lossy else live) <= reply <= most, (request, reply, live, dead)
+
+    _unlink = _del
+
+    # --- the server's --------------------------------------------------------------------------
+    def _sunionstore(self, request, reply):
+        self.db.remove(request[1])
+
+    def _pexpire(self, request, reply):
+        if request[2] < 0:
+            self.db.remove(request[1])
+
+    def _persist(self, request, reply):
+        pass
+
+    def _rename(self, request, reply):
+        source, target = request[1], request[2]
+        if isinstance(reply, ReplyError) or reply == 0:
+            assert source not in self.db.entries or reply == 0 or self.lossy, (request, reply)
+        elif source != target:
+            entry = self.db.remove(source)
+            self.db.put(target, self.db.welcome(target, entry))
+
+    _renamenx = _rename
+
+    def _copy(self, request, reply):
+        if reply == 1:
+            to = self.dbs[request[4]] if "DB" in request else self.db
+            to.put(request[2], to.welcome(request[2], self.db.entries.get(request[1])))
+
+    def _move(self, request, reply):
+        if reply == 1:
+            to = self.dbs[request[2]]
+            to.put(request[1], to.welcome(request[1], self.db.remove(request[1])))
+
+    def _dump(self, request, reply):
+        if reply is not None:
+            self.payloads.append((reply, self.db.entries.get(request[1])))
+            del self.payloads[:-20]
+
+    def _restore(self, request, reply):
+        assert reply == b"OK", (request, reply)
+        entry = next(entry for payload, entry in self.payloads if payload == request[3])
+        settled = self.db.settle(request[1], entry)
+        self.db.put(request[1], settled, entry.tags if entry else frozenset())
+
+    def _select(self, request, reply):
+        self.selected = request[1]
+
+    def _swapdb(self, request, reply):
+        one, other = request[1:]
+        self.dbs[one], self.dbs[other] = self.dbs[other], self.dbs[one]
+
+    def _flushdb(self, request, reply):
+        self.db.entries.clear()
+        self.db.ghosts.clear()
+
+    def _flushall(self, request, reply):
+        for db in self.dbs:
+            db.entries.clear()
+            db.ghosts.clear()
+
+    # --- looking -------------------------------------------------------------------------------
+    def compare(self, server, when):
+        """Every key of every database, as CACHE.GET and CACHE.META show it."""
+        for number, db in enumerate(self.dbs):
+            connection = server.connect(db=number)
+            looks = [
+                (("CACHE.META", key), ("CACHE.GET", key), ("CACHE.GET", key, "STALE"), ("EXISTS", key))
+                for key in KEYS
+            ]
+            replies = connection.pipeline([command for look in looks for command in look])
+            connection.close()
+            for at, key in enumerate(KEYS):
+                *found, exists = replies[4 * at : 4 * at + 4]
+                there = db.entries.get(key)
+                if self.lossy and found == [None, None, None] and not exists:
+                    db.entries.pop(key, None)
+                    continue
+                seen = found[0] and (*_described(fields(found[0])), *found[1:])
+                assert seen == _expected(there), f"{when}: db {number} {key!r}: {seen} for {there}"
+
+    def tags(self, number):
+        """How many entries of a database carry each tag."""
+        found = {}
+        for entry in self.dbs[number].entries.values():
+            for tag in entry.tags:
+                found[tag] = found.get(tag, 0) + 1
+        return found
+
+
+def _described(meta):
+    return meta["state"], sorted(meta["tags"])
+
+
+def _expected(there):
+    if there is None:
+        return None
+    state = b"stale" if there.stale else b"fresh"
+    return state, sorted(there.tags), None if there.stale else there.value, there.value
