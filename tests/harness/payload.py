@@ -249,10 +249,13 @@ def _lzf(data):
         if count == 7:
             count += data[at]
             at += 1
-        start = len(out) - ((control & 0x1F) << 8) - data[at] - 1
+        back = ((control & 0x1F) << 8) + data[at] + 1
         at += 1
-        for i in range(start, start + count + 2):
-            out.append(out[i])
+        if back > len(out):
+            raise IndexError("a copy of what is before the beginning")
+        # It may be longer than what it copies: then that comes again and again.
+        piece = bytes(out[-back : len(out) - back + count + 2] if back > count + 2 else out[-back:])
+        out += (piece * (-(-(count + 2) // len(piece))))[: count + 2]
     return bytes(out)
 
 
@@ -269,7 +272,7 @@ def _read_length(data, at):
     return int.from_bytes(data[at + 1 : at + 1 + size], "big"), False, at + 1 + size
 
 
-def _read_string(data, at):
+def read_string(data, at):
     """(a string that a module saved, where the rest begins)."""
     opcode, _, at = _read_length(data, at)
     assert opcode == STRING
@@ -294,8 +297,8 @@ def entry(payload):
     on into the footer where the body is short."""
     try:
         assert payload[:10] == bytes([MODULE_2]) + type_id()
-        meta, at = _read_string(payload, 10)
-        value, at = _read_string(payload, at)
+        meta, at = read_string(payload, 10)
+        value, at = read_string(payload, at)
         # The server reads a length here, in whatever form one may take.
         assert _read_length(payload, at)[0] == END_OF_VALUE
     except (AssertionError, IndexError, KeyError):
@@ -306,7 +309,7 @@ def entry(payload):
 
 def meta_of(payload):
     """The metadata of a payload that a server took, without a look at the value."""
-    meta = decode(_read_string(payload, 10)[0])
+    meta = decode(read_string(payload, 10)[0])
     assert meta, f"the server took what is no metadata: {payload[:80]!r}"
     return meta
 

@@ -1,0 +1,193 @@
+"""What a shard saves beside its entries, from an enemy: RDB aux data and CACHE.APPLYSTATE.
+
+Each of its bytes is cut off and flipped, in a real file. What is refused stops the load, as the server
+does where a file is not whole, and nothing else; what is taken leaves an index that is whole, entries
+that are alive, and the dead dead.
+"""
+
+import os
+import random
+
+import pytest
+
+from harness import msgpack, payload
+from harness.dataset import digest
+from harness.resp import ReplyError
+from harness.topology import assert_verified
+
+pytestmark = pytest.mark.topology("single")
+
+AUX = bytes([247]) + payload.type_id()
+BEFORE_RDB = b"\x02\x01"  # opcode UINT, when
+ALIVE = {b"k": b"v", b"space:k": b"w"}
+
+
+def fill(server):
+    """Entries that nothing invalidates whose name a flipped bit makes of another, and one that died."""
+    for key, value in ALIVE.items():
+        server("CACHE.SET", key, value, "EX", 10_000, "TAGS", "a tag that no bit is away from")
+    server("CACHE.SET", "dead", "v", "TAGS", "killed")
+    dump = server("DUMP", "dead")
+    assert server("CACHE.INVALIDATE", "TAGS", "killed", b"\x00\xff") == 1
+    server("CACHE.INVALIDATE", "SOFT", "TAGS", "soft")
+    server("CACHE.INVALIDATE", "NAMESPACE", "gone")
+    server.wait_swept()
+    return dump
+
+
+class File:
+    """An RDB file with the state in it, taken apart and put together."""
+
+    def __init__(self, server):
+        self.path = os.path.join(server.directory, "dump.rdb")
+        server("SAVE")
+        with open(self.path, "rb") as file:
+            data = file.read()
+        at = data.index(AUX + BEFORE_RDB) + len(AUX + BEFORE_RDB)
+        self.head, self.strings = data[:at], []
+        while data[at] != payload.END_OF_VALUE:
+            text, at = payload.read_string(data, at)
+            self.strings.append(text)
+        self.tail = data[at:]
+
+    def write(self, strings, head=None):
+        """The same file with these strings in the place of the state's."""
+        with open(self.path, "wb") as file:
+            file.write((head or self.head) + b"".join(map(payload.string, strings)) + self.tail)
+
+
+@pytest.fixture
+def saved(fresh_server):
+    """A server, its file, and the payload of an entry that is dead."""
+    # Without checksums, so that what is falsified is read; uncompressed, so that every byte is ours.
+    server = fresh_server(args=["--rdbchecksum", "no", "--rdbcompression", "no"])
+    dump = fill(server)
+    return server, File(server), dump
+
+
+def loads(server):
+    """Start the server with the file that is there; whether it took it. A refusal ends the process by
+    the server's own exit, which its log explains: with what its check of the file says, even 0."""
+    server.stop()
+    try:
+        server.start()
+    except AssertionError as failure:
+        assert "did not start" in str(failure)
+        assert server.process.returncode in (0, 1), f"not an exit but {server.process.returncode}: {failure}"
+        assert "cacheflow's state" in str(failure) or "AUX data" in str(failure), failure
+        return False
+    return True
+
+
+def assert_whole(server, dump):
+    """What holds of whatever was taken."""
+    assert_verified(server)
+    assert server("CACHE.GET", "dead") is None
+    assert server("CACHE.MGET", *ALIVE) == list(ALIVE.values())
+    server("CACHE.SET", "new", "v", "EX", 100, "TAGS", "killed")
+    assert server("CACHE.GET", "new") == b"v", "what is born now is younger than any invalidation"
+    assert server("CACHE.INVALIDATE", "TAGS", "killed") == 1 and server("CACHE.GET", "new") is None
+    server("RESTORE", "dead", 0, dump, "REPLACE")
+    assert server("CACHE.GET", "dead") is None
+    assert server.info()["cacheflow_panics"] == "0"
+
+
+def test_the_file_is_taken_as_it_is(saved):
+    server, file, dump = saved
+    assert len(file.strings) == 2, "a head and a part"
+    file.write(file.strings)
+    assert loads(server)
+    server("RESTORE", "dead", 0, dump)
+    assert server("CACHE.GET", "dead", "STALE") is None, "the invalidation was in it"
+    assert_whole(server, dump)
+
+
+def broken(strings):
+    """The state with a string cut at each of its bytes, and with a bit flipped in each."""
+    dice = random.Random(7)
+    for number, text in enumerate(strings):
+        for at in range(len(text)):
+            flipped = bytearray(text)
+            flipped[at] ^= 1 << dice.randrange(8)
+            for other in (text[:at], bytes(flipped)):
+                yield f"string {number} byte {at}", [*strings[:number], other, *strings[number + 1 :]]
+
+
+def test_every_byte_cut_off_or_flipped_is_refused_or_whole(saved):
+    server, file, dump = saved
+    taken = refused = 0
+    for what, strings in broken(file.strings):
+        file.write(strings)
+        if not loads(server):
+            refused += 1
+            continue
+        taken += 1
+        try:
+            assert_whole(server, dump)
+        except AssertionError as failure:
+            raise AssertionError(f"{what}, {strings}: {failure}") from None
+    assert taken > 20 and refused > 100, "both"
+    file.write(file.strings)
+    assert loads(server)
+
+
+def test_parts_that_are_missing_or_too_many(saved):
+    server, file, _ = saved
+    head, part = file.strings
+    state = {"stamp": 1, "low_water": 1}
+    for what, strings in {
+        "nothing": [],
+        "no part": [head],
+        "a part alone": [part],
+        "a part more": [head, part, part],
+        "a head twice": [head, head],
+        "the other way round": [part, head],
+        "a million parts promised": [msgpack.encode(state | {"parts": 1_000_000}), part],
+        "2^32 parts promised": [msgpack.encode(state | {"parts": 2**32}), part],
+        "2^64-1 parts promised": [msgpack.encode(state | {"parts": 2**64 - 1}), part],
+        "none promised": [msgpack.encode(state | {"parts": 0}), part],
+        "a million bytes": [b"\x80" * 1_000_000, part],
+        "an array of 2^32 records": [head, b"\xdd\xff\xff\xff\xff"],
+        "a name of 2^32 bytes": [head, b"\x91\x95\x00\xc2\xc6\xff\xff\xff\xffab"],
+        "nested without end": [head, b"\x91" * 100_000],
+        "stamps past the last": [head, msgpack.encode([[0, False, b"t", payload.STAMP_LIMIT, 0]])],
+        "a database past the last": [head, msgpack.encode([[2**31, False, b"t", 1, 0]])],
+        "a name past the longest": [head, msgpack.encode([[0, False, b"t" * 65536, 1, 0]])],
+    }.items():
+        file.write(strings)
+        assert not loads(server), what
+    version_2 = file.head.replace(payload.type_id(), payload.type_id(version=2))
+    file.write(file.strings, version_2)
+    assert not loads(server), "a version that this build does not know"
+    file.write([msgpack.encode(state)])
+    assert loads(server), "a field that is not there is 0"
+    file.write([msgpack.encode(state | {"parts": 0, "later": [1, b"x", {"y": True}]})])
+    assert loads(server), "a field of a later version is skipped"
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_every_bit_flipped_in_applystate_is_answered(saved, which):
+    """The way of the AOF, open to clients: what they send cannot make the clock stand still."""
+    server, file, dump = saved
+    text, refused = file.strings[which], 0
+    for at in range(len(text)):
+        for bit in range(8):
+            flipped = bytearray(text)
+            flipped[at] ^= 1 << bit
+            try:
+                assert server("CACHE.APPLYSTATE", bytes(flipped)) == b"OK"
+            except ReplyError as error:
+                assert str(error) in ("ERR refused state: Malformed", "ERR refused state: Stamp")
+                refused += 1
+    assert 0 < refused < 8 * len(text)
+    assert_whole(server, dump)
+
+
+def test_applying_a_state_again_changes_nothing(saved):
+    server, file, dump = saved
+    was, stones = digest(server), server.info()["cacheflow_tombstones"]
+    for _ in range(2):
+        for text in file.strings:
+            assert server("CACHE.APPLYSTATE", text) == b"OK"
+    assert digest(server) == was and server.info()["cacheflow_tombstones"] == stones
+    assert_whole(server, dump)
