@@ -150,7 +150,7 @@ def test_a_restart_where_only_invalidations_are_left(fresh_server, file):
     server("CACHE.INVALIDATE", "NAMESPACE", "n")
     await_sweep(server)
     if file == "AOF, rewritten":
-        # It has no place for state but beside an entry.
+        # It has no place for state but beside an entry: see the next test.
         server("CACHE.SET", "other", "v")
     assert server("EXISTS", "k") == 0
     save(server)
@@ -161,6 +161,21 @@ def test_a_restart_where_only_invalidations_are_left(fresh_server, file):
     server("CACHE.SET", "n:k", "v", "TAGS", "a")
     assert server("CACHE.GET", "n:k") == b"v"
     assert_exact(server)
+
+
+@pytest.mark.xfail(strict=True, reason="a rewrite without preamble asks the module for its entries alone")
+def test_a_plain_rewrite_of_nothing_forgets_nothing(fresh_server):
+    args, save = FILES["AOF, rewritten"]
+    server = fresh_server(args)
+    server("CACHE.SET", "k", "v", "TAGS", "a")
+    payload = server("DUMP", "k")
+    server("CACHE.INVALIDATE", "TAGS", "a")
+    await_sweep(server)
+    save(server)
+    server.kill9()
+    server.restart()
+    server("RESTORE", "k", 0, payload)
+    assert server("CACHE.GET", "k") is None
 
 
 # --- failover --------------------------------------------------------------------------------------
