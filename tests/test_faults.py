@@ -14,12 +14,12 @@ from harness.engines import ROOT
 from harness.resp import ReplyError, fields
 from harness.sample import fill
 from harness.server import wait_for
+from harness.topology import assert_verified
 
 pytestmark = pytest.mark.topology("single")
 
 SOURCES = os.path.join(ROOT, "src", "module")
 DEBUG = ("debug", "yes")
-FILLED = 18  # keys of harness.sample.fill
 
 COMMANDS = {
     "cache.get": ("fresh",),
@@ -32,7 +32,17 @@ COMMANDS = {
     "cache.meta": ("fresh",),
     "cache.apply": ("fresh", 0, b"\x01\x00\x01", "v"),
     "cache.verify": (),
+    "cache.tag": ("tagged", "new"),
+    "cache.untag": ("tagged", "one"),
+    "cache.invalidate": ("TAGS", "one", "two"),
+    "cache.invalidated": (5, "SOFT", "NAMESPACE", "space"),
+    "cache.applystate": (b"\x80",),
+    "cache.tags": (0,),
+    "cache.keys": ("one", 0),
+    "cache.log": (),
+    "cache.stats": (),
 }
+DEAD = ("dead", "dead too", "doomed:1")  # what fill invalidates
 # "load" runs before there is a command that could arm it, and once in a process; "distrust" behind
 # another border's panic, whose name is armed then.
 OUT_OF_REACH = {"load", "distrust"}
@@ -101,7 +111,8 @@ def arm(server, name):
 
 
 def assert_all_works(server, was):
-    """No fault any more: the dataset is what it was, and takes reads and writes, saves and loads."""
+    """No fault any more: the dataset is what it was, and takes reads and writes, saves and loads, tags
+    and invalidations; what was invalidated before stays dead."""
     assert digest(server) == was
     assert server("CACHE.GET", "fresh") == b"fresh"
     server("DEBUG", "RELOAD")
@@ -109,6 +120,16 @@ def assert_all_works(server, was):
     assert server("CACHE.SET", "fresh", "again", "EX", 5) == b"OK"
     assert server("CACHE.DEL", "fresh", "grace") == 2
     assert server("CACHE.INCRBY", "count", 1) == -41
+    assert server("CACHE.MGET", *DEAD) == [None] * len(DEAD)
+    assert server("CACHE.TAG", "retagged", "late") == 1
+    assert sorted(server("CACHE.KEYS", "one", 0)[1]) == [b"softly", b"tagged", b"tags"]
+    assert server("CACHE.INVALIDATE", "SOFT", "TAGS", "late", b"") == 3
+    assert server("CACHE.MGET", "retagged", "nameless", "tagged") == [None, None, b"one tag"]
+    assert server("CACHE.INVALIDATE", "TAGS", "one") == 3
+    assert server("CACHE.INVALIDATE", "NAMESPACE", "space") == 2
+    assert server("CACHE.MGET", "tagged", "tags", "softly", "space:tagged", "space:name") == [None] * 5
+    server.wait_swept()
+    assert_verified(server)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -182,6 +203,13 @@ def _unlink(server):
     server("CACHE.SET", "victim", "v")
     assert server("DEL", "victim") == 1
     assert server("CACHE.GET", "victim") is None
+    # One that goes from one key to another takes along that it is dead, or dies of the doubt.
+    hold_the_sweep(server)
+    server("CACHE.SET", "victims:1", "v")
+    server("CACHE.INVALIDATE", "NAMESPACE", "victims")
+    server("RENAME", "victims:1", "others:1")
+    assert server("CACHE.GET", "others:1", "STALE") is None
+    server("CACHE.DEBUG", "SWEEP", 1)
 
 
 def _copy(server):
@@ -226,6 +254,17 @@ def _key_event(server):
     server("COPY", "fresh", "copy")
     assert fields(server("CACHE.VERIFY"))["problems"] == [b"db 0: a key's entry is not in the index"]
     server("DEL", "copy")
+    # What was moved bears the tags of the database it came from, and what has become of it is not known.
+    server("CACHE.SET", "victim", "v", "TAGS", "one")
+    server("CACHE.SET", "victims:1", "v")
+    server("CACHE.INVALIDATE", "SOFT", "NAMESPACE", "victims")
+    assert server("RENAME", "victims:1", "others:1") == b"OK" and server("MOVE", "victim", 5) == 1
+    assert server("CACHE.MGET", "fresh", "others:1") == [b"fresh", None]
+    other = server.connect(db=5)
+    other("CACHE.INVALIDATE", "TAGS", "one")
+    assert other("CACHE.GET", "victim", "STALE") is None
+    server("CACHE.DEBUG", "SWEEP", 1)
+    wait_for(lambda: other("DBSIZE") == 0 and server("EXISTS", "others:1") == 0, "the sweep")
 
 
 def _loaded_event(server):
@@ -240,7 +279,44 @@ def _flush_event(server):
 
 
 def _swap_event(server):
+    server.connect(db=5)("CACHE.SET", "k", "five", "TAGS", "five", "both")
+    server.connect(db=6)("CACHE.SET", "k", "six", "TAGS", "six", "both")
     server("SWAPDB", 5, 6)
+    five, six = server.connect(db=5), server.connect(db=6)
+    assert (five("CACHE.GET", "k"), six("CACHE.GET", "k")) == (b"six", b"five")
+    six("CACHE.INVALIDATE", "TAGS", "six")
+    assert six("CACHE.GET", "k") == b"five", "a tag belongs to a database"
+    six("CACHE.INVALIDATE", "TAGS", "five")
+    assert six("CACHE.GET", "k") is None and five("CACHE.GET", "k") == b"six"
+    five("FLUSHDB")
+    six("FLUSHDB")
+
+
+def hold_the_sweep(server):
+    """What is dead stays where it is."""
+    assert server("CACHE.DEBUG", "SWEEP", 0) == b"OK"
+
+
+def _sweep(server):
+    """The slice is lost, no more: the cron has another begin."""
+    server("CACHE.DEBUG", "SWEEP", 1)
+    server("CACHE.SET", "victim", "v", "TAGS", "victims")
+    before = panics(server)
+    assert server("CACHE.INVALIDATE", "TAGS", "victims") == 1
+    wait_for(lambda: panics(server) > before, "a panic in the sweep")
+    assert server("CACHE.GET", "victim", "STALE") is None
+    arm(server, "")
+    wait_for(lambda: server("EXISTS", "victim") == 0, "the sweep that the cron began")
+
+
+def _cron(server):
+    """The sweep does not need it."""
+    server("CACHE.DEBUG", "SWEEP", 1)
+    before = panics(server)
+    wait_for(lambda: panics(server) > before + 2, "ticks")
+    server("CACHE.SET", "victim", "v", "TAGS", "victims")
+    assert server("CACHE.INVALIDATE", "TAGS", "victims") == 1
+    wait_for(lambda: server("EXISTS", "victim") == 0, "the sweep")
 
 
 def _scan(server):
@@ -252,7 +328,7 @@ CALLBACKS = {
     for function in (
         *(_rdb_load, _rdb_save, _mem_usage, _digest, _free, _free_effort, _unlink, _copy, _info, _config),
         *(_aof_rewrite, _aux_save, _aux_load),
-        *(_key_event, _loaded_event, _flush_event, _swap_event, _scan),
+        *(_key_event, _loaded_event, _flush_event, _swap_event, _scan, _sweep, _cron),
     )
 }
 # In a child of the server's: its panics are in the log, and in the child's own counter.
@@ -272,6 +348,37 @@ def test_a_panic_in_a_callback_costs_that_operation_alone(filled, name):
     assert fields(filled("CACHE.VERIFY"))["problems"] == []
     assert panics(filled) > before or name in IN_A_CHILD
     assert_all_works(filled, was)
+
+
+@pytest.mark.parametrize("name", sorted(CALLBACKS.keys() - {"aux_load"}))
+def test_a_panic_revives_nothing_and_saves_nothing_from_death(filled, name):
+    """Dead and not yet swept when it comes, or tagged before it and invalidated after it."""
+    filled("CACHE.SET", "doomed:2", "v", "EX", 1000, "TAGS", "late")
+    payload = filled("DUMP", "doomed:2")
+    for key in ("unswept:1", "unswept:2"):
+        filled("CACHE.SET", key, "v", "EX", 1000, "TAGS", key)
+    hold_the_sweep(filled)
+    filled("CACHE.INVALIDATE", "TAGS", "unswept:1")
+    filled("CACHE.INVALIDATE", "NAMESPACE", "unswept")
+    with filled.expect_panics():
+        arm(filled, name)
+        CALLBACKS[name](filled)
+        arm(filled, "")
+    unswept = ("unswept:1", "unswept:2")
+    assert filled("CACHE.MGET", *unswept, *DEAD) == [None] * 5
+    assert filled("CACHE.GET", "doomed:2") == b"v"
+    for key in unswept:
+        assert filled("CACHE.GET", key, "STALE") is None and filled("CACHE.TAG", key, "x") is None
+    filled("CACHE.INVALIDATE", "TAGS", "late", "one")
+    assert filled("CACHE.MGET", "doomed:2", "tagged", "tags", "fresh") == [None] * 3 + [b"fresh"]
+    filled("CACHE.VERIFY", "REPAIR")
+    assert filled("CACHE.MGET", *unswept, *DEAD, "doomed:2", "tagged", "tags") == [None] * 8
+    filled("CACHE.DEBUG", "SWEEP", 1)
+    wait_for(lambda: filled("EXISTS", *unswept, "doomed:2", "tagged", "tags") == 0, "the sweep")
+    filled("RESTORE", "doomed:3", 0, payload)
+    assert filled("CACHE.GET", "doomed:3", "STALE") is None, "it is remembered"
+    filled.wait_swept()
+    assert_verified(filled)
 
 
 @pytest.mark.parametrize("begin", ["BGSAVE", "BGREWRITEAOF", "a full resync"])

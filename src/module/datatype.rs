@@ -254,7 +254,7 @@ unsafe extern "C" fn free_effort2(_: *mut raw::RedisModuleKeyOptCtx, value: *con
 }
 
 unsafe extern "C" fn unlink2(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c_void) {
-    shard::told("unlink", || {
+    let done = shard::told("unlink", || {
         // SAFETY: what the server passed.
         unsafe {
             if let Some(entry) = stored(value) {
@@ -263,6 +263,12 @@ unsafe extern "C" fn unlink2(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const 
             }
         }
     });
+    // It may be on its way to another key, where nobody would know what became
+    // of it under this one.
+    if !done {
+        // SAFETY: what the server passed.
+        cross("distrust", (), || unsafe { stored(value) }.into_iter().for_each(shard::distrusted));
+    }
 }
 
 unsafe extern "C" fn copy2(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c_void) -> *mut c_void {

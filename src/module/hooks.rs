@@ -72,11 +72,9 @@ unsafe extern "C" fn on_generic(
     event: *const c_char,
     key: *mut raw::RedisModuleString,
 ) -> c_int {
-    // An arrival that is missed is an entry that the index does not hold: no
-    // danger, and taken in when it is next written.
-    cross("key_event", (), || {
-        // SAFETY: what the server passed.
-        let (ctx, event, name) = unsafe { (Ctx::new(ctx), CStr::from_ptr(event), Str::new(key)) };
+    // SAFETY: what the server passed.
+    let (ctx, event, name) = unsafe { (Ctx::new(ctx), CStr::from_ptr(event), Str::new(key)) };
+    let done = cross("key_event", false, || {
         match event.to_bytes() {
             b"rename_to" => came_under(ctx, name, true),
             b"move_from" => copies_from(ctx.database()),
@@ -91,8 +89,32 @@ unsafe extern "C" fn on_generic(
             b"restore" => came_under(ctx, name, false),
             _ => {}
         }
+        true
     });
+    if !done {
+        cross("distrust", (), || missed(ctx, event.to_bytes(), name));
+    }
     raw::REDISMODULE_OK as c_int
+}
+
+/// An arrival that was missed is an entry that the index does not hold: no
+/// danger, and taken in when it is next written. But one that came from
+/// elsewhere may bear the tags of another database, and what had become of it
+/// there is not known: it is dead.
+fn missed(ctx: Ctx, event: &[u8], name: Str<'_>) {
+    match event {
+        b"rename_to" | b"move_to" => {
+            if let Kind::Ours(value) = Key::write_untouched(ctx, name).kind(ours()) {
+                // SAFETY: a value of our type.
+                shard::distrusted(unsafe { Stored::new(value) });
+            }
+            came_under(ctx, name, true);
+            go_back(ctx);
+        }
+        b"move_from" => copies_from(ctx.database()),
+        b"copy_to" => go_back(ctx),
+        _ => {}
+    }
 }
 
 /// Notes the database that MOVE or COPY works from.
@@ -172,7 +194,7 @@ unsafe extern "C" fn on_swap(
     _: u64,
     data: *mut c_void,
 ) {
-    shard::told("swap_event", || {
+    let swap = || {
         // SAFETY: what the server passes with this event.
         let (one, other) = unsafe {
             let info = &*data.cast::<raw::RedisModuleSwapDbInfo>();
@@ -181,5 +203,9 @@ unsafe extern "C" fn on_swap(
         if let (Ok(one), Ok(other)) = (usize::try_from(one), usize::try_from(other)) {
             shard::swapped(one, other);
         }
-    });
+    };
+    // The tags of what lies in them go with them, whatever else is believed.
+    if !shard::told("swap_event", swap) {
+        cross("distrust", (), swap);
+    }
 }

@@ -105,7 +105,8 @@ pub fn with_stamps<R>(body: impl FnOnce(&mut Index) -> R) -> R {
 
 /// A border of the server's behind which the index is told something that it
 /// must not miss: where that panics, the index is not believed any more.
-pub fn told(name: &'static str, body: impl FnOnce()) {
+/// Whether it did not.
+pub fn told(name: &'static str, body: impl FnOnce()) -> bool {
     let done = cross(name, false, || {
         body();
         true
@@ -113,11 +114,14 @@ pub fn told(name: &'static str, body: impl FnOnce()) {
     if !done {
         cross("distrust", (), distrust);
     }
+    done
 }
 
 /// Forgets all entries, looking at none, for some may be gone: what was missed
-/// is not known. Entries come back as they are read or written, all of them by
-/// CACHE.VERIFY REPAIR; their keys and values are untouched.
+/// is not known. Entries come back as they are written, all of them by
+/// CACHE.VERIFY REPAIR; their keys and values are untouched. Their tags are
+/// believed, and what was invalidated: it is dead before they are back, and
+/// invalidations go on to hit what is not.
 fn distrust() {
     LOADING.store(0, Relaxed);
     with(|index| (0..index.extent()).for_each(|db| index.disown(db)));
@@ -354,6 +358,12 @@ pub fn disowned(db: Db) {
 /// Whether an entry's tags are those of the database that it lies in.
 pub fn is_at_home(db: Db, entry: Stored) -> bool {
     with(|index| entry.view().tags().all(|id| index.is_of(id, db)))
+}
+
+/// An entry that may have escaped an invalidation, for nobody took note of how
+/// it came to its key: dead.
+pub fn distrusted(entry: Stored) {
+    mark_dead(entry.bytes_mut());
 }
 
 /// Two databases were exchanged.
