@@ -115,7 +115,7 @@ def assert_all_works(server, was):
     and invalidations; what was invalidated before stays dead."""
     assert digest(server) == was
     assert server("CACHE.GET", "fresh") == b"fresh"
-    server("DEBUG", "RELOAD")
+    server.reload()
     assert digest(server) == was
     assert server("CACHE.SET", "fresh", "again", "EX", 5) == b"OK"
     assert server("CACHE.DEL", "fresh", "grace") == 2

@@ -226,7 +226,7 @@ class Churn:
     def upset(self):
         """Something that takes the data out of memory and back, here or on the replica."""
         server, kind = self.server, type(self.topology).__name__
-        choices = [lambda: server("DEBUG", "RELOAD"), server.bgsave]
+        choices = [lambda: server.reload(), server.bgsave]
         if kind == "Single":
             choices += [lambda: (server("SAVE"), server.restart())]
         elif kind == "Aof":

@@ -127,7 +127,7 @@ def survive(server, names):
     """Use the keys, reload them, and (on a server with an AOF) rewrite it and start from it."""
     use_all(server, names)
     was = digest(server)
-    server("DEBUG", "RELOAD")
+    server.reload()
     assert digest(server) == was, "DEBUG RELOAD changed something"
     if server.info("persistence")["aof_enabled"] == "1":
         for preamble in ("no", "yes"):
@@ -360,7 +360,7 @@ def test_a_birth_in_the_future_does_not_push_the_clock(topology, how):
     assert born(server, "k") <= now_ms(server) * 1000 + 1_000_000
     assert_clock_is_sane(server, "after it came")
     assert meta(server, "k")["age-ms"] == 0 and meta(server, "k")["state"] == b"fresh"
-    server("DEBUG", "RELOAD")
+    server.reload()
     assert_clock_is_sane(server, "after a reload")
 
 

@@ -64,13 +64,13 @@ def test_save_at_shutdown(fresh_server):
 def test_debug_reload(fresh_server):
     server = fresh_server()
     fill(server)
-    assert_kept(server, lambda: server("DEBUG", "RELOAD"))
+    assert_kept(server, lambda: server.reload())
 
 
 def test_debug_reload_over_what_is_there(fresh_server):
     server = fresh_server()
     fill(server)
-    assert_kept(server, lambda: server("DEBUG", "RELOAD", "NOFLUSH", "MERGE"))
+    assert_kept(server, lambda: server.reload("NOFLUSH", "MERGE"))
 
 
 @pytest.mark.parametrize("preamble", ["yes", "no"])

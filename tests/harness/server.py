@@ -281,6 +281,13 @@ class Server:
         info = self.info("persistence")
         assert info["rdb_last_bgsave_status"] == "ok" and info["rdb_last_save_time"] >= before
 
+    def reload(self, *options):
+        """DEBUG RELOAD, by a client of its own: Valkey 8 leaves it in the database of whatever key was
+        loaded last, where a module listens (valkey#4024)."""
+        connection = self.connect()
+        assert connection("DEBUG", "RELOAD", *options) == b"OK"
+        connection.close()
+
     def bgrewriteaof(self):
         """BGREWRITEAOF, to its end."""
         wait_for(lambda: self.info("persistence")["aof_rewrite_in_progress"] == "0", "a rewrite")

@@ -195,7 +195,7 @@ pub const MEMORY_ROWS: &[MemoryRow] = &[
     },
     MemoryRow {
         group: Group::Tags,
-        name: "CACHE.SET, 1 tag of 10,000 / no tags",
+        name: "1 tag of 10,000 / none, 100 to 124 B",
         value: 100,
         a: UNTAGGED,
         b: ONE_TAG,
@@ -204,7 +204,7 @@ pub const MEMORY_ROWS: &[MemoryRow] = &[
     },
     MemoryRow {
         group: Group::Tags,
-        name: "CACHE.SET, 4 tags of 10,000 / no tags",
+        name: "4 tags of 10,000 / none, 100 to 124 B",
         value: 100,
         a: UNTAGGED,
         b: FOUR_TAGS,
