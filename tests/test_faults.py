@@ -267,10 +267,6 @@ def _key_event(server):
     wait_for(lambda: other("DBSIZE") == 0 and server("EXISTS", "others:1") == 0, "the sweep")
 
 
-def _loaded_event(server):
-    server.reload()
-
-
 def _flush_event(server):
     server("SELECT", 5)
     server("CACHE.SET", "k", "v")
@@ -328,7 +324,7 @@ CALLBACKS = {
     for function in (
         *(_rdb_load, _rdb_save, _mem_usage, _digest, _free, _free_effort, _unlink, _copy, _info, _config),
         *(_aof_rewrite, _aux_save, _aux_load),
-        *(_key_event, _loaded_event, _flush_event, _swap_event, _scan, _sweep, _cron),
+        *(_key_event, _flush_event, _swap_event, _scan, _sweep, _cron),
     )
 }
 # In a child of the server's: its panics are in the log, and in the child's own counter.

@@ -321,12 +321,8 @@ def test_eviction_shows_nothing_that_the_model_does_not_know(topology, policy):
 
 
 @pytest.mark.parametrize("how", [("MOVE", "k", 1), ("COPY", "k", "other", "DB", 1)])
-def test_to_another_database_within_a_transaction(server, request, how):
-    if server.version[0] == "valkey" and server.version[1] >= 9:
-        # VM_GetSelectedDb names the transaction's database in the event of the key, not the key's.
-        request.node.add_marker(
-            pytest.mark.xfail(strict=True, reason="the index takes it in at the wrong place")
-        )
+def test_to_another_database_within_a_transaction(server, how):
+    """Valkey 9 names the transaction's database in the event of the key; the key knows its own."""
     server("CACHE.SET", "k", "v", "TAGS", "a")
     server("MULTI")
     server(*how)
@@ -353,8 +349,9 @@ def test_tags_bind_whatever_the_index_missed(fresh_server, border, repair):
     if repair:
         server("CACHE.VERIFY", "REPAIR")
         assert_verified(server)
-        assert all_tags(server)[b"all"] == 4
-    assert server("CACHE.INVALIDATE", "TAGS", "hard", "moved") == 2 or not repair
+        # What moved unseen may have escaped an invalidation: it is dead.
+        assert all_tags(server)[b"all"] == 3
+    assert server("CACHE.INVALIDATE", "TAGS", "hard", "moved") == 1 or not repair
     server("CACHE.INVALIDATE", "SOFT", "TAGS", "soft")
     server("CACHE.INVALIDATE", "NAMESPACE", "namespace")
     assert server("CACHE.MGET", "hard", "soft", "namespace:k", "x:moved") == [None] * 4

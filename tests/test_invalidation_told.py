@@ -162,7 +162,7 @@ def test_tracking_at_a_replica(topology, mode):
     """A cache in a process that reads there must hear of it there."""
     primary, replica = topology.primary, topology.replica
     primary("CACHE.SET", "k", "v", "EX", 100, "TAGS", "a")
-    replica.wait_replica_of(primary)
+    replica.wait_replica_of(primary, swept=False)
     tracker = replica.connect(protocol=3)
     tracker("CLIENT", "TRACKING", "ON")
     assert tracker("CACHE.GET", "k") == b"v"

@@ -35,7 +35,7 @@ def pair(fresh_server, *options):
     """A primary and a replica, both with CACHE.DEBUG."""
     primary = fresh_server(module_args=DEBUG)
     replica = fresh_server(["--replicaof", f"127.0.0.1 {primary.port}", *options], module_args=DEBUG)
-    replica.wait_replica_of(primary)
+    replica.wait_replica_of(primary, swept=False)
     return primary, replica
 
 
@@ -175,7 +175,7 @@ def test_it_hurries_where_memory_is_short(fresh_server):
 def test_removals_are_replicated_one_key_at_a_time(fresh_server):
     primary, replica = pair(fresh_server)
     write(primary, "k", 200, "TAGS", "a")
-    replica.wait_replica_of(primary)
+    replica.wait_replica_of(primary, swept=False)
     watcher = replica.connect()
     watcher("MONITOR")
     primary("CACHE.INVALIDATE", "TAGS", "a")
@@ -187,7 +187,7 @@ def test_removals_are_replicated_one_key_at_a_time(fresh_server):
     keys = [line.split(b'"UNLINK" ')[1] for line in seen if b'"UNLINK"' in line]
     assert sorted(keys) == sorted(f'"k:{n}"'.encode() for n in range(200))
     assert len([line for line in seen if b"INVALIDATE" in line]) == 1
-    replica.wait_replica_of(primary)
+    replica.wait_replica_of(primary, swept=False)
     assert digest(primary) == digest(replica) and replica("DBSIZE") == 1
     assert_verified(replica)
 
@@ -198,13 +198,13 @@ def test_a_replica_removes_nothing_by_itself(fresh_server):
     write(primary, "j", 10)
     hold(primary)
     primary("CACHE.INVALIDATE", "TAGS", "a")
-    replica.wait_replica_of(primary)
+    replica.wait_replica_of(primary, swept=False)
     slices = figure(replica, "sweep_slices", "cacheflow_sweep")
     wait_for(lambda: figure(replica, "sweep_slices", "cacheflow_sweep") > slices + 3, "it to look")
     assert replica("DBSIZE") == 310 and read(replica, "k", 300) == 0
     assert figure(replica, "sweep_removed", "cacheflow_sweep") == 0
     let_go(primary)
-    replica.wait_replica_of(primary)
+    replica.wait_replica_of(primary, swept=False)
     assert replica("DBSIZE") == 10
     wait_for(lambda: figure(replica, "sweep_queued", "cacheflow_sweep") == 0, "its queue to end")
     assert figure(replica, "sweep_removed", "cacheflow_sweep") == 0
@@ -224,12 +224,12 @@ def test_who_is_promoted_finishes_it(fresh_server, when):
         primary("CACHE.DEBUG", "SWEEP", 1)
         wait_for(lambda: replica("DBSIZE") < 5010, "the first removals")
         hold(primary)
-    replica.wait_replica_of(primary)
+    replica.wait_replica_of(primary, swept=False)
     primary.kill9()
     replica("REPLICAOF", "NO", "ONE")
     assert read(replica, "k", 5000) == 0
     wait_for(lambda: replica("DBSIZE") == 10, "the sweep to be finished")
-    last.wait_replica_of(replica)
+    last.wait_replica_of(replica, swept=False)
     assert read(replica, "j", 10) == read(last, "j", 10) == last("DBSIZE") == 10
     for server in (replica, last):
         assert_verified(server)
@@ -244,11 +244,11 @@ def test_a_replica_that_joins_in_the_middle(fresh_server):
     primary("CACHE.INVALIDATE", "TAGS", "a")
     primary("CACHE.INVALIDATE", "NAMESPACE", "n")
     replica = fresh_server(["--replicaof", f"127.0.0.1 {primary.port}"])
-    replica.wait_replica_of(primary)
+    replica.wait_replica_of(primary, swept=False)
     assert read(replica, "k", 500) == read(replica, "n", 500) == 0
     assert read(replica, "j", 10) == 10 and replica("DBSIZE") == 1010
     let_go(primary)
-    replica.wait_replica_of(primary)
+    replica.wait_replica_of(primary, swept=False)
     assert replica("DBSIZE") == primary("DBSIZE") == 10
     assert digest(primary) == digest(replica)
     assert_verified(replica)
@@ -357,5 +357,5 @@ def test_it_stops_while_writes_are_paused(fresh_server):
     assert primary("DBSIZE") == 300
     primary("CLIENT", "UNPAUSE")
     wait_for(lambda: primary("DBSIZE") == 0, "the sweep to go on")
-    replica.wait_replica_of(primary)
+    replica.wait_replica_of(primary, swept=False)
     assert replica("DBSIZE") == 0

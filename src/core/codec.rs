@@ -27,7 +27,7 @@
 use std::fmt;
 
 use crate::entry::{Cost, Meta};
-use crate::tag::{self, LONGEST_TAG, MOST_TAGS};
+use crate::tag::{self, Names, LONGEST_TAG, MOST_TAGS};
 use crate::units::{Millis, Stamp, Time};
 
 const VERSION: u8 = 1;
@@ -87,7 +87,7 @@ pub struct Decoded<'a> {
     /// All but the tags.
     pub meta: Meta,
     /// The tags' names, all different, in the entry's order.
-    pub tags: Vec<&'a [u8]>,
+    pub tags: Names<'a>,
 }
 
 /// Appends the encoding of `meta` and the names of its tags to `out`.
@@ -181,7 +181,7 @@ fn decode_1(bytes: &[u8]) -> Result<Decoded<'_>, CodecError> {
     let staled_at = number(STALED)?.map(Time);
     let cost = nonzero(number(COST)?)?;
     let hits = nonzero(number(HITS)?)?;
-    let tags = if fields & TAGS == 0 { Vec::new() } else { take_tags(&mut rest)? };
+    let tags = if fields & TAGS == 0 { Names::new() } else { take_tags(&mut rest)? };
     if !rest.is_empty() {
         return Err(CodecError::Trailing);
     }
@@ -202,13 +202,13 @@ fn decode_1(bytes: &[u8]) -> Result<Decoded<'_>, CodecError> {
     Ok(Decoded { meta, tags })
 }
 
-fn take_tags<'a>(bytes: &mut &'a [u8]) -> Result<Vec<&'a [u8]>, CodecError> {
+fn take_tags<'a>(bytes: &mut &'a [u8]) -> Result<Names<'a>, CodecError> {
     let count = match usize::try_from(nonzero(Some(take(bytes)?))?) {
         Ok(count) if count <= MOST_TAGS => count,
         _ => return Err(CodecError::Tags),
     };
     // Each takes a byte at least: no room is made for what cannot be there.
-    let mut tags = Vec::with_capacity(count.min(bytes.len()));
+    let mut tags = Names::with_capacity(count.min(bytes.len()));
     for _ in 0..count {
         let len = usize::try_from(take(bytes)?).unwrap_or(usize::MAX);
         if len > LONGEST_TAG {
@@ -274,7 +274,7 @@ mod tests {
         proptest::collection::btree_set(proptest::collection::vec(any::<u8>(), 0..5), 0..4)
     }
 
-    fn slices(tags: &BTreeSet<Vec<u8>>) -> Vec<&[u8]> {
+    fn slices(tags: &BTreeSet<Vec<u8>>) -> Names<'_> {
         tags.iter().map(Vec::as_slice).collect()
     }
 

@@ -59,7 +59,7 @@ impl<T: Copy> Segments<T> {
                     // A first segment grows by half: its slack is the price of
                     // every small tag. Later ones have their room from birth.
                     let more = if many == 1 {
-                        (last.len() / 2).clamp(1, SEGMENT - last.len())
+                        (last.len() / if last.len() < SMALL { 2 } else { 4 }).clamp(1, SEGMENT - last.len())
                     } else {
                         SEGMENT - last.len()
                     };

@@ -27,6 +27,7 @@ use cacheflow_core::codec::{self, CodecError, Decoded};
 use cacheflow_core::decide;
 use cacheflow_core::entry::{Cost, Meta};
 use cacheflow_core::saved::Saved;
+use cacheflow_core::tag::Names;
 use cacheflow_core::units::{Millis, Stamp, Time};
 
 use crate::border::cross;
@@ -104,7 +105,7 @@ fn restore(db: usize, meta: &[u8], name: &[u8], value: &[u8]) -> Result<Stored, 
     let decoded = match codec::decode(meta) {
         // A file is loaded for what it has; a user is told.
         Err(CodecError::Unsaved) if Ctx::none().is_loading() => {
-            Decoded { meta: Meta { dead: true, ..Meta::default() }, tags: Vec::new() }
+            Decoded { meta: Meta { dead: true, ..Meta::default() }, tags: Names::new() }
         }
         other => other.map_err(|error| error.to_string())?,
     };
@@ -128,10 +129,11 @@ unsafe extern "C" fn rdb_load(rdb: *mut raw::RedisModuleIO, version: c_int) -> *
         let (Some(meta), Some(value)) = (rdb.load_bytes(), rdb.load_bytes()) else {
             return refuse("it is truncated");
         };
-        match restore(rdb.database(), meta.bytes(), rdb.key_name(), value.bytes()) {
+        let (db, name) = (rdb.database(), rdb.key_name());
+        match restore(db, meta.bytes(), name, value.bytes()) {
             Ok(entry) => {
                 if Ctx::none().is_loading() {
-                    shard::loaded(entry);
+                    shard::loaded(db, name, entry);
                 }
                 entry.raw().as_ptr()
             }

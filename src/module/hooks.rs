@@ -6,7 +6,6 @@
 //! | event | tells of |
 //! | --- | --- |
 //! | `rename_to`, `move_to`, `copy_to`, `restore` | an entry under a new key |
-//! | `loaded` | an entry from an RDB file, under its key |
 //! | FLUSHDB | a database emptied, without `unlink2` |
 //! | SWAPDB | two databases exchanged |
 //!
@@ -43,7 +42,6 @@ static OWN: AtomicPtr<raw::RedisModuleCtx> = AtomicPtr::new(std::ptr::null_mut()
 /// Where the server refuses.
 pub fn register(ctx: Ctx) -> Result<(), &'static str> {
     OWN.store(ctx.detached(), Relaxed);
-    events::subscribe_to_keys(ctx, raw::REDISMODULE_NOTIFY_LOADED, on_loaded)?;
     subscribe(ctx, raw::REDISMODULE_EVENT_FLUSHDB, on_flush)?;
     subscribe(ctx, raw::REDISMODULE_EVENT_SWAPDB, on_swap)
 }
@@ -142,7 +140,7 @@ pub fn came_under(ctx: Ctx, name: Str<'_>, moved: bool) {
     let Kind::Ours(value) = key.kind(ours()) else { return };
     // SAFETY: a value of our type.
     let entry = unsafe { Stored::new(value) };
-    let (db, view) = (ctx.database(), entry.view());
+    let (db, view) = (key.database(), entry.view());
     let change = if moved {
         shard::as_moved(db, name.bytes(), entry)
     } else {
@@ -171,20 +169,6 @@ pub fn came_under(ctx: Ctx, name: Str<'_>, moved: bool) {
             shard::arrived(db, name.bytes(), entry);
         }
     }
-}
-
-unsafe extern "C" fn on_loaded(
-    ctx: *mut raw::RedisModuleCtx,
-    _: c_int,
-    _: *const c_char,
-    key: *mut raw::RedisModuleString,
-) -> c_int {
-    shard::told("loaded_event", || {
-        // SAFETY: what the server passed; used within the call alone.
-        let (ctx, name) = unsafe { (Ctx::new(ctx), Str::new(key)) };
-        shard::loaded_under(ctx.database(), name.bytes());
-    });
-    raw::REDISMODULE_OK as c_int
 }
 
 unsafe extern "C" fn on_flush(

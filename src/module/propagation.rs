@@ -5,12 +5,16 @@ use std::cell::Cell;
 use std::os::raw::c_void;
 
 use cacheflow_core::gate::{Gate, Listeners, Sign};
+use cacheflow_core::saved::Saved;
+use cacheflow_core::units::Stamp;
 
 use crate::border::cross;
+use crate::commands::apply_state;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::events::subscribe;
 use crate::ffi::raw;
-use crate::state::MainThread;
+use crate::shard;
+use crate::state::{self, MainThread};
 
 static GATE: MainThread<Cell<Gate>> = MainThread::new(Cell::new(Gate::Unknown));
 
@@ -31,9 +35,9 @@ pub fn register(ctx: Ctx) -> Result<(), &'static str> {
 }
 
 unsafe extern "C" fn on_event(
-    _: *mut raw::RedisModuleCtx,
+    ctx: *mut raw::RedisModuleCtx,
     event: raw::RedisModuleEvent,
-    _: u64,
+    subevent: u64,
     _: *mut c_void,
 ) {
     // A panic leaves the gate unknown, so that the server is asked.
@@ -45,7 +49,27 @@ unsafe extern "C" fn on_event(
             _ => Sign::ReplicaChanged,
         };
         GATE.with(|gate| gate.set(gate.get().after(sign)));
+        if sign == Sign::Loaded {
+            shard::loading_ended();
+        }
+        if sign == Sign::Forked && subevent == raw::REDISMODULE_SUBEVENT_FORK_CHILD_BORN {
+            // SAFETY: what the server passed.
+            send_state(unsafe { Ctx::new(ctx) });
+        }
     });
+}
+
+/// A file that is rewritten without an RDB preamble has a place for the shard's
+/// state only before an entry. Where there is none, the state is sent behind it:
+/// the server has begun the file of what comes after before it forked.
+fn send_state(ctx: Ctx) {
+    let nothing = shard::with(|index| index.counts().entries > 0 || index.latest() == Stamp(0));
+    if nothing || ctx.is_replica() || !is_heard(ctx) {
+        return;
+    }
+    let mut parts = Vec::new();
+    shard::with(|index| Saved::write(index, state::last_stamp(), |part| parts.push(part.to_vec())));
+    parts.iter().for_each(|part| ctx.replicate_bytes(apply_state::NAME, part));
 }
 
 /// Whether a write must be replicated by its effect: somebody listens, or may.

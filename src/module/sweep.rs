@@ -114,7 +114,8 @@ fn slice(ctx: Ctx) -> Option<Millis> {
     }
     let may_remove = !ctx.is_replica();
     let base = u64::try_from(SWEEP_BUDGET_US.get()).unwrap_or(0);
-    let limit = Duration::from_micros(budget(base, f64::from(ctx.memory_ratio())));
+    let backlog = shard::with(|index| index.backlog());
+    let limit = Duration::from_micros(budget(base, f64::from(ctx.memory_ratio()), backlog));
     let began = Instant::now();
     let mut steps = 0;
     let after = loop {
@@ -157,11 +158,42 @@ fn remove(ctx: Ctx, db: Db, entry: Stored) {
 
 const UNLINK: &CStr = c"UNLINK";
 
-/// Tells who watches an entry that it has become stale.
+/// Tells who watches an entry that it has become stale, and has it know since
+/// when: a tag remembers the last soft invalidation alone.
 fn tell(ctx: Ctx, db: Db, entry: Stored) {
-    if ctx.select(db) {
-        let name = Owned::new(entry.view().name());
-        ctx.signal_modified(name.get());
-        ctx.notify(c"cache.invalidated", name.get());
+    if !ctx.select(db) {
+        return;
+    }
+    let name = Owned::new(entry.view().name());
+    let key = Key::write_untouched(ctx, name.get());
+    if key.kind(ours()) != Kind::Ours(entry.raw()) {
+        return;
+    }
+    note_staleness(db, &key, name.get().bytes(), entry);
+    drop(key);
+    ctx.signal_modified(name.get());
+    ctx.notify(c"cache.invalidated", name.get());
+}
+
+/// The longest value that is copied for that: some 10 µs.
+const LONGEST_COPIED: usize = 1 << 16;
+
+fn note_staleness(db: Db, key: &Key, name: &[u8], entry: Stored) {
+    let view = entry.view();
+    let Some(settled) = shard::settled(db, name, entry) else { return };
+    if settled.staled_at == view.meta().staled_at || view.value().len() > LONGEST_COPIED {
+        return;
+    }
+    // Without memory for it it stays as it is: stale by its tag.
+    if let Ok(noted) = shard::remake(&settled, name, view.value(), entry) {
+        // SAFETY: a new entry; the old one is ours when it comes back, and
+        // nothing looks at it after this.
+        unsafe {
+            let old = key.replace(ours(), noted.raw()).map(|old| Stored::new(old));
+            shard::put(db, name, old, noted);
+            if let Some(old) = old {
+                old.free();
+            }
+        }
     }
 }

@@ -306,10 +306,11 @@ class Server:
 
         wait_for(swept, "the sweep")
 
-    def wait_replica_of(self, primary):
+    def wait_replica_of(self, primary, swept=True):
         """Wait until this replica's link is up and it has applied all that its primary wrote, the
-        removal of what was invalidated included."""
-        primary.wait_swept()
+        removal of what was invalidated included (swept=False: where the test holds the sweep)."""
+        if swept:
+            primary.wait_swept()
 
         def caught_up():
             info, other = self.info("replication"), primary.info("replication")

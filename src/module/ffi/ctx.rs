@@ -173,6 +173,13 @@ impl Ctx {
         };
     }
 
+    /// Replicates `command bytes`.
+    pub fn replicate_bytes(self, command: &CStr, bytes: &[u8]) {
+        let (ptr, len) = (bytes.as_ptr().cast::<c_char>(), bytes.len());
+        // SAFETY: the format names the argument's type; the server copies.
+        unsafe { api!(RedisModule_Replicate)(self.raw, command.as_ptr(), c"b".as_ptr(), ptr, len) };
+    }
+
     /// Replicates `command number word word strings…`.
     pub fn replicate_strings(self, command: &CStr, number: i64, words: [&CStr; 2], strings: Strings<'_>) {
         let (argv, argc) = strings.raw();

@@ -104,6 +104,14 @@ impl Key {
         unsafe { api!(RedisModule_UnlinkKey)(self.raw) };
     }
 
+    /// The database that the key is in. Not the context's where the key was not
+    /// empty: in a transaction Valkey 9 tells the transaction's, whatever
+    /// database the event of a key is of.
+    pub fn database(&self) -> usize {
+        // SAFETY: takes a null key too.
+        usize::try_from(unsafe { api!(RedisModule_GetDbIdFromModuleKey)(self.raw) }).unwrap_or(0)
+    }
+
     /// The length of a string; of other types the number of elements.
     pub fn length(&self) -> usize {
         // SAFETY: takes a null key too.

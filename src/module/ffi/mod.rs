@@ -102,6 +102,7 @@ required!(
     RedisModule_GetDbIdFromDefragCtx,
     RedisModule_GetDbIdFromDigest,
     RedisModule_GetDbIdFromIO,
+    RedisModule_GetDbIdFromModuleKey,
     RedisModule_GetDbIdFromOptCtx,
     RedisModule_GetDetachedThreadSafeContext,
     RedisModule_GetKeyNameFromIO,
