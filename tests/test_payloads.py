@@ -15,10 +15,21 @@ from harness.hostile import HOSTILE, NOW, STRANGE, fuzz
 from harness.payload import LAST_TIME, STAMP_LIMIT, Meta, encode, seal
 from harness.resp import ReplyError
 from harness.sample import BINARY, meta
+from harness.server import wait_for
 
 BAD_FORMAT = "ERR Bad data format"
 BAD_FOOTER = "ERR DUMP payload version or checksum are wrong"
 REFUSED = "ERR refused payload: "
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_remembered(topology):
+    """What is restored here has all sorts of births, and its tags must not have been invalidated since:
+    by other tests on the same servers, of which replicas forget by themselves."""
+    for server in topology.servers:
+        server.config("cacheflow.max-tombstones", 0)
+    for server in topology.servers:
+        wait_for(lambda server=server: server.info()["cacheflow_tags"] == "0", "tombstones to be forgotten")
 
 
 def dumps(server):
