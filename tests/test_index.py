@@ -146,10 +146,12 @@ def test_nothing_is_left_behind(server):
     server("FLUSHALL", "SYNC")  # Valkey's default is to free in the background
     assert int(server.info("cacheflow")["cacheflow_tombstones"]) > 1000
     server.config("cacheflow.max-tombstones", 0)
-    wait_for(lambda: server.info("cacheflow")["cacheflow_tombstones"] == "0", "forgetting")
+    # Redis 8 frees in the background here too, and then tags are let go of bit by bit.
+    names = ("tombstones", "entries", "bytes", "tags", "memberships", "sweep_queued")
+    wait_for(
+        lambda: all(server.info("cacheflow")[f"cacheflow_{name}"] == "0" for name in names), "forgetting"
+    )
     after = server.info("cacheflow")
-    for name in ("entries", "bytes", "tags", "memberships", "sweep_queued"):
-        assert after[f"cacheflow_{name}"] == "0", name
     assert int(after["cacheflow_index_bytes"]) < int(before["cacheflow_index_bytes"]) + 4096
 
 
@@ -349,9 +351,9 @@ def test_tags_bind_whatever_the_index_missed(fresh_server, border, repair):
     if repair:
         server("CACHE.VERIFY", "REPAIR")
         assert_verified(server)
-        # What moved unseen may have escaped an invalidation: it is dead.
-        assert all_tags(server)[b"all"] == 3
-    assert server("CACHE.INVALIDATE", "TAGS", "hard", "moved") == 1 or not repair
+        # What moved unseen is told of once more.
+        assert all_tags(server)[b"all"] == 4
+    assert server("CACHE.INVALIDATE", "TAGS", "hard", "moved") == 2 or not repair
     server("CACHE.INVALIDATE", "SOFT", "TAGS", "soft")
     server("CACHE.INVALIDATE", "NAMESPACE", "namespace")
     assert server("CACHE.MGET", "hard", "soft", "namespace:k", "x:moved") == [None] * 4

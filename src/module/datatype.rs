@@ -254,20 +254,15 @@ unsafe extern "C" fn free_effort2(_: *mut raw::RedisModuleKeyOptCtx, value: *con
 }
 
 unsafe extern "C" fn unlink2(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c_void) {
-    let done = shard::told("unlink", || {
-        // SAFETY: what the server passed.
-        unsafe {
-            if let Some(entry) = stored(value) {
-                shard::left(io::database_left(ctx), entry);
-                state::UNLINKED.add(1);
-            }
-        }
-    });
-    // It may be on its way to another key, where nobody would know what became
-    // of it under this one.
-    if !done {
-        // SAFETY: what the server passed.
-        cross("distrust", (), || unsafe { stored(value) }.into_iter().for_each(shard::distrusted));
+    // SAFETY: what the server passed.
+    let Some(entry) = (unsafe { stored(value) }) else { return };
+    state::UNLINKED.add(1);
+    // SAFETY: what the server passed.
+    let left = || shard::left(unsafe { io::database_left(ctx) }, entry);
+    if !shard::told_again("unlink", left) {
+        // It may be on its way to another key, where nobody would know what
+        // became of it under this one.
+        cross("missed", (), || shard::distrusted(entry));
     }
 }
 

@@ -74,7 +74,7 @@ unsafe extern "C" fn on_generic(
 ) -> c_int {
     // SAFETY: what the server passed.
     let (ctx, event, name) = unsafe { (Ctx::new(ctx), CStr::from_ptr(event), Str::new(key)) };
-    let done = cross("key_event", false, || {
+    let take_in = || {
         match event.to_bytes() {
             b"rename_to" => came_under(ctx, name, true),
             b"move_from" => copies_from(ctx.database()),
@@ -90,9 +90,9 @@ unsafe extern "C" fn on_generic(
             _ => {}
         }
         true
-    });
-    if !done {
-        cross("distrust", (), || missed(ctx, event.to_bytes(), name));
+    };
+    if !cross("key_event", false, take_in) && !cross("distrust", false, take_in) {
+        cross("missed", (), || missed(ctx, event.to_bytes(), name));
     }
     raw::REDISMODULE_OK as c_int
 }
@@ -102,18 +102,12 @@ unsafe extern "C" fn on_generic(
 /// elsewhere may bear the tags of another database, and what had become of it
 /// there is not known: it is dead.
 fn missed(ctx: Ctx, event: &[u8], name: Str<'_>) {
-    match event {
-        b"rename_to" | b"move_to" => {
-            if let Kind::Ours(value) = Key::write_untouched(ctx, name).kind(ours()) {
-                // SAFETY: a value of our type.
-                shard::distrusted(unsafe { Stored::new(value) });
-            }
-            came_under(ctx, name, true);
-            go_back(ctx);
-        }
-        b"move_from" => copies_from(ctx.database()),
-        b"copy_to" => go_back(ctx),
-        _ => {}
+    if !matches!(event, b"rename_to" | b"move_to") {
+        return;
+    }
+    if let Kind::Ours(value) = Key::write_untouched(ctx, name).kind(ours()) {
+        // SAFETY: a value of our type.
+        shard::distrusted(unsafe { Stored::new(value) });
     }
 }
 
@@ -205,7 +199,5 @@ unsafe extern "C" fn on_swap(
         }
     };
     // The tags of what lies in them go with them, whatever else is believed.
-    if !shard::told("swap_event", swap) {
-        cross("distrust", (), swap);
-    }
+    shard::told_again("swap_event", swap);
 }
