@@ -143,13 +143,16 @@ unsafe extern "C" fn rdb_load(rdb: *mut raw::RedisModuleIO, version: c_int) -> *
 }
 
 /// Runs `body` on an entry as it is saved: its encoded metadata, settled, and
-/// its value. Of a dead one nothing is left but that.
-fn with_encoded<R>(db: usize, entry: Stored, with_hits: bool, body: impl FnOnce(&[u8], &[u8]) -> R) -> R {
+/// its value; or, for a digest, without what differs between servers that agree. Of a dead one nothing is left but that.
+fn with_encoded<R>(db: usize, entry: Stored, saved: bool, body: impl FnOnce(&[u8], &[u8]) -> R) -> R {
     // Not the scratch buffer: a fork or the digest may be in the middle of it.
     let mut meta = Vec::with_capacity(64);
     match decide::settle(entry.view().meta(), shard::verdict_of_held(db, entry)) {
         Some(settled) => {
-            shard::encode(&settled, entry, with_hits, &mut meta);
+            // Of what is softly invalidated twice, each server knows since when
+            // it is stale as far as its own sweep had come in between.
+            let staled_at = if saved { settled.staled_at } else { settled.staled_at.map(|_| Time(0)) };
+            shard::encode(&Meta { staled_at, ..settled }, entry, saved, &mut meta);
             body(&meta, entry.view().value())
         }
         None => {
