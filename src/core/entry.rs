@@ -455,49 +455,10 @@ impl<'a> View<'a> {
     }
 }
 
-/// Sets the slot that the index gave an entry.
-pub fn set_slot(bytes: &mut [u8], slot: u32) {
-    bytes[20..24].copy_from_slice(&slot.to_le_bytes());
-}
+#[path = "entry_marks.rs"]
+mod marks;
 
-/// Sets the number of an entry's namespace.
-pub fn set_namespace(bytes: &mut [u8], namespace: u16) {
-    bytes[14..16].copy_from_slice(&namespace.to_le_bytes());
-}
-
-/// Sets the position of an entry's `i`th tag.
-pub fn set_position(bytes: &mut [u8], i: usize, position: u32) {
-    let at = View::new(bytes).tags_at() + i * TAG_BYTES + 4;
-    bytes[at..at + 4].copy_from_slice(&position.to_le_bytes());
-}
-
-/// Gives an entry the positions of another with the same tags in the same
-/// order.
-pub fn take_positions(bytes: &mut [u8], from: &[u8]) {
-    let pairs = View::new(bytes).tag_count() * TAG_BYTES;
-    let (to, from) = (bytes.len() - pairs, &from[from.len() - pairs..]);
-    bytes[to..].copy_from_slice(from);
-}
-
-/// Whether two entries carry the same tags in the same order.
-pub fn tags_agree(one: View<'_>, other: View<'_>) -> bool {
-    one.tag_count() == other.tag_count() && (one.tag_count() == 0 || one.tags().eq(other.tags()))
-}
-
-/// Marks an entry dead where it lies.
-pub fn mark_dead(bytes: &mut [u8]) {
-    let marked = word(bytes, 0) | u64::from(DEAD) << STAMP_BITS;
-    bytes[..8].copy_from_slice(&marked.to_le_bytes());
-}
-
-/// Counts a read answered with the entry's value. `dice` is asked only past
-/// 2^17 reads, and must be uniform.
-#[inline]
-pub fn count_hit(base: &mut [u8; BASE], dice: impl FnOnce() -> u32) {
-    let stored = u32::from_le_bytes([base[24], base[25], base[26], 0]);
-    let raised = hits::raise(stored, dice).to_le_bytes();
-    base[24..27].copy_from_slice(&raised[..3]);
-}
+pub use marks::*;
 
 #[cfg(test)]
 #[path = "entry_tests.rs"]

@@ -204,7 +204,9 @@ unsafe extern "C" fn aof_rewrite(
         let (aof, key) = unsafe { (Io::new(aof), Str::new(key)) };
         // SAFETY: as above.
         let Some(entry) = (unsafe { stored(value) }) else { return false };
-        emit_state(aof);
+        if !emit_state(aof) {
+            return false;
+        }
         // The server emits the key's TTL behind this.
         with_encoded(aof.database(), entry, true, |meta, value| {
             aof.emit(apply::NAME, key, apply::NO_EXPIRE, meta, value);
@@ -341,14 +343,11 @@ unsafe extern "C" fn aux_save(rdb: *mut raw::RedisModuleIO, _: c_int) {
 
 /// Emits the shard's state before the first entry of an AOF being rewritten,
 /// which has no place for it: this process is a child that rewrites one, and
-/// its copy of the flag is its own.
-fn emit_state(aof: Io) {
+/// its copy of the flag is its own. False where memory ran out.
+fn emit_state(aof: Io) -> bool {
     static EMITTED: AtomicBool = AtomicBool::new(false);
-    if !EMITTED.swap(true, Relaxed) {
-        shard::with(|index| {
-            Saved::write(index, state::last_stamp(), |part| aof.emit_bytes(apply_state::NAME, part))
-        });
-    }
+    let emit = |part: &[u8]| aof.emit_bytes(apply_state::NAME, part);
+    EMITTED.swap(true, Relaxed) || shard::with(|index| Saved::write(index, state::last_stamp(), emit))
 }
 
 /// Ends this process where it is a child that saves.

@@ -9,8 +9,7 @@
 //! | FLUSHDB | a database emptied, without `unlink2` |
 //! | SWAPDB | two databases exchanged |
 //!
-//! In `loaded` the key is on the server's stack: its name is copied, and it is
-//! neither opened nor retained (Redis 7.0 crashes).
+//! What is loaded needs none either: `rdb_load` knows database and name.
 
 use std::ffi::CStr;
 use std::os::raw::{c_char, c_int, c_void};

@@ -10,7 +10,7 @@ use cacheflow_core::units::Stamp;
 
 use crate::border::cross;
 use crate::commands::apply_state;
-use crate::ffi::ctx::Ctx;
+use crate::ffi::ctx::{Ctx, Level};
 use crate::ffi::events::subscribe;
 use crate::ffi::raw;
 use crate::shard;
@@ -68,7 +68,13 @@ fn send_state(ctx: Ctx) {
         return;
     }
     let mut parts = Vec::new();
-    shard::with(|index| Saved::write(index, state::last_stamp(), |part| parts.push(part.to_vec())));
+    let whole =
+        shard::with(|index| Saved::write(index, state::last_stamp(), |part| parts.push(part.to_vec())));
+    if !whole {
+        let text =
+            "no memory to send what was invalidated; a file rewritten now without an RDB preamble lacks it";
+        return ctx.log(Level::Warning, text);
+    }
     parts.iter().for_each(|part| ctx.replicate_bytes(apply_state::NAME, part));
 }
 

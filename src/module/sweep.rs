@@ -136,17 +136,20 @@ fn slice(ctx: Ctx) -> Option<Millis> {
     after
 }
 
-/// Removes a dead entry's key, and has replicas and the AOF do so.
-fn remove(ctx: Ctx, db: Db, entry: Stored) {
+/// The key that holds an entry, and its name. `None` where it does not any more:
+/// opening may find that its time is up, and then the entry is freed.
+fn open(ctx: Ctx, db: Db, entry: Stored) -> Option<(Key, Owned)> {
     if !ctx.select(db) {
-        return;
+        return None;
     }
     let name = Owned::new(entry.view().name());
-    // Opening may find it expired, and then it is gone.
     let key = Key::write_untouched(ctx, name.get());
-    if key.kind(ours()) != Kind::Ours(entry.raw()) {
-        return;
-    }
+    (key.kind(ours()) == Kind::Ours(entry.raw())).then_some((key, name))
+}
+
+/// Removes a dead entry's key, and has replicas and the AOF do so.
+fn remove(ctx: Ctx, db: Db, entry: Stored) {
+    let Some((key, name)) = open(ctx, db, entry) else { return };
     key.unlink();
     ctx.signal_modified(name.get());
     ctx.notify(c"cache.invalidated", name.get());
@@ -161,14 +164,7 @@ const UNLINK: &CStr = c"UNLINK";
 /// Tells who watches an entry that it has become stale, and has it know since
 /// when: a tag remembers the last soft invalidation alone.
 fn tell(ctx: Ctx, db: Db, entry: Stored) {
-    if !ctx.select(db) {
-        return;
-    }
-    let name = Owned::new(entry.view().name());
-    let key = Key::write_untouched(ctx, name.get());
-    if key.kind(ours()) != Kind::Ours(entry.raw()) {
-        return;
-    }
+    let Some((key, name)) = open(ctx, db, entry) else { return };
     note_staleness(db, &key, name.get().bytes(), entry);
     drop(key);
     ctx.signal_modified(name.get());
