@@ -26,7 +26,7 @@ pub static MAX_VALUE_SIZE: Number = Number {
     bytes: true,
 };
 
-/// How long a slice of the sweep is, in µs; there is one a millisecond.
+/// How many µs of each millisecond the sweep may have.
 pub static SWEEP_BUDGET_US: Number = count(c"sweep-budget-us", 100, 10, 1000);
 /// How long an invalidation is remembered of which no entry reminds, in ms.
 pub static TOMBSTONE_TTL: Number = count(c"tombstone-ttl", 300_000, 1, i64::MAX / 1000);

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! INVALIDATE ── arm ──► timer, 1 ms ──► slice ──► more? timer again
-//!                                         │ may not remove, paused: timer, later
+//!                                       ▲  │ may not remove, paused: timer, later
+//!       each turn of the event loop ────┘  (meanwhile; `Pace` says how long)
 //! cron (10 times a second): arms it if anything is left, settles the debts of
 //! the lazy-free thread, forgets old tombstones
 //! ```
@@ -18,24 +19,34 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use cacheflow_core::index::{Db, Sweep};
-use cacheflow_core::sweep::budget;
+use cacheflow_core::sweep::{budget, Pace};
 use cacheflow_core::units::{Millis, Stamp};
+use lazy_static::lazy_static;
 
 use crate::border::cross;
 use crate::commands::del;
 use crate::datatype::ours;
 use crate::directives::{MAX_TOMBSTONES, SWEEP_BUDGET_US, TOMBSTONE_TTL};
 use crate::ffi::ctx::Ctx;
-use crate::ffi::events::subscribe;
+use crate::ffi::events::{subscribe, unsubscribe};
 use crate::ffi::key::{Key, Kind};
 use crate::ffi::owned::Owned;
 use crate::ffi::{raw, timer};
 use crate::propagation;
 use crate::shard::{self, Memory};
-use crate::state::{self, COUNTERS};
+use crate::state::{self, MainThread, COUNTERS};
 use crate::stored::Stored;
 
+lazy_static! {
+    static ref PACE: MainThread<Pace> = MainThread::new(Pace::default());
+    /// What `Pace`'s time is counted from.
+    static ref START: Instant = Instant::now();
+}
+
 static ARMED: AtomicBool = AtomicBool::new(false);
+/// The event loop's turns are heard of only while there is something to do:
+/// each costs the server some 0.2 µs.
+static LISTENS: AtomicBool = AtomicBool::new(false);
 /// `CACHE.DEBUG SWEEP 0` holds it, so that a test can look at what is dead.
 pub static HELD: AtomicBool = AtomicBool::new(false);
 
@@ -101,22 +112,53 @@ unsafe extern "C" fn on_timer(ctx: *mut raw::RedisModuleCtx, _: *mut c_void) {
     cross("sweep", (), || {
         // SAFETY: what the server passed.
         let ctx = unsafe { Ctx::new(ctx) };
-        if let Some(after) = slice(ctx) {
+        let after = slice(ctx);
+        listen(ctx, after == Some(SOON));
+        if let Some(after) = after {
             arm_in(ctx, after);
         }
     });
 }
 
-/// Works for as long as a slice may take; answers when to go on.
+/// Hears of the event loop's turns, or not any more. Not from within one: the
+/// server is walking its list of listeners then.
+fn listen(ctx: Ctx, whether: bool) {
+    if LISTENS.load(Relaxed) != whether {
+        let event = raw::REDISMODULE_EVENT_EVENTLOOP;
+        let done = if whether { subscribe(ctx, event, on_turn) } else { unsubscribe(ctx, event) };
+        // Refused: the timer alone does it, in longer slices.
+        LISTENS.store(whether && done.is_ok(), Relaxed);
+    }
+}
+
+unsafe extern "C" fn on_turn(
+    ctx: *mut raw::RedisModuleCtx,
+    _: raw::RedisModuleEvent,
+    turn: u64,
+    _: *mut c_void,
+) {
+    if turn == raw::REDISMODULE_SUBEVENT_EVENTLOOP_BEFORE_SLEEP {
+        // What comes after this slice, the timer decides.
+        cross("turn", (), || {
+            // SAFETY: what the server passed.
+            slice(unsafe { Ctx::new(ctx) });
+        });
+    }
+}
+
+/// Works for as long as a slice may take now; answers when to go on.
 fn slice(ctx: Ctx) -> Option<Millis> {
+    let backlog = shard::with(|index| index.backlog());
+    let base = u64::try_from(SWEEP_BUDGET_US.get()).unwrap_or(0);
+    let budget = budget(base, f64::from(ctx.memory_ratio()), backlog);
+    let began = Instant::now();
+    let Some(limit) = PACE.with(|pace| pace.slice(began.duration_since(*START), budget)) else {
+        return Some(SOON);
+    };
     if HELD.load(Relaxed) || ctx.is_paused() {
         return Some(LATER);
     }
     let may_remove = !ctx.is_replica();
-    let base = u64::try_from(SWEEP_BUDGET_US.get()).unwrap_or(0);
-    let backlog = shard::with(|index| index.backlog());
-    let limit = Duration::from_micros(budget(base, f64::from(ctx.memory_ratio()), backlog));
-    let began = Instant::now();
     let mut steps = 0;
     let after = loop {
         match shard::with(|index| index.sweep(&Memory, may_remove)) {
@@ -131,8 +173,10 @@ fn slice(ctx: Ctx) -> Option<Millis> {
             break Some(SOON);
         }
     };
+    let took = began.elapsed();
+    PACE.with(|pace| pace.spent(took));
     COUNTERS.slices.add(1);
-    COUNTERS.longest_slice.raise(u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX));
+    COUNTERS.longest_slice.raise(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
     after
 }
 

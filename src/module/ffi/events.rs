@@ -15,9 +15,22 @@ pub type Handler =
 /// # Errors
 /// Where the server does not have it.
 pub fn subscribe(ctx: Ctx, event: u64, handler: Handler) -> Result<(), &'static str> {
+    set_handler(ctx, event, Some(handler))
+}
+
+/// Ends the subscription to an event.
+///
+/// # Errors
+/// Where the server does not have it.
+pub fn unsubscribe(ctx: Ctx, event: u64) -> Result<(), &'static str> {
+    set_handler(ctx, event, None)
+}
+
+fn set_handler(ctx: Ctx, event: u64, handler: Option<Handler>) -> Result<(), &'static str> {
     let event = raw::RedisModuleEvent { id: event, dataver: 1 };
-    // SAFETY: the context is live; the handler has the type that is asked for.
-    let done = unsafe { api!(RedisModule_SubscribeToServerEvent)(ctx.raw(), event, Some(handler)) };
+    // SAFETY: the context is live; the handler has the type that is asked for,
+    // or is none, which ends the subscription.
+    let done = unsafe { api!(RedisModule_SubscribeToServerEvent)(ctx.raw(), event, handler) };
     if done == raw::REDISMODULE_OK as c_int {
         Ok(())
     } else {
