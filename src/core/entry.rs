@@ -4,8 +4,9 @@
 //! byte 0        8                16    20    24        27     29
 //! ┌────────────┬────────────────┬─────┬─────┬─────────┬──────┬────┬──────────┬──────┬───────┬──────┐
 //! │ born 53    │ fresh-until 48 │last │slot │ hits 20 │value │name│ optional │ name │ value │ tags │
-//! │ fields 6   │ namespace 16   │ u32 │ u32 │ evict 4 │ u16  │ u8 │ fields   │      │       │      │
-//! │ evict 5    │                │     │     │         │      │    │          │      │       │      │
+//! │ fields 7   │ namespace 16   │ u32 │ u32 │ evict 4 │ u16  │ u8 │ fields   │      │       │      │
+//! │ tags 2     │                │     │     │         │      │    │          │      │       │      │
+//! │ evict 2    │                │     │     │         │      │    │          │      │       │      │
 //! └────────────┴────────────────┴─────┴─────┴─────────┴──────┴────┴──────────┴──────┴───────┴──────┘
 //!  BASE = 30 bytes, little endian                      lengths      as `fields` says
 //!
@@ -14,8 +15,10 @@
 //!                          STALED u48 ms          when it was made stale by hand
 //!                          COST   u32 ms          recompute time
 //!                          WIDE   u32 + u32       lengths of value and name past u16 and u8
-//!                          TAGS   u16             count of (tag id, position) pairs, u32 + u32 each
+//!                          MANY   u16             how many tags, where they are more than `tags` can say
 //!                          DEAD   nothing         invalidated before it came to lie here
+//!
+//! tags: pairs of tag id and position, u32 + u32 each
 //! ```
 //!
 //! Why so tight: jemalloc has size classes, and with a 100-byte value and a
@@ -53,7 +56,7 @@ const TIMES: u8 = 1 << 1;
 const STALED: u8 = 1 << 2;
 const COST: u8 = 1 << 3;
 const WIDE: u8 = 1 << 4;
-const TAGS: u8 = 1 << 5;
+const MANY: u8 = 1 << 5;
 const DEAD: u8 = 1 << 6;
 /// Optional fields and their sizes, in their order in memory.
 const FIELDS: [(u8, usize); 7] = [
@@ -62,10 +65,13 @@ const FIELDS: [(u8, usize); 7] = [
     (STALED, TIME_BYTES),
     (COST, 4),
     (WIDE, 8),
-    (TAGS, 2),
+    (MANY, 2),
     (DEAD, 0),
 ];
 const FIELD_BITS: u8 = (1 << FIELDS.len()) - 1;
+/// The number of tags up to [`FEW`], above the fields.
+const TAGS_AT: u32 = STAMP_BITS + FIELDS.len() as u32;
+const FEW: u64 = 3;
 /// Bytes a tag membership takes in the entry.
 const TAG_BYTES: usize = 8;
 
@@ -195,8 +201,9 @@ pub fn build(meta: &Meta, name: &[u8], value: &[u8], tags: &[TagId]) -> Result<B
     if narrow.is_none() {
         fields |= WIDE;
     }
-    if count > 0 {
-        fields |= TAGS;
+    let few = Some(u64::from(count)).filter(|&few| few <= FEW);
+    if few.is_none() {
+        fields |= MANY;
     }
     let (value_len, name_len) = narrow.unwrap_or((0, 0));
     let size =
@@ -205,7 +212,7 @@ pub fn build(meta: &Meta, name: &[u8], value: &[u8], tags: &[TagId]) -> Result<B
     bytes.try_reserve_exact(size)?;
 
     let mut base = [0; BASE];
-    let born = meta.born.0 | u64::from(fields) << STAMP_BITS;
+    let born = meta.born.0 | u64::from(fields) << STAMP_BITS | few.unwrap_or(0) << TAGS_AT;
     base[..8].copy_from_slice(&born.to_le_bytes());
     base[8..14].copy_from_slice(&time_bytes(meta.fresh_until.map_or(NO_END, |end| end.0)));
     base[24..27].copy_from_slice(&hits::encode(meta.hits).to_le_bytes()[..3]);
@@ -230,7 +237,7 @@ pub fn build(meta: &Meta, name: &[u8], value: &[u8], tags: &[TagId]) -> Result<B
         bytes.extend_from_slice(&(value.len() as u32).to_le_bytes());
         bytes.extend_from_slice(&(name.len() as u32).to_le_bytes());
     }
-    if count > 0 {
+    if fields & MANY != 0 {
         bytes.extend_from_slice(&count.to_le_bytes());
     }
     bytes.extend_from_slice(name);
@@ -275,7 +282,7 @@ pub fn is_fresh(base: &[u8; BASE], now: Time) -> bool {
 
 #[inline]
 fn fields_of(bytes: &[u8]) -> u8 {
-    // The stamp takes the low 53 bits, so the fields lie in the top 11.
+    // The stamp takes the low 53 bits, the fields come next.
     (word(bytes, 0) >> STAMP_BITS) as u8 & FIELD_BITS
 }
 
@@ -359,10 +366,10 @@ impl<'a> View<'a> {
 
     #[inline]
     fn tag_count(&self) -> usize {
-        if self.fields() & TAGS == 0 {
-            return 0;
+        if self.fields() & MANY == 0 {
+            return (word(self.bytes, 0) >> TAGS_AT & FEW) as usize;
         }
-        self.field(TAGS).map_or(0, |at| usize::from(u16::from_le_bytes([self.bytes[at], self.bytes[at + 1]])))
+        self.field(MANY).map_or(0, |at| usize::from(u16::from_le_bytes([self.bytes[at], self.bytes[at + 1]])))
     }
 
     /// The value.

@@ -1,6 +1,6 @@
 //! The shard's index, and the entries' memory as the index sees it.
 //!
-//! Who tells the index what: a command that writes ([`put`]), `unlink2` when an
+//! Who tells the index what: a command that writes ([`replace`], [`arrived`]), `unlink2` when an
 //! entry leaves its key by whatever way ([`left`]), the notifications of what
 //! brought one under a key ([`arrived`]), loading ([`loaded`]), whole-database events (`hooks`), the
 //! defragmenter ([`moved`]), CACHE.INVALIDATE (`invalidation`).
@@ -27,8 +27,10 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use crate::border::cross;
+use crate::datatype::ours;
 use crate::directives::NAMESPACE_DELIMITER;
 use crate::ffi::ctx::{Ctx, Level};
+use crate::ffi::key::Key;
 use crate::state::{is_main_thread, MainThread};
 use crate::stored::Stored;
 
@@ -215,9 +217,21 @@ pub fn make(db: Db, meta: &Meta, name: &[u8], value: &[u8], tags: &[&[u8]]) -> R
 /// # Errors
 /// See [`Stored::build`].
 pub fn remake(meta: &Meta, name: &[u8], value: &[u8], like: Stored) -> Result<Stored, BuildError> {
-    let ids: Ids = like.view().tags().collect();
-    with(|index| ids.iter().for_each(|&id| index.retain(id)));
-    build_with(meta, name, value, &ids)
+    heir(meta, name, value, like).inspect(|&made| retain_all(made))
+}
+
+/// As [`remake`], for [`replace`] alone: it refers to the tags only once it is
+/// there in the place of the other.
+///
+/// # Errors
+/// See [`Stored::build`].
+pub fn heir(meta: &Meta, name: &[u8], value: &[u8], of: Stored) -> Result<Stored, BuildError> {
+    let ids: Ids = of.view().tags().collect();
+    Stored::build(meta, name, value, &ids)
+}
+
+fn retain_all(entry: Stored) {
+    with(|index| entry.view().tags().for_each(|id| index.retain(id)));
 }
 
 /// Whether an entry carries these tags, in this order.
@@ -280,17 +294,49 @@ pub fn encode(meta: &Meta, entry: Stored, with_hits: bool, out: &mut Vec<u8>) {
 
 // ── entries coming and going ────────────────────────────────────────────────
 
-/// An entry was put under a key, in place of `old` if the key held one.
-pub fn put(db: Db, name: &[u8], old: Option<Stored>, new: Stored) {
-    with(|index| {
-        if let Some(old) = old.map(handle) {
-            if index.succeed(db, old, handle(new), &mut Memory) {
-                return;
-            }
-            index.detach(db, old, &mut Memory);
+/// How an entry that replaces another came to its tags.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Tagged {
+    /// It refers to them itself ([`make`], [`remake`]).
+    Itself,
+    /// It has those of the other ([`heir`]).
+    AsHeir,
+}
+
+/// Puts an entry in the place of the one that an open key holds, and frees
+/// that.
+///
+/// # Safety
+/// The key holds an entry, `new` is under none, and nobody looks at the old one
+/// after this.
+pub unsafe fn replace(db: Db, name: &[u8], key: &Key, new: Stored, tagged: Tagged) {
+    // SAFETY: as promised; what comes back is the entry.
+    let old = unsafe { key.replace(ours(), new.raw()).map(|old| Stored::new(old)) };
+    let heir = tagged == Tagged::AsHeir;
+    let succeeded =
+        old.is_some_and(|old| with(|index| index.succeed(db, handle(old), handle(new), &mut Memory)));
+    if !succeeded {
+        if heir {
+            retain_all(new);
         }
-        index.attach(db, handle(new), namespace_of(name), &mut Memory);
-    });
+        with(|index| {
+            if let Some(old) = old {
+                index.detach(db, handle(old), &mut Memory);
+            }
+            index.attach(db, handle(new), namespace_of(name), &mut Memory);
+        });
+    }
+    if let Some(old) = old {
+        // SAFETY: as promised. The references of one that an heir succeeded are
+        // the heir's by now.
+        unsafe {
+            if succeeded && heir {
+                old.free_as_succeeded();
+            } else {
+                old.free();
+            }
+        }
+    }
 }
 
 /// An entry is under a key, by whatever way.

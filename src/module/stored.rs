@@ -140,13 +140,23 @@ impl Stored {
     /// # Safety
     /// Nothing uses the entry any more.
     pub unsafe fn free(self) {
+        let tags = self.view().tags();
+        if tags.len() > 0 {
+            shard::release(tags);
+        }
+        // SAFETY: as promised.
+        unsafe { self.free_as_succeeded() };
+    }
+
+    /// As [`Stored::free`], of one whose references to its tags another has
+    /// taken over.
+    ///
+    /// # Safety
+    /// Nothing uses the entry any more.
+    pub unsafe fn free_as_succeeded(self) {
         ENTRIES.fetch_sub(1, Relaxed);
         BYTES.fetch_sub(self.allocated() as i64, Relaxed);
-        let view = self.view();
-        if view.tags().len() > 0 {
-            shard::release(view.tags());
-        }
-        let size = view.size();
+        let size = self.view().size();
         // SAFETY: the box that `build` leaked, of that size.
         drop(unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(self.ptr.as_ptr(), size)) });
     }

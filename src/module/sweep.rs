@@ -33,7 +33,7 @@ use crate::ffi::key::{Key, Kind};
 use crate::ffi::owned::Owned;
 use crate::ffi::{raw, timer};
 use crate::propagation;
-use crate::shard::{self, Memory};
+use crate::shard::{self, Memory, Tagged};
 use crate::state::{self, MainThread, COUNTERS};
 use crate::stored::Stored;
 
@@ -225,15 +225,8 @@ fn note_staleness(db: Db, key: &Key, name: &[u8], entry: Stored) {
         return;
     }
     // Without memory for it it stays as it is: stale by its tag.
-    if let Ok(noted) = shard::remake(&settled, name, view.value(), entry) {
-        // SAFETY: a new entry; the old one is ours when it comes back, and
-        // nothing looks at it after this.
-        unsafe {
-            let old = key.replace(ours(), noted.raw()).map(|old| Stored::new(old));
-            shard::put(db, name, old, noted);
-            if let Some(old) = old {
-                old.free();
-            }
-        }
+    if let Ok(noted) = shard::heir(&settled, name, view.value(), entry) {
+        // SAFETY: a new entry; nothing looks at the old one after this.
+        unsafe { shard::replace(db, name, key, noted, Tagged::AsHeir) };
     }
 }

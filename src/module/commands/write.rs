@@ -16,7 +16,7 @@ use crate::ffi::args::Str;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::key::{Key, Kind};
 use crate::propagation;
-use crate::shard;
+use crate::shard::{self, Tagged};
 use crate::state;
 use crate::stored::Stored;
 
@@ -108,35 +108,27 @@ impl<'a> Target<'a> {
             (Value::Same, Some(old)) => old.view().value(),
             (Value::Same, None) => return Err(Error::NothingToApplyTo),
         };
-        let new = match (tags, old) {
+        let (new, tagged) = match (tags, old) {
             // A refill: no name is looked up.
             (Tags::These(names), Some(old)) if shard::has_tags(old, names) => {
-                shard::remake(meta, name, value, old)?
+                (shard::heir(meta, name, value, old)?, Tagged::AsHeir)
             }
-            (Tags::These(names), _) => shard::make(self.db, meta, name, value, names)?,
-            (Tags::Same, Some(old)) if self.settled.is_some() => shard::remake(meta, name, value, old)?,
-            (Tags::Same, _) => shard::make(self.db, meta, name, value, &[])?,
+            (Tags::These(names), _) => (shard::make(self.db, meta, name, value, names)?, Tagged::Itself),
+            (Tags::Same, Some(old)) if self.settled.is_some() => {
+                (shard::heir(meta, name, value, old)?, Tagged::AsHeir)
+            }
+            (Tags::Same, _) => (shard::make(self.db, meta, name, value, &[])?, Tagged::Itself),
         };
-        let had_expire = match old {
-            Some(_) => {
-                // SAFETY: a new entry; the old one is ours when it comes back,
-                // and nothing looks at it after this.
-                unsafe {
-                    let old = self.key.replace(ours(), new.raw()).map(|old| Stored::new(old));
-                    shard::put(self.db, name, old, new);
-                    if let Some(old) = old {
-                        old.free();
-                    }
-                }
-                true
+        let had_expire = old.is_some();
+        // SAFETY: a new entry; nothing looks at the old one after this.
+        unsafe {
+            if had_expire {
+                shard::replace(self.db, name, &self.key, new, tagged);
+            } else {
+                self.key.set(ours(), new.raw());
+                shard::arrived(self.db, name, new);
             }
-            None => {
-                // SAFETY: a new entry.
-                unsafe { self.key.set(ours(), new.raw()) };
-                shard::put(self.db, name, None, new);
-                false
-            }
-        };
+        }
         if expire.is_some() || had_expire {
             self.key.set_expire(expire.map(|at| at.0));
         }
