@@ -332,6 +332,19 @@ def _sweep(server):
     wait_for(lambda: server("EXISTS", "victim") == 0, "the sweep that the cron began")
 
 
+def _turn(server):
+    """A short slice between the timer's is lost, no more."""
+    server("CACHE.DEBUG", "SWEEP", 1)
+    server("CONFIG", "SET", "cacheflow.sweep-budget-us", 10)
+    victims = [f"victim:{n}" for n in range(3000)]
+    server.connect().pipeline([("CACHE.SET", victim, "v", "TAGS", "victims") for victim in victims])
+    before = panics(server)
+    assert server("CACHE.INVALIDATE", "TAGS", "victims") == len(victims)
+    wait_for(lambda: panics(server) > before, "a panic in a turn of the event loop")
+    arm(server, "")
+    wait_for(lambda: server("EXISTS", *victims) == 0, "the sweep")
+
+
 def _cron(server):
     """The sweep does not need it."""
     server("CACHE.DEBUG", "SWEEP", 1)
@@ -351,7 +364,7 @@ CALLBACKS = {
     for function in (
         *(_rdb_load, _rdb_save, _mem_usage, _digest, _free, _free_effort, _unlink, _copy, _info, _config),
         *(_aof_rewrite, _aux_save, _aux_load),
-        *(_key_event, _flush_event, _swap_event, _scan, _sweep, _cron),
+        *(_key_event, _flush_event, _swap_event, _scan, _sweep, _turn, _cron),
     )
 }
 # In a child of the server's: its panics are in the log, and in the child's own counter.

@@ -38,6 +38,7 @@
 use std::collections::VecDeque;
 
 use hashbrown::HashTable;
+use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::entry::{self, TagId, View, NO_POSITION};
@@ -45,7 +46,7 @@ use crate::names::Names;
 use crate::segments::Segments;
 use crate::slab::Slab;
 use crate::slots::{Handle, Slot, Slots};
-use crate::units::Stamp;
+use crate::units::{block, Stamp};
 
 /// The memory of entries.
 pub trait Entries {
@@ -109,13 +110,25 @@ pub enum Verdict {
 #[derive(Debug)]
 struct Tag {
     space: Space,
-    name: Box<[u8]>,
+    name: TagName,
     stamps: Stamps,
     /// Whoever refers to it, see the module's text.
     refs: u32,
     /// In the queue of tombstones.
     queued: bool,
     members: Segments<Slot>,
+}
+
+/// A tag's name: a short one in place, so that a look-up need not fetch it.
+type TagName = SmallVec<[u8; 16]>;
+
+/// Bytes that a name takes beside its place.
+fn apart(name: &TagName) -> usize {
+    if name.spilled() {
+        block(name.capacity())
+    } else {
+        0
+    }
 }
 
 /// What is counted of a namespace.

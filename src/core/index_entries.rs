@@ -50,8 +50,9 @@ impl Index {
             *namespace.count_of(born) += 1;
         }
         let dead = self.verdict(db, view) == Verdict::Dead;
+        let bytes = entries.bytes_mut(handle);
         for i in 0..count {
-            let id = View::new(entries.bytes(handle)).tag(i);
+            let id = View::new(bytes).tag(i);
             let Some(tag) = id.and_then(|id| self.tags.get_mut(id)) else { continue };
             if tag.stamps.hard > born {
                 continue;
@@ -61,7 +62,7 @@ impl Index {
             let before = tag.members.allocated();
             tag.members.push(slot);
             self.tag_bytes += tag.members.allocated() - before;
-            entry::set_position(entries.bytes_mut(handle), i, position);
+            entry::set_position(bytes, i, position);
             self.databases[db].memberships += 1;
         }
         if dead {

@@ -209,8 +209,7 @@ impl Index {
                 expect(stands, &|| format!("tag {id}: member {position} (slot {slot}) does not know of it"));
             }
         }
-        let bytes: usize =
-            self.tags.iter().map(|(_, tag)| block(tag.name.len()) + tag.members.allocated()).sum();
+        let bytes: usize = self.tags.iter().map(|(_, tag)| apart(&tag.name) + tag.members.allocated()).sum();
         expect(bytes == self.tag_bytes, &|| format!("tags hold {bytes} bytes, not {}", self.tag_bytes));
         let queued = self.tags.iter().filter(|(_, tag)| tag.queued).count();
         expect(queued == self.tombstones.len(), &|| {

@@ -1,7 +1,8 @@
 //! Tags: their numbers, their invalidation, and how they are forgotten.
 
+use std::hint::black_box;
+
 use super::*;
-use crate::units::block;
 
 /// Room for tombstones that is not worth giving back.
 const SMALL: usize = 1024;
@@ -12,10 +13,11 @@ impl Index {
     pub fn intern(&mut self, db: Db, name: &[u8]) -> TagId {
         let space = self.space(db);
         let id = self.find(space, name).unwrap_or_else(|| {
-            self.tag_bytes += block(name.len());
+            let own = TagName::from_slice(name);
+            self.tag_bytes += apart(&own);
             let id = self.tags.insert(Tag {
                 space,
-                name: name.into(),
+                name: own,
                 stamps: Stamps::default(),
                 refs: 0,
                 queued: false,
@@ -33,6 +35,37 @@ impl Index {
         id
     }
 
+    /// As [`Index::intern`], of several: what it has to look at it fetches for
+    /// all of them at once, for a million tags are in no cache, and then waits
+    /// once for each step and not for each tag.
+    pub fn intern_all<'a>(
+        &mut self,
+        db: Db,
+        names: impl Iterator<Item = &'a [u8]> + Clone,
+        mut each: impl FnMut(TagId),
+    ) {
+        let space = self.space(db);
+        let likely: SmallVec<[Option<TagId>; 8]> =
+            names.clone().map(|name| self.names.likely(space, name)).collect();
+        // Loads of which nothing depends: the processor goes on meanwhile.
+        for id in likely.iter().flatten() {
+            black_box(self.tags.get(*id).map(|tag| (tag.name.first(), tag.members.len())));
+        }
+        for id in likely.iter().flatten() {
+            black_box(self.tags.get(*id).map(|tag| tag.members.last_place()));
+        }
+        for (name, likely) in names.zip(likely) {
+            let known = likely.and_then(|id| self.tags.get_mut(id).map(|tag| (id, tag)));
+            match known.filter(|(_, tag)| tag.space == space && tag.name[..] == *name) {
+                Some((id, tag)) => {
+                    tag.refs += 1;
+                    each(id);
+                }
+                None => each(self.intern(db, name)),
+            }
+        }
+    }
+
     /// Refers to a tag once more.
     pub fn retain(&mut self, id: TagId) {
         if let Some(tag) = self.tags.get_mut(id) {
@@ -48,7 +81,7 @@ impl Index {
             return;
         }
         if let Some(tag) = self.tags.remove(id) {
-            self.tag_bytes -= block(tag.name.len()) + tag.members.allocated();
+            self.tag_bytes -= apart(&tag.name) + tag.members.allocated();
             let tags = &self.tags;
             self.names.remove(tag.space, &tag.name, id, |id| {
                 tags.get(id).map_or((0, &[][..]), |tag| (tag.space, &tag.name))
@@ -58,7 +91,7 @@ impl Index {
 
     pub(super) fn find(&self, space: Space, name: &[u8]) -> Option<TagId> {
         self.names.find(space, name, |id| {
-            self.tags.get(id).is_some_and(|tag| tag.space == space && *tag.name == *name)
+            self.tags.get(id).is_some_and(|tag| tag.space == space && tag.name[..] == *name)
         })
     }
 

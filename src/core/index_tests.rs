@@ -57,7 +57,8 @@ impl World {
     }
 
     fn make(&mut self, db: Db, tags: &BTreeSet<u8>, born: Stamp) -> Handle {
-        let ids: Vec<TagId> = tags.iter().map(|tag| self.index.intern(db, &[*tag])).collect();
+        let (mut ids, names) = (Vec::new(), tags.iter().map(std::slice::from_ref));
+        self.index.intern_all(db, names, |id| ids.push(id));
         let bytes = build(&Meta { born, ..Meta::default() }, b"n", b"v", &ids).expect("memory");
         self.next += 2;
         self.heap.0.insert(Handle(self.next), bytes);

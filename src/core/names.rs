@@ -43,6 +43,11 @@ impl Names {
         self.parts[part(hash)].find(hash, |&id| bears(id)).copied()
     }
 
+    /// The number whose bearer it most likely is, no bearer looked at.
+    pub fn likely(&self, space: u32, name: &[u8]) -> Option<u32> {
+        self.find(space, name, |_| true)
+    }
+
     /// Adds a number that is not there; `bearer` tells the space and name of
     /// one that is.
     pub fn insert<'a>(&mut self, space: u32, name: &[u8], id: u32, bearer: impl Fn(u32) -> (u32, &'a [u8])) {

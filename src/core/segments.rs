@@ -14,95 +14,106 @@ const SMALL: usize = 16;
 /// See the module's text.
 #[derive(Clone, Debug)]
 pub struct Segments<T> {
-    /// All but the last are full. While there is one, it grows like a `Vec`.
-    segments: Vec<Vec<T>>,
+    /// Grows like a `Vec`, but by less. In place, for most vectors are no longer.
+    first: Vec<T>,
+    /// What comes once the first is full; all but the last are full too, and
+    /// none is empty.
+    more: Option<Box<More<T>>>,
 }
+
+type More<T> = Vec<Vec<T>>;
 
 impl<T> Default for Segments<T> {
     fn default() -> Self {
-        Segments { segments: Vec::new() }
+        Segments { first: Vec::new(), more: None }
     }
 }
 
 impl<T: Copy> Segments<T> {
     /// The number of elements.
+    #[inline]
     pub fn len(&self) -> usize {
-        match self.segments.split_last() {
-            None => 0,
-            Some((last, full)) => full.len() * SEGMENT + last.len(),
-        }
+        let more = self.more.as_deref().and_then(|more| more.split_last());
+        self.first.len() + more.map_or(0, |(last, full)| full.len() * SEGMENT + last.len())
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.segments.is_empty()
+        self.first.is_empty()
     }
 
     /// The element at `i`.
     #[inline]
     pub fn get(&self, i: usize) -> Option<T> {
-        self.segments.get(i / SEGMENT)?.get(i % SEGMENT).copied()
+        match i.checked_sub(SEGMENT) {
+            None => self.first.get(i).copied(),
+            Some(i) => self.more.as_deref()?.get(i / SEGMENT)?.get(i % SEGMENT).copied(),
+        }
     }
 
     /// The place of the element at `i`.
     #[inline]
     pub fn get_mut(&mut self, i: usize) -> Option<&mut T> {
-        self.segments.get_mut(i / SEGMENT)?.get_mut(i % SEGMENT)
+        match i.checked_sub(SEGMENT) {
+            None => self.first.get_mut(i),
+            Some(i) => self.more.as_deref_mut()?.get_mut(i / SEGMENT)?.get_mut(i % SEGMENT),
+        }
     }
 
     /// Appends an element.
+    #[inline]
     pub fn push(&mut self, element: T) {
-        let many = self.segments.len();
-        match self.segments.last_mut() {
-            Some(last) if last.len() < SEGMENT => {
-                if last.len() == last.capacity() {
-                    // A first segment grows by half: its slack is the price of
-                    // every small tag. Later ones have their room from birth.
-                    let more = if many == 1 {
-                        (last.len() / if last.len() < SMALL { 2 } else { 4 }).clamp(1, SEGMENT - last.len())
-                    } else {
-                        SEGMENT - last.len()
-                    };
-                    last.reserve_exact(more);
-                }
-                last.push(element);
-            }
+        let len = self.first.len();
+        if len == SEGMENT {
+            return self.push_more(element);
+        }
+        if len == self.first.capacity() {
+            // Its slack is the price of every small tag.
+            let more = (len / if len < SMALL { 2 } else { 4 }).clamp(1, SEGMENT - len);
+            self.first.reserve_exact(more);
+        }
+        self.first.push(element);
+    }
+
+    #[cold]
+    fn push_more(&mut self, element: T) {
+        let more = self.more.get_or_insert_with(Box::default);
+        match more.last_mut() {
+            Some(last) if last.len() < SEGMENT => last.push(element),
             _ => {
-                let mut segment = Vec::with_capacity(if many == 0 { 1 } else { SEGMENT });
+                let mut segment = Vec::with_capacity(SEGMENT);
                 segment.push(element);
-                // Most vectors are one segment: no room for four of them.
-                if many == 0 {
-                    self.segments.reserve_exact(1);
-                }
-                self.segments.push(segment);
+                more.push(segment);
             }
         }
     }
 
     /// Takes the last element off.
     pub fn pop(&mut self) -> Option<T> {
-        let last = self.segments.last_mut()?;
+        let Some(more) = &mut self.more else {
+            let element = self.first.pop();
+            self.shrink_first();
+            return element;
+        };
+        let last = more.last_mut()?;
         let element = last.pop();
         if last.is_empty() {
-            self.segments.pop();
-            if self.segments.is_empty() {
-                self.segments = Vec::new();
+            more.pop();
+            if more.is_empty() {
+                self.more = None;
+            } else if more.capacity() > SMALL && more.len() * 4 <= more.capacity() {
+                more.shrink_to(more.len() * 2);
             }
-        } else if self.segments.len() == 1 {
-            self.shrink_first();
         }
         element
     }
 
     /// Gives back what a vector that was long does not need any more.
     fn shrink_first(&mut self) {
-        if let Some(first) = self.segments.first_mut() {
-            if first.capacity() > SMALL && first.len() * 4 <= first.capacity() {
-                first.shrink_to(first.len() * 2);
-            }
-        }
-        if self.segments.capacity() > SMALL {
-            self.segments.shrink_to(1);
+        if self.first.is_empty() {
+            self.first = Vec::new();
+        } else if self.first.capacity() > SMALL && self.first.len() * 4 <= self.first.capacity() {
+            self.first.shrink_to(self.first.len() * 2);
         }
     }
 
@@ -117,17 +128,25 @@ impl<T: Copy> Segments<T> {
 
     /// All elements.
     pub fn iter(&self) -> impl Iterator<Item = T> + '_ {
-        self.segments.iter().flatten().copied()
+        self.first.iter().chain(self.more.iter().flat_map(|more| more.iter()).flatten()).copied()
+    }
+
+    /// What stands last in the first segment, beside which the next is going to
+    /// stand as a rule: for who fetches it before it is needed.
+    #[inline]
+    pub fn last_place(&self) -> Option<T> {
+        self.first.last().copied()
     }
 
     /// Bytes allocated for it, its own size aside. Constant work.
+    #[inline]
     pub fn allocated(&self) -> usize {
-        let each = match &self.segments[..] {
-            [one] => one.capacity(),
-            _ => SEGMENT,
-        };
-        self.segments.len() * block(each * size_of::<T>())
-            + block(self.segments.capacity() * size_of::<Vec<T>>())
+        let more = self.more.as_deref().map_or(0, |more| {
+            more.len() * block(SEGMENT * size_of::<T>())
+                + block(more.capacity() * size_of::<Vec<T>>())
+                + block(size_of::<More<T>>())
+        });
+        block(self.first.capacity() * size_of::<T>()) + more
     }
 }
 

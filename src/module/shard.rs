@@ -208,7 +208,8 @@ pub fn make(db: Db, meta: &Meta, name: &[u8], value: &[u8], tags: &[&[u8]]) -> R
         return Stored::build(meta, name, value, &[]);
     }
     settle_debts();
-    let ids: Ids = with(|index| tags.iter().map(|tag| index.intern(db, tag)).collect());
+    let mut ids = Ids::new();
+    with(|index| index.intern_all(db, tags.iter().copied(), |id| ids.push(id)));
     build_with(meta, name, value, &ids)
 }
 
