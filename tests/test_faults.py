@@ -4,13 +4,12 @@ The borders are read from the sources, so that one without a test here fails. `C
 (src/module/border.rs) makes a border panic before it does anything.
 """
 
-import os
 import re
 
 import pytest
 
+from harness.borders import callbacks, commands, sources
 from harness.dataset import assert_same, digest, scan, snapshot
-from harness.engines import ROOT
 from harness.resp import ReplyError, fields
 from harness.sample import fill
 from harness.server import wait_for
@@ -19,7 +18,6 @@ from harness.topology import assert_verified
 
 pytestmark = pytest.mark.topology("single")
 
-SOURCES = os.path.join(ROOT, "src", "module")
 DEBUG = ("debug", "yes")
 
 COMMANDS = {
@@ -49,33 +47,6 @@ DEAD = ("dead", "dead too", "doomed:1")  # what fill invalidates
 OUT_OF_REACH = {"load", "distrust", "missed"}
 # Callbacks of the server that cross no border of their own, for they only read or write one atomic.
 TRIVIAL = {"get_number", "set_number"}
-
-
-def sources():
-    """The module's Rust files, by path."""
-    found = {}
-    for directory, _, names in os.walk(SOURCES):
-        for name in names:
-            if name.endswith(".rs"):
-                with open(os.path.join(directory, name), encoding="utf-8") as source:
-                    found[os.path.join(directory, name)] = source.read()
-    return found
-
-
-def callbacks():
-    """The borders of callbacks that the sources name."""
-    calls = [
-        call
-        for text in sources().values()
-        for call in re.findall(r"\b(?:cross|told|told_again)\(\s*([^,)]+)", text)
-    ]
-    return {call.strip('"') for call in calls if call.startswith('"')}
-
-
-def commands():
-    """The commands that the sources define."""
-    names = [re.findall(r'name: c"(cache\.[a-z]+)"', text) for text in sources().values()]
-    return {name for found in names for name in found}
 
 
 def test_every_border_has_a_test():

@@ -7,14 +7,15 @@ use std::time::Duration;
 pub const LONGEST: u64 = 1000;
 /// The share of `maxmemory` past which it hurries.
 const FULL: f64 = 0.9;
-/// How many times as long a slice is where memory is used up.
+/// How many times the share is where memory is used up.
 const HURRY: f64 = 8.0;
 
-/// The backlog that doubles a slice.
+/// The backlog that doubles the sweep's share.
 const LONG: usize = 500_000;
 
 /// How many µs of a millisecond the sweep may have: `base`, the directive; up to
-/// twice that where much is queued, so that a million keys are gone in less than ten seconds;
+/// twice that where much is queued, so that a million keys are gone in less
+/// than ten seconds;
 /// and up to eight times that as memory fills from nine tenths to all of
 /// `maxmemory` (`ratio`: its share in use; 0 where there is no limit), for what
 /// is dead is the cheapest to evict.
