@@ -232,6 +232,41 @@ fn nonzero(field: Option<u64>) -> Result<u64, CodecError> {
     }
 }
 
+/// The longest value that lies in one string with its metadata in a file:
+/// loading one string less saves more than copying that much costs.
+const TOGETHER: usize = 4096;
+
+/// An entry's strings in a file or a DUMP payload: a varint, twice the length
+/// of the metadata, and 1 more where the value is the second string; the
+/// metadata; the value.
+pub fn pack<'a>(meta: &[u8], value: &'a [u8]) -> (Vec<u8>, Option<&'a [u8]>) {
+    let apart = value.len() > TOGETHER;
+    let mut first = Vec::with_capacity(10 + meta.len() + if apart { 0 } else { value.len() });
+    put(&mut first, meta.len() as u64 * 2 + u64::from(apart));
+    first.extend_from_slice(meta);
+    if apart {
+        return (first, Some(value));
+    }
+    first.extend_from_slice(value);
+    (first, None)
+}
+
+/// What [`pack`] has packed: the metadata, and the value, which is in the next
+/// string where it is `None`. It takes any bytes, and looks at neither.
+///
+/// # Errors
+/// Where they are no such string.
+pub fn unpack(mut first: &[u8]) -> Result<(&[u8], Option<&[u8]>), CodecError> {
+    let head = take(&mut first)?;
+    let size = usize::try_from(head / 2).unwrap_or(usize::MAX);
+    let (meta, value) = first.split_at_checked(size).ok_or(CodecError::Truncated)?;
+    match (head & 1, value) {
+        (0, value) => Ok((meta, Some(value))),
+        (_, []) => Ok((meta, None)),
+        _ => Err(CodecError::Trailing),
+    }
+}
+
 fn put(out: &mut Vec<u8>, mut n: u64) {
     while n >= 0x80 {
         out.push(n as u8 | 0x80);
@@ -343,6 +378,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_short_value_lies_with_its_metadata_and_a_long_one_apart() {
+        for (len, apart) in [(0, false), (1, false), (TOGETHER, false), (TOGETHER + 1, true)] {
+            for meta in [&[][..], UNSAVED, &[7; 300]] {
+                let value = vec![5; len];
+                let (first, second) = pack(meta, &value);
+                assert_eq!(second.is_some(), apart);
+                let (read, together) = unpack(&first).unwrap();
+                assert_eq!((read, together.or(second)), (meta, Some(&value[..])));
+            }
+        }
+        assert_eq!(unpack(&[]), Err(CodecError::Truncated));
+        assert_eq!(unpack(&[4, 1]), Err(CodecError::Truncated), "shorter than it says");
+        assert_eq!(unpack(&[3, 1, 2]), Err(CodecError::Trailing), "a value here and one apart");
+        assert_eq!(unpack(&[0x82, 0, 1]), Err(CodecError::Number));
+        assert_eq!(unpack(&[0xff; 11]), Err(CodecError::Number));
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! The data type `cacheflow`: how entries are saved, loaded, copied, measured
 //! and freed.
 //!
-//! An entry in an RDB file or a DUMP payload is two strings: its metadata
-//! (`cacheflow_core::codec`) and its value, raw. Its TTL is the key's own and
-//! saved by the server. In the AOF it is one `CACHE.APPLY`.
+//! An entry in an RDB file or a DUMP payload is a string of its metadata and its
+//! value, raw (`cacheflow_core::codec::pack`), or two where the value is long.
+//! Its TTL is the key's own and saved by the server. In the AOF it is one
+//! `CACHE.APPLY`.
 //!
 //! Payloads are hostile until they have passed the codec. `max-value-size` is
 //! not asked: an entry that was stored before it was lowered must still load and
@@ -114,6 +115,8 @@ fn restore(db: usize, meta: &[u8], name: &[u8], value: &[u8]) -> Result<Stored, 
         .map_err(|error| format!("the entry cannot be built: {error:?}"))
 }
 
+const TRUNCATED: &str = "it is truncated";
+
 unsafe extern "C" fn rdb_load(rdb: *mut raw::RedisModuleIO, version: c_int) -> *mut c_void {
     cross("rdb_load", null_mut(), || {
         // SAFETY: what the server passed.
@@ -126,11 +129,17 @@ unsafe extern "C" fn rdb_load(rdb: *mut raw::RedisModuleIO, version: c_int) -> *
         if version != ENCODING_VERSION {
             return refuse("it is of a version that this build does not know");
         }
-        let (Some(meta), Some(value)) = (rdb.load_bytes(), rdb.load_bytes()) else {
-            return refuse("it is truncated");
+        let Some(first) = rdb.load_bytes() else { return refuse(TRUNCATED) };
+        let (meta, value) = match codec::unpack(first.bytes()) {
+            Ok(parts) => parts,
+            Err(why) => return refuse(&why.to_string()),
+        };
+        let second = if value.is_none() { rdb.load_bytes() } else { None };
+        let Some(value) = value.or(second.as_ref().map(|second| second.bytes())) else {
+            return refuse(TRUNCATED);
         };
         let (db, name) = (rdb.database(), rdb.key_name());
-        match restore(db, meta.bytes(), name, value.bytes()) {
+        match restore(db, meta, name, value) {
             Ok(entry) => {
                 if Ctx::none().is_loading() {
                     shard::loaded(db, name, entry);
@@ -175,22 +184,26 @@ const DEAD: Meta = Meta {
     dead: true,
 };
 
+fn save(rdb: Io, meta: &[u8], value: &[u8]) {
+    let (first, second) = codec::pack(meta, value);
+    rdb.save_bytes(&first);
+    if let Some(second) = second {
+        rdb.save_bytes(second);
+    }
+}
+
 unsafe extern "C" fn rdb_save(rdb: *mut raw::RedisModuleIO, value: *mut c_void) {
     // SAFETY: what the server passed.
     let rdb = unsafe { Io::new(rdb) };
     let saved = cross("rdb_save", false, || {
         // SAFETY: what the server passed.
         let Some(entry) = (unsafe { stored(value) }) else { return false };
-        with_encoded(rdb.database(), entry, true, |meta, value| {
-            rdb.save_bytes(meta);
-            rdb.save_bytes(value);
-        });
+        with_encoded(rdb.database(), entry, true, |meta, value| save(rdb, meta, value));
         true
     });
     if !saved {
         exit_child();
-        rdb.save_bytes(codec::UNSAVED);
-        rdb.save_bytes(&[]);
+        save(rdb, codec::UNSAVED, &[]);
     }
 }
 

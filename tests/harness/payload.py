@@ -2,9 +2,10 @@
 
 A payload is, for a value of a module's type: the byte 7 (RDB_TYPE_MODULE_2), the type's id (nine
 letters of six bits and ten bits of encoding version), what the module saved, each part behind an
-opcode, an end mark; then two bytes of RDB version and the CRC64 of all that. An entry saves two
-strings: its metadata (src/core/codec.rs) and its value. `sound` is the metadata's decoder a second
-time, so that tests can say of any bytes whether the module must take them.
+opcode, an end mark; then two bytes of RDB version and the CRC64 of all that. An entry saves its
+metadata and its value in a string, or in two where the value is long (`pack` of src/core/codec.rs).
+`sound` is the metadata's decoder a second time, so that tests can say of any bytes whether the module
+must take them.
 """
 
 import os
@@ -22,6 +23,7 @@ VERSION = 1
 END, TIMES, GRACE, STALED, COST, HITS, DEAD, TAGS = (1 << bit for bit in range(8))
 KNOWN = (1 << 8) - 1
 MOST_TAGS = LONGEST_TAG = 65535
+TOGETHER = 4096  # bytes: of the longest value that lies with its metadata
 
 
 def _no_field_is_new():
@@ -93,7 +95,14 @@ def type_id(name="cacheflow", version=1):
 
 def body(meta, value, name="cacheflow", version=1):
     """An entry's payload without the footer."""
-    return bytes([MODULE_2]) + type_id(name, version) + string(meta) + string(value) + bytes([END_OF_VALUE])
+    return bytes([MODULE_2]) + type_id(name, version) + packed(meta, value) + bytes([END_OF_VALUE])
+
+
+def packed(meta, value):
+    """An entry's strings as the module saves them."""
+    if len(value) > TOGETHER:
+        return string(varint(2 * len(meta) + 1) + meta) + string(value)
+    return string(varint(2 * len(meta)) + meta + value)
 
 
 def varint(n):
@@ -292,13 +301,25 @@ def read_string(data, at):
     return text, at + size
 
 
+def unpack(payload):
+    """(metadata, value, where the rest begins) of an entry's strings."""
+    first, at = read_string(payload, 10)
+    found = read_varint(first, 0)
+    assert found and found[1] + found[0] // 2 <= len(first)
+    head, begin = found
+    meta, value = first[begin : begin + head // 2], first[begin + head // 2 :]
+    if head & 1:
+        assert not value
+        value, at = read_string(payload, at)
+    return meta, value, at
+
+
 def entry(payload):
     """(Meta, value) of a payload's entry, or None where it holds no whole one. As Redis does, it reads
     on into the footer where the body is short."""
     try:
         assert payload[:10] == bytes([MODULE_2]) + type_id()
-        meta, at = read_string(payload, 10)
-        value, at = read_string(payload, at)
+        meta, value, at = unpack(payload)
         # The server reads a length here, in whatever form one may take.
         assert _read_length(payload, at)[0] == END_OF_VALUE
     except (AssertionError, IndexError, KeyError):
@@ -309,7 +330,7 @@ def entry(payload):
 
 def meta_of(payload):
     """The metadata of a payload that a server took, without a look at the value."""
-    meta = decode(read_string(payload, 10)[0])
+    meta = decode(unpack(payload)[0])
     assert meta, f"the server took what is no metadata: {payload[:80]!r}"
     return meta
 
