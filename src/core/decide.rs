@@ -1,9 +1,11 @@
 //! What a command does with what it finds under a key. The module looks the
 //! key up, asks here, and performs the answer.
 
-use crate::entry::Meta;
+use crate::entry::{Cost, Meta};
 use crate::index::Verdict;
+use crate::leases::There;
 use crate::number::parse_i64;
+use crate::refresh::{may_elect, smooth};
 use crate::request::{Condition, SetOptions, TouchOptions};
 use crate::times::{Defaults, Ends, Expiry, InvalidTime};
 use crate::units::{Millis, Stamp, Time};
@@ -205,6 +207,45 @@ pub fn fresh_end(meta: &Meta, expire: Option<Time>) -> Option<Time> {
         (Some(end), Some(ttl)) => Some(end.min(ttl)),
         (end, ttl) => end.or(ttl),
     }
+}
+
+/// What a fill that took so long leaves of an entry's cost: named, it is that;
+/// measured, it is smoothed into what it was; else it stays.
+pub fn cost_of_fill(named: Option<Cost>, old: Option<Cost>, took: Option<Millis>) -> Option<Cost> {
+    named.or_else(|| took.map(|took| smooth(old.unwrap_or_default(), took)))
+}
+
+/// What a FETCH finds in a live entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fetched {
+    /// Fresh, perhaps to be refreshed early, or stale.
+    pub there: There,
+    /// Fresh or there for so long; `None`: no end.
+    pub left: Option<Millis>,
+}
+
+/// A live entry as FETCH finds it at `now`, `expire` being its key's TTL.
+/// `elects` is asked only where the entry is fresh and its end is not far (see
+/// [`crate::refresh::elect`]): with what is left, its length and its cost.
+pub fn fetch(
+    meta: &Meta,
+    expire: Option<Time>,
+    now: Time,
+    elects: impl FnOnce(Millis, Millis, Cost) -> bool,
+) -> Fetched {
+    let end = fresh_end(meta, expire);
+    if meta.is_fresh(now) && end.is_none_or(|end| now < end) {
+        let left = end.map(|end| end.since(now));
+        let elected = match (left, meta.length) {
+            (Some(left), Some(length)) => may_elect(left, length) && elects(left, length, meta.cost),
+            _ => false,
+        };
+        return Fetched { there: There::Fresh { elected }, left };
+    }
+    // By time or by hand, whichever came first.
+    let since = [meta.staled_at, end].into_iter().flatten().min();
+    let age = since.map_or(Millis::ZERO, |since| now.since(since));
+    Fetched { there: There::Stale { age }, left: expire.map(|end| end.since(now)) }
 }
 
 /// What `CACHE.META` says of an entry's times.

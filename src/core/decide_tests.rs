@@ -202,7 +202,7 @@ fn apply(store: &mut Store, step: &Step, at: Moment) {
         }
         Step::Touch { ex, grace } => {
             let expiry = ex.map_or(Expiry::Unsaid, |ex| Expiry::After(Millis(ex)));
-            let options = TouchOptions { expiry, grace: grace.map(Millis) };
+            let options = TouchOptions { expiry, grace: grace.map(Millis), ..TouchOptions::default() };
             if let Some(old) = old {
                 let write = touch(&options, &old, at, Defaults::default()).expect("in range");
                 let value = store.value();
@@ -321,4 +321,48 @@ fn a_key_that_moves_takes_its_past_along_and_finds_none() {
     assert_eq!(moved(meta, Verdict::Untouched, Stamp(2)), meta);
     assert!(moved(meta, Verdict::Dead, Stamp(8)).dead, "what is dead stays dead");
     assert_eq!(moved(meta, Verdict::Stale(Stamp(7_000)), Stamp(8)).staled_at, Some(Time(7)));
+}
+
+#[test]
+fn what_fetch_finds() {
+    let never = |_, _, _| -> bool { panic!("asked") };
+    let meta = Meta { fresh_until: Some(Time(1000)), length: Some(Millis(500)), ..Meta::default() };
+    let fresh =
+        |left: Option<u64>| Fetched { there: There::Fresh { elected: false }, left: left.map(Millis) };
+    let stale =
+        |age, left: Option<u64>| Fetched { there: There::Stale { age: Millis(age) }, left: left.map(Millis) };
+    let at = |meta: &Meta, expire: Option<u64>, now| fetch(meta, expire.map(Time), Time(now), never);
+    assert_eq!(at(&meta, Some(1300), 600), fresh(Some(400)));
+    assert_eq!(at(&meta, Some(750), 600), fresh(Some(150)), "EXPIRE before the end shortens it");
+    assert_eq!(at(&meta, Some(1300), 1000), stale(0, Some(300)));
+    assert_eq!(at(&meta, Some(1300), 1100), stale(100, Some(200)));
+    assert_eq!(at(&Meta::default(), None, 5), fresh(None));
+    assert_eq!(at(&Meta::default(), Some(50), 5), fresh(Some(45)), "by EXPIRE");
+    let by_hand = Meta { staled_at: Some(Time(600)), ..meta };
+    assert_eq!(at(&by_hand, Some(1300), 700), stale(100, Some(600)));
+    assert_eq!(at(&by_hand, None, 1200), stale(600, None), "whichever came first");
+    let late = Meta { staled_at: Some(Time(1100)), ..meta };
+    assert_eq!(at(&late, None, 1200), stale(200, None));
+}
+
+#[test]
+fn who_is_near_the_end_is_asked_to_refresh() {
+    let meta =
+        Meta { fresh_until: Some(Time(1000)), length: Some(Millis(500)), cost: Cost(7), ..Meta::default() };
+    let near = fetch(&meta, Some(Time(1000)), Time(900), |left, length, cost| {
+        assert_eq!((left, length, cost), (Millis(100), Millis(500), Cost(7)));
+        true
+    });
+    assert_eq!(near.there, There::Fresh { elected: true });
+    let endless = Meta { fresh_until: None, length: None, ..meta };
+    fetch(&endless, None, Time(900), |_, _, _| panic!("asked"));
+}
+
+#[test]
+fn the_cost_of_a_fill() {
+    let (named, old, took) = (Some(Cost(9)), Some(Cost(100)), Some(Millis(200)));
+    assert_eq!(cost_of_fill(named, old, took), Some(Cost(9)), "COST overrides");
+    assert_eq!(cost_of_fill(None, old, took), Some(Cost(130)));
+    assert_eq!(cost_of_fill(None, None, took), Some(Cost(200)));
+    assert_eq!(cost_of_fill(None, old, None), None, "kept");
 }

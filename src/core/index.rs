@@ -408,6 +408,21 @@ impl Index {
         tags.fold(self.namespace_stamps(db, namespace).last(), Stamp::max)
     }
 
+    /// The last invalidation, hard or soft, of a key's namespace, or of a tag of
+    /// the entry that lies there which came after its birth.
+    pub fn invalidated_at(&self, db: Db, namespace: &[u8], entry: Option<View<'_>>) -> Stamp {
+        if self.latest == Stamp(0) {
+            return Stamp(0);
+        }
+        let mut last = self.namespace_stamps(db, namespace).last();
+        if let Some(view) = entry {
+            let born = view.born();
+            let tags = view.tags().filter_map(|id| self.tags.get(id)).map(|tag| tag.stamps.last());
+            last = tags.filter(|stamp| *stamp > born).fold(last, Stamp::max);
+        }
+        last
+    }
+
     /// The counters of the namespace that an entry bears the number of.
     #[inline]
     pub fn tally(&mut self, db: Db, number: u16) -> Option<&mut Tally> {

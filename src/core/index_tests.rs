@@ -437,3 +437,20 @@ fn lists_tell_everything_once() {
     assert_eq!(members.len(), 8);
     assert_eq!(world.index.list_members(0, b"none", 0, 10, |_| ()), 0);
 }
+
+#[test]
+fn the_last_invalidation_of_what_lies_there() {
+    let mut world = World::default();
+    assert_eq!(world.index.invalidated_at(0, b"n", None), Stamp(0));
+    let handle = world.make(0, &BTreeSet::from([b'a', b'b']), Stamp(10));
+    let World { index, heap: memory, .. } = &mut world;
+    index.invalidate_tag(0, b"a", Stamp(5), Mode::Hard);
+    assert_eq!(index.invalidated_at(0, b"n", Some(View::new(memory.bytes(handle)))), Stamp(0), "before it");
+    index.invalidate_tag(0, b"a", Stamp(20), Mode::Hard);
+    index.invalidate_tag(0, b"b", Stamp(15), Mode::Soft);
+    assert_eq!(index.invalidated_at(0, b"n", Some(View::new(memory.bytes(handle)))), Stamp(20), "be it dead");
+    assert_eq!(index.invalidated_at(0, b"n", None), Stamp(0));
+    index.invalidate_namespace(0, b"n", Stamp(30), Mode::Soft);
+    assert_eq!(index.invalidated_at(0, b"n", None), Stamp(30));
+    assert_eq!(index.invalidated_at(1, b"n", None), Stamp(0), "of another database");
+}

@@ -121,9 +121,10 @@ impl Leases {
     }
 
     /// A lock as another has it: a replica's primary, or a saved dataset. Takes
-    /// effect however often, and not where a later token was heard of; the caps
-    /// do not hold, since a lock that was granted is not lost. The caller has
-    /// the stamps' clock observe the token.
+    /// effect however often, and not where a later token was heard of; whether
+    /// its fence is whole is the other's to say, who knows what was no write
+    /// (TAG, an expiry). The caps do not hold, since a lock that was granted is
+    /// not lost. The caller has the stamps' clock observe the token.
     pub fn apply_lock(&mut self, lock: &Lock<'_>, now: Time) {
         self.hear(now);
         let at = lock.at;
@@ -136,10 +137,9 @@ impl Leases {
             self.pull(named);
             self.put(named, id);
         }
-        let broken = last.filter(|grant| grant.token == lock.token).and_then(|grant| grant.broken);
         self.end(id, None, false);
         let mut grant = Grant::new(lock.token, Kind::Lock, lock.native, false);
-        grant.broken = broken.or((!lock.whole).then_some(Refusal::Written));
+        grant.broken = (!lock.whole).then_some(Refusal::Written);
         self.hold(id, grant, lock.left, None);
         self.settle(id, self.now);
     }

@@ -122,8 +122,9 @@ pub struct Evidence {
 /// An accepted fill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Filled {
-    /// From the grant to the fill: what recomputing the value takes.
-    pub took: Millis,
+    /// From the grant of a FETCH lease to its fill: what recomputing the value
+    /// takes. A lock's holder has more to do than that: `None`.
+    pub took: Option<Millis>,
 }
 
 impl Leases {
@@ -139,7 +140,7 @@ impl Leases {
         evidence: &Evidence,
         tags: impl IntoIterator<Item = Option<Stamps>>,
         now: Time,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Filled, Refusal> {
         let now = self.now.max(now);
         let key = self.find(at).and_then(|id| self.keys.get(id));
         let grant = key.and_then(|key| key.grant).filter(|grant| grant.held || grant.forget > now);
@@ -169,7 +170,7 @@ impl Leases {
                 _ => {}
             }
         }
-        Ok(())
+        Ok(Filled { took: (grant.kind == Kind::Fetch).then(|| now.since(grant.granted)) })
     }
 
     /// Judges a fill and ends its grant, lease or lock, whichever way. Accepted,
@@ -191,7 +192,7 @@ impl Leases {
         let verdict = self.judge(at, token, evidence, tags, now);
         let counters = self.counters_mut(at.namespace);
         match verdict {
-            Ok(()) => counters.fills += 1,
+            Ok(_) => counters.fills += 1,
             Err(why) => counters.refuse(why),
         }
         let grant = id.and_then(|id| self.keys.get(id)).and_then(|key| key.grant);
@@ -211,7 +212,7 @@ impl Leases {
             self.wake(id);
         }
         self.tidy(id);
-        verdict.map(|()| Filled { took: self.now.since(grant.granted) })
+        verdict
     }
 
     /// Something happened to a key: a lease on it is void, a lock's fence is

@@ -231,7 +231,7 @@ fn it_is_no_longer_remembered() {
     shard.bench.pass(1000);
     let (evidence, later) = (shard.evidence(), Time(shard.bench.now + 600_000));
     let before = Time(later.0 - 1);
-    assert_eq!(shard.bench.leases.judge(KEY, t, &evidence, [], before), Ok(()));
+    assert!(shard.bench.leases.judge(KEY, t, &evidence, [], before).is_ok());
     assert_eq!(
         shard.bench.leases.judge(KEY, t, &evidence, [], later),
         Err(Refusal::Unknown),
@@ -321,7 +321,7 @@ fn judging_ends_nothing() {
     let t = shard.grant();
     let (evidence, now) = (shard.evidence(), shard.bench.now());
     for _ in 0..2 {
-        assert_eq!(shard.bench.leases.judge(KEY, t, &evidence, [], now), Ok(()));
+        assert!(shard.bench.leases.judge(KEY, t, &evidence, [], now).is_ok());
     }
     assert_eq!(shard.bench.leases.counts().leases, 1);
 }

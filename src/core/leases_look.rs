@@ -122,6 +122,32 @@ impl Leases {
         (key.held().map_or(Millis::ZERO, |grant| grant.ends.since(now)), key.waiting)
     }
 
+    /// Whether anything is known of a key: a change of it means something.
+    pub fn knows(&self, at: At<'_>) -> bool {
+        self.find(at).is_some()
+    }
+
+    /// Whether the table is empty: so it is for every write of most caches, most
+    /// of the time.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// The lock that is held on a key.
+    pub fn lock_on<'a>(&self, at: At<'a>, now: Time) -> Option<Lock<'a>> {
+        let now = self.now.max(now);
+        let grant = self.find(at).and_then(|id| self.keys.get(id))?.held()?;
+        let held = grant.kind == Kind::Lock && grant.ends > now;
+        held.then(|| Lock {
+            at,
+            token: grant.token,
+            left: grant.ends.since(now),
+            whole: grant.broken.is_none(),
+            native: grant.native,
+        })
+    }
+
     /// The locks that are held, to be saved.
     pub fn locks(&self, now: Time) -> impl Iterator<Item = Lock<'_>> {
         let now = self.now.max(now);

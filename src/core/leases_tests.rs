@@ -307,6 +307,22 @@ fn locks_are_saved_with_the_time_they_had_left() {
 }
 
 #[test]
+fn whether_a_fence_is_whole_is_the_primarys_to_say() {
+    let mut bench = bench();
+    let lock = |whole| Lock { at: KEY, token: Stamp(7), left: Millis(100), whole, native: false };
+    let now = bench.now();
+    bench.leases.apply_lock(&lock(true), now);
+    // An expiry there, which is a DEL here.
+    bench.change(Change::Deleted);
+    assert!(bench.leases.lock_on(KEY, now).is_some_and(|lock| !lock.whole));
+    bench.leases.apply_lock(&lock(true), now);
+    assert!(bench.leases.lock_on(KEY, now).is_some_and(|lock| lock.whole));
+    bench.leases.apply_lock(&lock(false), now);
+    assert_eq!(bench.fill(Stamp(7)), Err(Refusal::Written));
+    assert!(bench.leases.lock_on(KEY, now).is_none() && bench.leases.is_empty());
+}
+
+#[test]
 fn a_replica_hears_late_and_twice() {
     let mut bench = bench();
     let lock =

@@ -35,6 +35,7 @@
 //! | [`sweep`] | how long a slice of the sweep is |
 //! | [`tag`] | how many tags, how long |
 //! | [`leases`] | FETCH's leases, locks, those who wait for them, and the fence |
+//! | [`fills`] | namespaces as leases know them, and their measured fill times |
 //! | [`origin`] | how many leases a namespace may have: MAXFILLS, BREAKER |
 //! | [`refresh`] | early refresh, and the lengths of leases from measured fill times |
 //! | [`request_lease`] | the options of FETCH, LOCK, UNLOCK and EXTEND |
@@ -43,6 +44,7 @@
 pub mod codec;
 pub mod decide;
 pub mod entry;
+pub mod fills;
 pub mod gate;
 pub mod glob;
 pub mod hits;

@@ -33,6 +33,15 @@ pub const UNMEASURED_LEASE: Millis = Millis(10_000);
 /// What the newest fill weighs in a key's mean.
 const NEWEST: f64 = 0.3;
 
+/// Whether any read may be elected, whatever the cost: the end is near.
+#[inline]
+pub fn may_elect(left: Millis, length: Millis) -> bool {
+    left.0 <= length.0 / EARLIEST
+}
+
+/// The part of its length that an entry must have left at most.
+const EARLIEST: u64 = 5;
+
 /// Whether a read of a fresh entry is elected to refresh it: `left` of its
 /// `length`, `cost` to recompute it, `dice` uniform in all of u64.
 ///
@@ -41,8 +50,7 @@ const NEWEST: f64 = 0.3;
 #[inline]
 pub fn elect(left: Millis, length: Millis, cost: Cost, beta: f64, dice: impl FnOnce() -> u64) -> bool {
     // First what rules most reads out, without a logarithm or a dice.
-    let cap = (3 * u64::from(cost.0)).min(length.0 / 5);
-    if left.0 > cap || cost.0 == 0 || beta <= 0.0 {
+    if !may_elect(left, length) || left.0 > 3 * u64::from(cost.0) || cost.0 == 0 || beta <= 0.0 {
         return false;
     }
     // In (0, 1], all 53 bits of it.

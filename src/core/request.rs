@@ -5,7 +5,7 @@
 use crate::entry::Cost;
 use crate::number::{parse_i64, parse_u64};
 use crate::times::Expiry;
-use crate::units::{Millis, Time};
+use crate::units::{Millis, Stamp, Time, STAMP_LIMIT};
 
 /// What is wrong with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,8 @@ pub struct SetOptions {
     pub grace: Option<Millis>,
     /// `COST`.
     pub cost: Option<Cost>,
+    /// `LEASE`: the token that this fills.
+    pub lease: Option<Stamp>,
     /// How many arguments at the end are tags; zero: `TAGS` is not there.
     pub tags: usize,
 }
@@ -55,6 +57,8 @@ pub struct TouchOptions {
     pub expiry: Expiry,
     /// `GRACE`, `PGRACE`.
     pub grace: Option<Millis>,
+    /// `LEASE`: the token that this fills.
+    pub lease: Option<Stamp>,
 }
 
 /// The words that SET and TOUCH take.
@@ -71,6 +75,7 @@ enum Word {
     Grace,
     PGrace,
     Cost,
+    Lease,
     Tags,
 }
 
@@ -82,7 +87,7 @@ impl Word {
             4 => {
                 &[(b"TAGS", Word::Tags), (b"COST", Word::Cost), (b"EXAT", Word::ExAt), (b"PXAT", Word::PxAt)]
             }
-            5 => &[(b"GRACE", Word::Grace)],
+            5 => &[(b"GRACE", Word::Grace), (b"LEASE", Word::Lease)],
             6 => &[(b"PGRACE", Word::PGrace)],
             7 => &[(b"KEEPTTL", Word::KeepTtl), (b"PERSIST", Word::Persist)],
             _ => &[],
@@ -116,8 +121,18 @@ fn cost(text: &[u8]) -> Result<Cost, RequestError> {
     n.map(Cost).ok_or(RequestError::NotAnInteger)
 }
 
+/// A token. Any integer may be asked about: one that is no stamp was granted to
+/// nobody, and reads as 0, which no clock draws.
+///
+/// # Errors
+/// [`RequestError::NotAnInteger`].
+pub fn token(text: &[u8]) -> Result<Stamp, RequestError> {
+    let n = parse_i64(text).ok_or(RequestError::NotAnInteger)?;
+    Ok(Stamp(u64::try_from(n).ok().filter(|&n| n < STAMP_LIMIT).unwrap_or(0)))
+}
+
 /// Puts a value where none was put before.
-fn once<T>(place: &mut Option<T>, value: T) -> Result<(), RequestError> {
+pub(crate) fn once<T>(place: &mut Option<T>, value: T) -> Result<(), RequestError> {
     match place.replace(value) {
         None => Ok(()),
         Some(_) => Err(RequestError::Syntax),
@@ -142,6 +157,7 @@ struct Once {
     expiry: Option<Expiry>,
     grace: Option<Millis>,
     cost: Option<Cost>,
+    lease: Option<Stamp>,
 }
 
 impl Once {
@@ -159,6 +175,7 @@ impl Once {
             Word::Grace => once(&mut self.grace, grace(text, SECOND)?),
             Word::PGrace => once(&mut self.grace, grace(text, 1)?),
             Word::Cost => once(&mut self.cost, cost(text)?),
+            Word::Lease => once(&mut self.lease, token(text)?),
             _ => Err(RequestError::Syntax),
         }
     }
@@ -190,6 +207,9 @@ impl SetOptions {
                 _ => seen.take(word, &mut args)?,
             }
         }
+        if seen.lease.is_some() && condition != Condition::Always {
+            return Err(RequestError::Syntax);
+        }
         if seen.expiry == Some(Expiry::Keep) && seen.grace.is_some() {
             return Err(RequestError::Syntax);
         }
@@ -198,6 +218,7 @@ impl SetOptions {
             expiry: seen.expiry.unwrap_or_default(),
             grace: seen.grace,
             cost: seen.cost,
+            lease: seen.lease,
             tags,
         })
     }
@@ -216,7 +237,7 @@ impl TouchOptions {
                 Some(word) => seen.take(word, &mut args)?,
             }
         }
-        Ok(TouchOptions { expiry: seen.expiry.unwrap_or_default(), grace: seen.grace })
+        Ok(TouchOptions { expiry: seen.expiry.unwrap_or_default(), grace: seen.grace, lease: seen.lease })
     }
 }
 
@@ -268,8 +289,26 @@ mod tests {
         assert_eq!(set("EX 5 tags a NX TAGS").map(|o| (o.tags, o.condition)), Ok((3, Condition::Always)));
         assert_eq!(
             touch("GRACE 5 PX 3"),
-            Ok(TouchOptions { expiry: Expiry::After(Millis(3)), grace: Some(Millis(5000)) })
+            Ok(TouchOptions {
+                expiry: Expiry::After(Millis(3)),
+                grace: Some(Millis(5000)),
+                ..TouchOptions::default()
+            })
         );
+    }
+
+    #[test]
+    fn leases_are_tokens() {
+        assert_eq!(set("lease 17 EX 5").map(|o| o.lease), Ok(Some(Stamp(17))));
+        assert_eq!(touch("LEASE 17").map(|o| o.lease), Ok(Some(Stamp(17))));
+        for forged in ["0", "-5", "9007199254740992"] {
+            assert_eq!(set(&format!("LEASE {forged}")).map(|o| o.lease), Ok(Some(Stamp(0))), "{forged}");
+        }
+        for line in ["LEASE", "LEASE 1 LEASE 1", "NX LEASE 1", "LEASE 1 XX"] {
+            assert_eq!(set(line), Err(RequestError::Syntax), "{line}");
+        }
+        assert_eq!(set("LEASE x"), Err(RequestError::NotAnInteger));
+        assert_eq!(touch("LEASE 1 LEASE 1"), Err(RequestError::Syntax));
     }
 
     #[test]

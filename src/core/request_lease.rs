@@ -1,9 +1,9 @@
 //! The options of FETCH, LOCK, UNLOCK and EXTEND, from raw arguments, as
 //! [`crate::request`] reads those of the data commands.
 
-use crate::number::{parse_i64, parse_u64};
-use crate::request::RequestError;
-use crate::units::{Millis, Stamp, LAST_TIME, STAMP_LIMIT};
+use crate::number::parse_u64;
+use crate::request::{once, token, RequestError};
+use crate::units::{Millis, Stamp, LAST_TIME};
 
 /// `CACHE.FETCH key …`, the options.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -60,30 +60,12 @@ fn positive(text: &[u8]) -> Result<Millis, RequestError> {
     length(text).and_then(|ms| if ms == Millis::ZERO { Err(RequestError::NotAnInteger) } else { Ok(ms) })
 }
 
-/// A token. Any integer may be asked about: one that is no stamp was granted to
-/// nobody, and reads as 0, which no clock draws.
-///
-/// # Errors
-/// [`RequestError::NotAnInteger`].
-pub fn token(text: &[u8]) -> Result<Stamp, RequestError> {
-    let n = parse_i64(text).ok_or(RequestError::NotAnInteger)?;
-    Ok(Stamp(u64::try_from(n).ok().filter(|&n| n < STAMP_LIMIT).unwrap_or(0)))
-}
-
 /// XFetch's beta. Rust reads more than a user means by a number: `inf`, `nan`,
 /// and what overflows to infinity are refused, `-0` is 0.
 fn beta(text: &[u8]) -> Result<f64, RequestError> {
     let number = std::str::from_utf8(text).ok().and_then(|text| text.parse::<f64>().ok());
     // -0.0 + 0.0 is 0.0.
     number.filter(|b| b.is_finite() && *b >= 0.0).map(|b| b + 0.0).ok_or(RequestError::NotAnInteger)
-}
-
-/// Puts a value where none was put before.
-fn once<T>(place: &mut Option<T>, value: T) -> Result<(), RequestError> {
-    match place.replace(value) {
-        None => Ok(()),
-        Some(_) => Err(RequestError::Syntax),
-    }
 }
 
 /// Sets a flag that was not set before.

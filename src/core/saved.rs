@@ -2,16 +2,20 @@
 //! that later versions can add fields that earlier ones skip.
 //!
 //! A head, and then as many parts as it says, each with some of what was
-//! invalidated when: no single string grows with the number of tags.
+//! invalidated when, then with some of the locks that were held: no single
+//! string grows with the number of tags.
 
 use serde::{Deserialize, Serialize};
 
-use crate::index::{Index, Invalidated, Stamps};
+use crate::index::{Db, Index, Invalidated, Stamps};
 use crate::tag::LONGEST_TAG;
-use crate::units::{Stamp, STAMP_LIMIT};
+use crate::units::{Millis, Stamp, Time, LAST_TIME, STAMP_LIMIT};
 
-/// The longest head or part that is looked at: a part of the longest names.
-const LONGEST: usize = 2 * RECORDS * LONGEST_TAG;
+/// The longest head or part that is looked at: twice a part of the longest
+/// names, and more than the keys of all locks.
+const LONGEST: usize = 4 * RECORDS * LONGEST_TAG;
+/// Bytes of keys in a part with locks, a single longer one aside.
+const LOT: usize = 1 << 20;
 /// Records in a part.
 const RECORDS: usize = 512;
 /// The most parts that are looked at: 2^31 names.
@@ -31,7 +35,41 @@ pub struct Saved {
     /// Parts that follow.
     #[serde(default)]
     pub parts: u64,
+    /// Parts with locks that follow those.
+    #[serde(default)]
+    pub locks: u64,
 }
+
+/// A lock, to be saved or replicated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SavedLock<'a> {
+    /// The database.
+    pub db: Db,
+    /// Its key.
+    pub key: &'a [u8],
+    /// Its token.
+    pub token: Stamp,
+    /// When it ends, by the wall clock.
+    pub ends: Time,
+    /// The time it had left when it was saved.
+    pub left: Millis,
+    /// Its fence is not broken.
+    pub whole: bool,
+    /// A native key was there at the grant.
+    pub native: bool,
+}
+
+impl SavedLock<'_> {
+    /// The time it has left at `now`: what it had, less what has passed since.
+    /// A clock that was set back gives it no more.
+    pub fn left_at(&self, now: Time) -> Millis {
+        self.left.min(self.ends.since(now))
+    }
+}
+
+/// database, key, token, end, time left, whole, native
+#[derive(Debug, Serialize, Deserialize)]
+struct LockRecord<'a>(u32, #[serde(borrow)] Bytes<'a>, u64, u64, u64, bool, bool);
 
 /// Bytes, as MessagePack has them.
 #[derive(Debug)]
@@ -76,14 +114,20 @@ impl Saved {
 
     /// The head and the parts, one by one; `last` is the last stamp drawn.
     /// False where memory ran out.
-    pub fn write(index: &Index, last: Stamp, mut write: impl FnMut(&[u8])) -> bool {
+    pub fn write(index: &Index, locks: &[SavedLock<'_>], last: Stamp, mut write: impl FnMut(&[u8])) -> bool {
         let all: Vec<Invalidated<'_>> = index.invalidated().collect();
         let parts = all.len().div_ceil(RECORDS) as u64;
-        let head = Saved { stamp: last.0, low_water: index.low_water().0, parts };
+        let lots = lots(locks);
+        let head = Saved { stamp: last.0, low_water: index.low_water().0, parts, locks: lots.len() as u64 };
         let Ok(bytes) = rmp_serde::to_vec_named(&head) else { return false };
         write(&bytes);
         for some in all.chunks(RECORDS) {
             let records: Vec<Record<'_>> = some.iter().copied().map(record).collect();
+            let Ok(bytes) = rmp_serde::to_vec(&records) else { return false };
+            write(&bytes);
+        }
+        for some in lots {
+            let records: Vec<LockRecord<'_>> = some.iter().map(lock_record).collect();
             let Ok(bytes) = rmp_serde::to_vec(&records) else { return false };
             write(&bytes);
         }
@@ -101,7 +145,7 @@ impl Saved {
         let saved: Saved = rmp_serde::from_slice(bytes).map_err(|_| SavedError::Malformed)?;
         stamp(saved.stamp)?;
         stamp(saved.low_water)?;
-        if saved.parts > MOST_PARTS {
+        if saved.parts > MOST_PARTS || saved.locks > MOST_PARTS {
             return Err(SavedError::Malformed);
         }
         Ok(saved)
@@ -130,6 +174,28 @@ impl Saved {
         Ok(())
     }
 
+    /// What a part of bytes that may be anything says was locked.
+    ///
+    /// # Errors
+    /// [`SavedError`]; nothing of it is told then.
+    pub fn decode_locks(bytes: &[u8], mut each: impl FnMut(SavedLock<'_>)) -> Result<(), SavedError> {
+        if bytes.len() > LONGEST {
+            return Err(SavedError::Malformed);
+        }
+        let records: Vec<LockRecord<'_>> = rmp_serde::from_slice(bytes).map_err(|_| SavedError::Malformed)?;
+        for LockRecord(db, _, token, ends, ..) in &records {
+            if *db > MOST_DATABASES || *ends > LAST_TIME {
+                return Err(SavedError::Malformed);
+            }
+            stamp(*token)?;
+        }
+        for LockRecord(db, key, token, ends, left, whole, native) in records {
+            let (token, ends, left) = (Stamp(token), Time(ends), Millis(left));
+            each(SavedLock { db: db as usize, key: key.0, token, ends, left, whole, native });
+        }
+        Ok(())
+    }
+
     /// The high-water mark as a stamp.
     pub fn stamp(&self) -> Stamp {
         Stamp(self.stamp)
@@ -139,6 +205,27 @@ impl Saved {
     pub fn low_water(&self) -> Stamp {
         Stamp(self.low_water)
     }
+}
+
+/// Locks in lots of a part each: so many, and so many bytes of their keys.
+fn lots<'s, 'a>(locks: &'s [SavedLock<'a>]) -> Vec<&'s [SavedLock<'a>]> {
+    let (mut lots, mut rest) = (Vec::new(), locks);
+    while !rest.is_empty() {
+        let mut bytes = 0;
+        let many = rest.iter().take(RECORDS).take_while(|lock| {
+            bytes += lock.key.len();
+            bytes <= LOT
+        });
+        let (lot, others) = rest.split_at(many.count().max(1));
+        lots.push(lot);
+        rest = others;
+    }
+    lots
+}
+
+fn lock_record<'a>(of: &SavedLock<'a>) -> LockRecord<'a> {
+    let SavedLock { db, key, token, ends, left, whole, native } = *of;
+    LockRecord(db as u32, Bytes(key), token.0, ends.0, left.0, whole, native)
 }
 
 fn record(of: Invalidated<'_>) -> Record<'_> {
@@ -168,6 +255,39 @@ mod tests {
         fn any_bytes_are_answered(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             let _ = Saved::decode(&bytes);
             let _ = Saved::decode_part(&bytes, |_| ());
+            let _ = Saved::decode_locks(&bytes, |_| ());
+        }
+
+        #[test]
+        fn locks_come_back(locks in proptest::collection::vec(
+            (0usize..16, proptest::collection::vec(any::<u8>(), 0..9), 0..STAMP_LIMIT, 0..=LAST_TIME, any::<u64>(), any::<bool>(), any::<bool>()),
+            0..20,
+        )) {
+            let locks: Vec<SavedLock<'_>> = locks
+                .iter()
+                .map(|(db, key, token, ends, left, whole, native)| SavedLock {
+                    db: *db,
+                    key,
+                    token: Stamp(*token),
+                    ends: Time(*ends),
+                    left: Millis(*left),
+                    whole: *whole,
+                    native: *native,
+                })
+                .collect();
+            let mut parts = Vec::new();
+            prop_assert!(Saved::write(&Index::default(), &locks, Stamp(9), |part| parts.push(part.to_vec())));
+            let saved = Saved::decode(&parts[0]).expect("a head");
+            prop_assert_eq!((saved.parts, saved.locks), (0, u64::from(!locks.is_empty())));
+            let mut seen = 0;
+            for part in &parts[1..] {
+                let all = Saved::decode_locks(part, |lock| {
+                    assert_eq!(lock, locks[seen]);
+                    seen += 1;
+                });
+                prop_assert_eq!(all, Ok(()));
+            }
+            prop_assert_eq!(seen, locks.len());
         }
 
         #[test]
@@ -176,7 +296,7 @@ mod tests {
             index.invalidate_tag(3, b"tag", Stamp(5), Mode::Soft);
             index.invalidate_namespace(0, b"name", Stamp(6), Mode::Hard);
             let mut parts = Vec::new();
-            prop_assert!(Saved::write(&index, Stamp(9), |part| parts.push(part.to_vec())));
+            prop_assert!(Saved::write(&index, &[], Stamp(9), |part| parts.push(part.to_vec())));
             let mut part = parts[1].clone();
             let at = at % part.len();
             part[at] ^= 1 << bit;
@@ -193,11 +313,35 @@ mod tests {
         index.invalidate_namespace(2, b"\xff\0", Stamp(7), Mode::Soft);
         index.forget(Stamp(6), usize::MAX, 1);
         let mut parts = Vec::new();
-        assert!(Saved::write(&index, Stamp(9999), |part| parts.push(part.to_vec())));
+        assert!(Saved::write(&index, &[], Stamp(9999), |part| parts.push(part.to_vec())));
         assert_eq!(parts.len(), 4);
         let (saved, other) = read(&parts).expect("what was written");
         assert_eq!((saved.stamp(), other.low_water()), (Stamp(9999), Stamp(5)));
         assert!(other.invalidated().eq(index.invalidated()));
+    }
+
+    #[test]
+    fn locks_are_saved_in_lots() {
+        let (long, short) = (vec![b'k'; LOT + 1], vec![b'k'; LOT / 2]);
+        let lock = |key| SavedLock {
+            db: 0,
+            key,
+            token: Stamp(5),
+            ends: Time(900),
+            left: Millis(300),
+            whole: true,
+            native: false,
+        };
+        let locks = [&long, &short, &short, &short].map(|key| lock(key));
+        assert_eq!(lots(&locks).iter().map(|lot| lot.len()).collect::<Vec<_>>(), [1, 2, 1]);
+        let many: Vec<_> = (0..RECORDS + 1).map(|_| lock(b"k")).collect();
+        assert_eq!(lots(&many).len(), 2);
+        assert!(lots(&[]).is_empty());
+        // 300 ms were left at 600.
+        assert_eq!(
+            [600, 700, 900, 1000, 100].map(|now| lock(b"k").left_at(Time(now)).0),
+            [300, 200, 0, 0, 300]
+        );
     }
 
     #[test]
@@ -221,5 +365,13 @@ mod tests {
             let part = rmp_serde::to_vec(&[Record(db, false, Bytes(name), stamp, 0)]).expect("memory");
             assert_eq!(Saved::decode_part(&part, |_| panic!("told")), Err(error));
         }
+        let lock = |db, token, ends| {
+            let part = [LockRecord(db, Bytes(b"k"), token, ends, 1, true, false)];
+            Saved::decode_locks(&rmp_serde::to_vec(&part).expect("memory"), |_| ())
+        };
+        assert_eq!(lock(0, 1, LAST_TIME), Ok(()));
+        assert_eq!(lock(u32::MAX, 1, 1), Err(SavedError::Malformed));
+        assert_eq!(lock(0, STAMP_LIMIT, 1), Err(SavedError::Stamp));
+        assert_eq!(lock(0, 1, LAST_TIME + 1), Err(SavedError::Malformed));
     }
 }
