@@ -23,6 +23,11 @@ DEFAULTS = {
     "cacheflow.tombstone-ttl": "300000",
     "cacheflow.max-tombstones": "262144",
     "cacheflow.log-max-len": "128",
+    "cacheflow.lease-max": "600000",
+    "cacheflow.max-leases": "100000",
+    "cacheflow.max-waiters": "10000",
+    "cacheflow.max-waiters-per-key": "10000",
+    "cacheflow.xfetch-beta": "1",
 }
 # The least and the most of each that is a plain number.
 BOUNDS = {
@@ -32,6 +37,10 @@ BOUNDS = {
     "cacheflow.tombstone-ttl": (1, (2**63 - 1) // 1000),
     "cacheflow.max-tombstones": (0, 2**63 - 1),
     "cacheflow.log-max-len": (0, 1_000_000),
+    "cacheflow.lease-max": (1, (2**63 - 1) // 1000),
+    "cacheflow.max-leases": (1, 100_000_000),
+    "cacheflow.max-waiters": (0, 2**20 - 256),
+    "cacheflow.max-waiters-per-key": (0, 2**20 - 256),
 }
 
 
@@ -103,6 +112,22 @@ def test_the_bounds_of_numbers(server, name):
     for text in (least - 1, most + 1, "", "x", "1.5", "1kb", " 1", "1" * 30):
         assert server.error("CONFIG", "SET", name, text).startswith("ERR CONFIG SET failed"), text
         assert directives(server) == {**DEFAULTS, name: str(least + 1)}
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"), [("0", "0"), ("1.5", "1.5"), ("2.0", "2"), ("1e2", "100"), ("-0", "0")]
+)
+def test_a_directive_with_decimals(server, text, shown):
+    server.config("cacheflow.xfetch-beta", text)
+    assert directives(server) == but(xfetch_beta=shown)
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1", "nan", "inf", "1e999", "1,5", " 1", "0x1"])
+def test_what_is_no_number_with_decimals_is_refused(server, text):
+    server.config("cacheflow.xfetch-beta", "2.5")
+    error = server.error("CONFIG", "SET", "cacheflow.xfetch-beta", text)
+    assert error.startswith("ERR CONFIG SET failed") and "must be a number that is not negative" in error
+    assert directives(server) == but(xfetch_beta="2.5")
 
 
 # --- what they do ----------------------------------------------------------------------------------

@@ -107,6 +107,11 @@ def test_every_option_of_the_page_is_taken(server):
         "CACHE.GET k STALE",
         "CACHE.VERIFY REPAIR",
         "CACHE.SET k v EX 5 TAGS one two",
+        "CACHE.TOUCH k LEASE 5",
+        "CACHE.FETCH k LEASE 5 KEEP BLOCK 5 MAXSTALE 5 BETA 1.5 WITHTAGS",
+        "CACHE.LOCK l 5 BLOCK 5",
+        "CACHE.UNLOCK l 5 RETRY 5",
+        "CACHE.EXTEND l 5 5",
         "CACHE.TAG k three",
         "CACHE.UNTAG k three none",
         "CACHE.TAGS 0 MATCH t* COUNT 5",
@@ -121,10 +126,13 @@ def test_every_option_of_the_page_is_taken(server):
         "CACHE.INVALIDATED 5 SOFT NAMESPACE one",
     ):
         assert server(*request.split()) is not None, request
+    token = server("CACHE.LOCK", "k", 1000)
+    assert server("CACHE.SET", "k", "v", "LEASE", token) == b"OK"
     words = set(re.findall(r"\b[A-Z]{2,}\b", " ".join(re.findall(r"```\n(.*)\n```", page()))))
     words -= {"CACHE", *(name[6:].upper() for name in names(server))} - {"STALE", "TAGS"}
     known = "NX XX EX PX EXAT PXAT KEEPTTL PERSIST GRACE PGRACE COST STALE REPAIR TAGS MATCH COUNT RESET"
-    assert words == set(f"{known} NAMESPACE SOFT HARD LOCAL TIMEOUT".split())
+    leases = "LEASE KEEP BLOCK MAXSTALE BETA WITHTAGS RETRY"
+    assert words == set(f"{known} {leases} NAMESPACE SOFT HARD LOCAL TIMEOUT".split())
 
 
 def test_the_script_checks(tmp_path):

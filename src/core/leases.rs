@@ -307,7 +307,10 @@ impl Leases {
             (_, None) => {
                 match ask.block.and_then(|block| self.enqueue(at, Want::Fetch(ask), block, client)) {
                     Some(waiter) => Answer::Wait(waiter),
-                    None => Answer::Busy { hint: self.hint(at, ask.typical) },
+                    None => {
+                        self.counters_mut(at.namespace).busy += 1;
+                        Answer::Busy { hint: self.hint(at, ask.typical) }
+                    }
                 }
             }
         }

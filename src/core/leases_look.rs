@@ -35,6 +35,8 @@ pub struct Counters {
     pub waits: u64,
     /// How long they waited, in milliseconds.
     pub wait_ms: u64,
+    /// FETCHes answered BUSY.
+    pub busy: u64,
     /// Waiters that were answered by a value another computed: reads that the
     /// origin was saved.
     pub coalesced: u64,
@@ -61,6 +63,7 @@ impl Counters {
         self.refused.iter_mut().zip(other.refused).for_each(|(sum, count)| *sum += count);
         self.waits += other.waits;
         self.wait_ms += other.wait_ms;
+        self.busy += other.busy;
         self.coalesced += other.coalesced;
     }
 }

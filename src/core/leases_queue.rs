@@ -214,15 +214,28 @@ impl Leases {
 
     /// Lets a waiter go whose time is up.
     pub(super) fn expire(&mut self, id: WaiterId) -> Option<KeyId> {
-        let waiter = self.remove_waiter(id)?;
-        let hint = match (waiter.want, self.keys.get(waiter.key)) {
-            (Want::Fetch(ask), Some(key)) => {
-                self.hint(At { db: key.db, key: &key.name, namespace: key.namespace }, ask.typical)
-            }
-            _ => Millis::ZERO,
-        };
+        let (key, hint) = self.send_away(id)?;
         self.farewells.push_back(Event::TimedOut(id, hint));
-        Some(waiter.key)
+        Some(key)
+    }
+
+    /// Lets a waiter go as if its time were up now (CLIENT UNBLOCK … TIMEOUT):
+    /// the hint for its answer; `None`: it has gone.
+    pub fn cut_short(&mut self, id: WaiterId, now: Time) -> Option<Millis> {
+        self.hear(now);
+        let (key, hint) = self.send_away(id)?;
+        self.tidy(key);
+        Some(hint)
+    }
+
+    fn send_away(&mut self, id: WaiterId) -> Option<(KeyId, Millis)> {
+        let waiter = self.remove_waiter(id)?;
+        let key = self.keys.get(waiter.key)?;
+        let Want::Fetch(ask) = waiter.want else { return Some((waiter.key, Millis::ZERO)) };
+        let namespace = key.namespace;
+        let hint = self.hint(At { db: key.db, key: &key.name, namespace }, ask.typical);
+        self.counters_mut(namespace).busy += 1;
+        Some((waiter.key, hint))
     }
 
     /// A waiter's deadline has come. One that is about to be woken is called out

@@ -111,7 +111,8 @@ impl Leases {
                 let counters = self.counters_mut(namespace);
                 match answer {
                     Answer::Fresh { .. } | Answer::Stale { token: None } => counters.coalesced += 1,
-                    Answer::Busy { .. } | Answer::Held => {}
+                    Answer::Busy { .. } => counters.busy += 1,
+                    Answer::Held => {}
                     _ => counters.promotions += u64::from(named),
                 }
                 answer

@@ -60,9 +60,12 @@ fn positive(text: &[u8]) -> Result<Millis, RequestError> {
     length(text).and_then(|ms| if ms == Millis::ZERO { Err(RequestError::NotAnInteger) } else { Ok(ms) })
 }
 
-/// XFetch's beta. Rust reads more than a user means by a number: `inf`, `nan`,
+/// XFetch's beta: finite and not negative. Rust reads more than a user means by a number: `inf`, `nan`,
 /// and what overflows to infinity are refused, `-0` is 0.
-fn beta(text: &[u8]) -> Result<f64, RequestError> {
+///
+/// # Errors
+/// [`RequestError::NotAnInteger`].
+pub fn beta(text: &[u8]) -> Result<f64, RequestError> {
     let number = std::str::from_utf8(text).ok().and_then(|text| text.parse::<f64>().ok());
     // -0.0 + 0.0 is 0.0.
     number.filter(|b| b.is_finite() && *b >= 0.0).map(|b| b + 0.0).ok_or(RequestError::NotAnInteger)

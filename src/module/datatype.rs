@@ -38,6 +38,7 @@ use crate::ffi::ctx::Ctx;
 use crate::ffi::io::{self, Io};
 use crate::ffi::{api, raw};
 use crate::hooks;
+use crate::leases;
 use crate::shard;
 use crate::state::{self, COUNTERS};
 use crate::stored::Stored;
@@ -333,17 +334,15 @@ unsafe extern "C" fn aux_save(rdb: *mut raw::RedisModuleIO, _: c_int) {
     let mut written = 0;
     let saved = cross("aux_save", false, || {
         let last = state::last_stamp();
-        shard::with(|index| {
-            // Nothing drawn, nothing to say: where the server can leave the
-            // record out (7.2 and later), the file then loads without the
-            // module.
-            if last == Stamp(0) && index.latest() == Stamp(0) && super::server_omits_empty_aux() {
-                return true;
-            }
-            Saved::write(index, last, |part| {
-                rdb.save_bytes(part);
-                written += 1;
-            })
+        // Nothing drawn, nothing to say: where the server can leave the record
+        // out (7.2 and later), the file then loads without the module.
+        let latest = shard::with(|index| index.latest());
+        if last == Stamp(0) && latest == Stamp(0) && super::server_omits_empty_aux() {
+            return true;
+        }
+        write_state(|part| {
+            rdb.save_bytes(part);
+            written += 1;
         })
     });
     if !saved {
@@ -354,13 +353,18 @@ unsafe extern "C" fn aux_save(rdb: *mut raw::RedisModuleIO, _: c_int) {
     }
 }
 
+/// Tells the shard's state part by part; false where memory ran out.
+pub fn write_state(write: impl FnMut(&[u8])) -> bool {
+    leases::with_locks(|locks| shard::with(|index| Saved::write(index, locks, state::last_stamp(), write)))
+}
+
 /// Emits the shard's state before the first entry of an AOF being rewritten,
 /// which has no place for it: this process is a child that rewrites one, and
 /// its copy of the flag is its own. False where memory ran out.
 fn emit_state(aof: Io) -> bool {
     static EMITTED: AtomicBool = AtomicBool::new(false);
     let emit = |part: &[u8]| aof.emit_bytes(apply_state::NAME, part);
-    EMITTED.swap(true, Relaxed) || shard::with(|index| Saved::write(index, state::last_stamp(), emit))
+    EMITTED.swap(true, Relaxed) || write_state(emit)
 }
 
 /// Ends this process where it is a child that saves.
@@ -392,6 +396,12 @@ unsafe extern "C" fn aux_load(rdb: *mut raw::RedisModuleIO, version: c_int, _: c
         for _ in 0..saved.parts {
             let Some(part) = rdb.load_bytes() else { return refuse(&"truncated") };
             if let Err(why) = apply_state::remember(part.bytes()) {
+                return refuse(&why);
+            }
+        }
+        for _ in 0..saved.locks {
+            let Some(part) = rdb.load_bytes() else { return refuse(&"truncated") };
+            if let Err(why) = Saved::decode_locks(part.bytes(), |lock| leases::apply(&lock)) {
                 return refuse(&why);
             }
         }

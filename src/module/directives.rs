@@ -9,11 +9,12 @@ use std::ffi::CStr;
 use std::sync::atomic::{AtomicI64, AtomicU8};
 
 use cacheflow_core::entry::LONGEST_VALUE;
+use cacheflow_core::leases::queue::MOST_WAITERS;
 use cacheflow_core::number::{parse_bytes, parse_i64};
 use cacheflow_core::tag::{Limits, LONGEST_TAG, MOST_TAGS};
 
 use crate::ffi::args::Args;
-use crate::ffi::config::{self, Byte, Number};
+use crate::ffi::config::{self, Byte, Decimal, Number};
 use crate::ffi::ctx::Ctx;
 
 /// The longest value that SET takes.
@@ -39,6 +40,17 @@ pub static MAX_TAG_LENGTH: Number = count(c"max-tag-length", 1024, 0, LONGEST_TA
 /// How many invalidations CACHE.LOG remembers.
 pub static LOG_MAX_LEN: Number = count(c"log-max-len", 128, 0, 1_000_000);
 
+/// The longest lease of FETCH, and how long a token is remembered, in ms.
+pub static LEASE_MAX: Number = count(c"lease-max", 600_000, 1, i64::MAX / 1000);
+/// Keys that may have leases, locks and waiters, or are remembered for some.
+pub static MAX_LEASES: Number = count(c"max-leases", 100_000, 1, 100_000_000);
+/// Clients that may wait at once.
+pub static MAX_WAITERS: Number = count(c"max-waiters", 10_000, 0, MOST_WAITERS as i64);
+/// The same, for one key.
+pub static MAX_WAITERS_PER_KEY: Number = count(c"max-waiters-per-key", 10_000, 0, MOST_WAITERS as i64);
+/// XFetch's beta where FETCH names none.
+pub static XFETCH_BETA: Decimal = Decimal::new(c"xfetch-beta", c"1");
+
 const fn count(name: &'static CStr, default: i64, min: i64, max: i64) -> Number {
     Number { name, value: AtomicI64::new(default), default, min, max, bytes: false }
 }
@@ -61,7 +73,12 @@ static NUMBERS: &[&Number] = &[
     &MAX_TAGS_PER_ENTRY,
     &MAX_TAG_LENGTH,
     &LOG_MAX_LEN,
+    &LEASE_MAX,
+    &MAX_LEASES,
+    &MAX_WAITERS,
+    &MAX_WAITERS_PER_KEY,
 ];
+static DECIMALS: &[&Decimal] = &[&XFETCH_BETA];
 static BYTES: &[&Byte] = &[&NAMESPACE_DELIMITER];
 
 /// What the module's arguments say.
@@ -121,6 +138,9 @@ impl Arguments {
         for (i, number) in NUMBERS.iter().enumerate() {
             let given = self.numbers.iter().rev().find(|(at, _)| *at == i);
             number.register(ctx, given.map_or(number.default, |(_, value)| *value))?;
+        }
+        for decimal in DECIMALS {
+            decimal.register(ctx)?;
         }
         for (i, byte) in BYTES.iter().enumerate() {
             let given = self.bytes.iter().rev().find(|(at, _)| *at == i);

@@ -6,6 +6,7 @@
 //! | event | tells of |
 //! | --- | --- |
 //! | `rename_to`, `move_to`, `copy_to`, `restore` | an entry under a new key |
+//! | those, `del`, `rename_from`, `move_from` | a key that a lease may be on was changed |
 //! | FLUSHDB | a database emptied, without `unlink2` |
 //! | SWAPDB | two databases exchanged |
 //!
@@ -13,10 +14,11 @@
 
 use std::ffi::CStr;
 use std::os::raw::{c_char, c_int, c_void};
-use std::sync::atomic::{AtomicI64, AtomicPtr, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, Ordering::Relaxed};
 
 use cacheflow_core::entry::mark_dead;
 use cacheflow_core::index::Db;
+use cacheflow_core::leases::Change;
 
 use crate::border::cross;
 use crate::datatype::ours;
@@ -25,6 +27,7 @@ use crate::ffi::ctx::{Ctx, Level};
 use crate::ffi::events::{self, subscribe};
 use crate::ffi::key::{Key, Kind};
 use crate::ffi::raw;
+use crate::leases;
 use crate::shard;
 use crate::stored::Stored;
 
@@ -32,8 +35,9 @@ use crate::stored::Stored;
 static SOURCE: AtomicI64 = AtomicI64::new(NO_SOURCE);
 const NO_SOURCE: i64 = -1;
 
-/// A context of the module's own, for subscribing later.
+/// A context of the module's own, for what is done in no call of the server's.
 static OWN: AtomicPtr<raw::RedisModuleCtx> = AtomicPtr::new(std::ptr::null_mut());
+static SUBSCRIBED: AtomicBool = AtomicBool::new(false);
 
 /// Subscribes, but for the generic class: [`on_entry`].
 ///
@@ -45,21 +49,26 @@ pub fn register(ctx: Ctx) -> Result<(), &'static str> {
     subscribe(ctx, raw::REDISMODULE_EVENT_SWAPDB, on_swap)
 }
 
-/// An entry is being made. With the first comes the subscription to the
+/// A context of the module's own, of no client: for timers and subscriptions.
+pub fn own() -> Ctx {
+    // SAFETY: the detached context made at load, never freed.
+    unsafe { Ctx::new(OWN.load(Relaxed)) }
+}
+
+/// An entry is being made, or the first lease granted. With the first comes the subscription to the
 /// generic class, so that a server without entries pays nothing for it (native
 /// `SET … EX`, which sends `expire`: 3 % of its time).
 #[inline]
 pub fn on_entry() {
-    if !OWN.load(Relaxed).is_null() {
+    if !SUBSCRIBED.load(Relaxed) {
         subscribe_to_generic();
     }
 }
 
 #[cold]
 fn subscribe_to_generic() {
-    let own = OWN.swap(std::ptr::null_mut(), Relaxed);
-    // SAFETY: the detached context made at load, never freed.
-    let ctx = unsafe { Ctx::new(own) };
+    SUBSCRIBED.store(true, Relaxed);
+    let ctx = own();
     if let Err(why) = events::subscribe_to_keys(ctx, raw::REDISMODULE_NOTIFY_GENERIC, on_generic) {
         ctx.log(Level::Warning, why);
     }
@@ -74,19 +83,23 @@ unsafe extern "C" fn on_generic(
     // SAFETY: what the server passed.
     let (ctx, event, name) = unsafe { (Ctx::new(ctx), CStr::from_ptr(event), Str::new(key)) };
     let take_in = || {
-        match event.to_bytes() {
-            b"rename_to" => came_under(ctx, name, true),
-            b"move_from" => copies_from(ctx.database()),
-            b"move_to" => {
-                came_under(ctx, name, true);
-                go_back(ctx);
-            }
-            b"copy_to" => {
-                came_under(ctx, name, false);
-                go_back(ctx);
-            }
-            b"restore" => came_under(ctx, name, false),
+        let db = ctx.database();
+        let event = event.to_bytes();
+        match event {
+            b"rename_to" | b"move_to" => came_under(ctx, name, true),
+            b"copy_to" | b"restore" => came_under(ctx, name, false),
+            b"move_from" => copies_from(db),
             _ => {}
+        }
+        match event {
+            b"rename_to" | b"move_to" | b"copy_to" | b"restore" => {
+                leases::changed(db, name.bytes(), Change::Written);
+            }
+            b"del" | b"rename_from" | b"move_from" => leases::changed(db, name.bytes(), Change::Deleted),
+            _ => {}
+        }
+        if matches!(event, b"move_to" | b"copy_to") {
+            go_back(ctx);
         }
         true
     };
@@ -178,6 +191,7 @@ unsafe extern "C" fn on_flush(
         // SAFETY: what the server passes with this event.
         let db = unsafe { (*data.cast::<raw::RedisModuleFlushInfo>()).dbnum };
         shard::flushed(usize::try_from(db).ok());
+        leases::flushed(usize::try_from(db).ok());
     });
 }
 
@@ -195,6 +209,7 @@ unsafe extern "C" fn on_swap(
         };
         if let (Ok(one), Ok(other)) = (usize::try_from(one), usize::try_from(other)) {
             shard::swapped(one, other);
+            leases::swapped(one, other);
         }
     };
     // The tags of what lies in them go with them, whatever else is believed.

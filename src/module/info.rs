@@ -1,13 +1,17 @@
 //! The INFO sections: `cacheflow_stats`, `cacheflow_memory`,
-//! `cacheflow_sweep`.
+//! `cacheflow_leases`, `cacheflow_sweep`.
 
+use std::ffi::CStr;
 use std::os::raw::c_int;
 use std::sync::atomic::Ordering::Relaxed;
+
+use cacheflow_core::leases::Refusal;
 
 use crate::border::{cross, PANICS};
 use crate::ffi::ctx::Ctx;
 use crate::ffi::info::Info;
 use crate::ffi::{api, raw};
+use crate::leases;
 use crate::shard;
 use crate::state::{BYTES, COUNTERS, ENTRIES, UNLINKED};
 
@@ -24,6 +28,22 @@ pub fn register(ctx: Ctx) -> Result<(), &'static str> {
         Err("the server refused the INFO sections")
     }
 }
+
+/// Fills refused, by reason, in the order of `Refusal::ALL`.
+const REFUSED: [&CStr; Refusal::ALL.len()] = [
+    c"refused_unknown",
+    c"refused_superseded",
+    c"refused_written",
+    c"refused_deleted",
+    c"refused_staled",
+    c"refused_invalidated",
+    c"refused_namespace",
+    c"refused_tag",
+    c"refused_forgotten",
+    c"refused_native",
+    c"refused_absent",
+    c"refused_given_up",
+];
 
 unsafe extern "C" fn info(info: *mut raw::RedisModuleInfoCtx, _for_crash_report: c_int) {
     cross("info", (), || {
@@ -54,6 +74,26 @@ unsafe extern "C" fn info(info: *mut raw::RedisModuleInfoCtx, _for_crash_report:
             info.number(c"memberships", counts.memberships);
             info.number(c"tombstones", counts.tombstones);
         }
+        if info.section(c"leases") {
+            let (counts, totals) = leases::look(|table| (table.counts(), table.totals()));
+            info.number(c"leases", counts.leases as u64);
+            info.number(c"locks", counts.locks as u64);
+            info.number(c"waiters", counts.waiters as u64);
+            info.number(c"lease_keys", counts.keys as u64);
+            info.number(c"lease_bytes", leases::allocated() as u64);
+            info.number(c"grants", totals.grants);
+            info.number(c"early_elections", totals.early_elections);
+            info.number(c"promotions", totals.promotions);
+            info.number(c"fills", totals.fills);
+            info.number(c"refused_fills", totals.refusals().map(|(_, count)| count).sum());
+            for (name, (_, count)) in REFUSED.iter().zip(totals.refusals()) {
+                info.number(name, count);
+            }
+            info.number(c"waits", totals.waits);
+            info.number(c"wait_ms", totals.wait_ms);
+            info.number(c"busy", totals.busy);
+            info.number(c"coalesced", totals.coalesced);
+        }
         if info.section(c"sweep") {
             info.number(c"sweep_queued", shard::counts().backlog);
             info.number(c"sweep_slices", COUNTERS.slices.get());
@@ -61,4 +101,17 @@ unsafe extern "C" fn info(info: *mut raw::RedisModuleInfoCtx, _for_crash_report:
             info.number(c"sweep_longest_slice_us", COUNTERS.longest_slice.get());
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_has_its_field() {
+        for (refusal, name) in Refusal::ALL.into_iter().zip(REFUSED) {
+            let label = refusal.label().replace('-', "_");
+            assert_eq!(name.to_str(), Ok(format!("refused_{label}").as_str()));
+        }
+    }
 }

@@ -25,6 +25,9 @@
 //! | [`state`] | counters, the clock, dice |
 //! | [`directives`] | `cacheflow.*` |
 //! | [`info`] | the INFO sections |
+//! | [`leases`] | the table of leases and locks: told, timed, replicated |
+//! | [`waiters`] | clients that are held back, and their answers |
+//! | [`sight`] | a key looked at for FETCH and LOCK |
 //! | [`shard`] | the index of the shard's entries |
 //! | [`hooks`] | what the server tells of keys and databases |
 //! | [`propagation`] | whether a write has to be replicated |
@@ -37,11 +40,14 @@ mod ffi;
 mod hooks;
 mod info;
 mod invalidation;
+mod leases;
 mod propagation;
 mod shard;
+mod sight;
 mod state;
 mod stored;
 mod sweep;
+mod waiters;
 
 use std::os::raw::{c_char, c_int};
 

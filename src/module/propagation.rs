@@ -5,16 +5,18 @@ use std::cell::Cell;
 use std::os::raw::c_void;
 
 use cacheflow_core::gate::{Gate, Listeners, Sign};
-use cacheflow_core::saved::Saved;
+use cacheflow_core::index::Index;
 use cacheflow_core::units::Stamp;
 
 use crate::border::cross;
 use crate::commands::apply_state;
+use crate::datatype;
 use crate::ffi::ctx::{Ctx, Level};
 use crate::ffi::events::subscribe;
 use crate::ffi::raw;
+use crate::leases;
 use crate::shard;
-use crate::state::{self, MainThread};
+use crate::state::MainThread;
 
 static GATE: MainThread<Cell<Gate>> = MainThread::new(Cell::new(Gate::Unknown));
 
@@ -52,6 +54,9 @@ unsafe extern "C" fn on_event(
         if sign == Sign::Loaded {
             shard::loading_ended();
         }
+        if sign == Sign::RoleChanged && subevent == raw::REDISMODULE_EVENT_REPLROLECHANGED_NOW_REPLICA {
+            leases::demoted();
+        }
         if sign == Sign::Forked && subevent == raw::REDISMODULE_SUBEVENT_FORK_CHILD_BORN {
             // SAFETY: what the server passed.
             send_state(unsafe { Ctx::new(ctx) });
@@ -63,14 +68,14 @@ unsafe extern "C" fn on_event(
 /// state only before an entry. Where there is none, the state is sent behind it:
 /// the server has begun the file of what comes after before it forked.
 fn send_state(ctx: Ctx) {
-    let nothing = shard::with(|index| index.counts().entries > 0 || index.latest() == Stamp(0));
-    if nothing || ctx.is_replica() || !is_heard(ctx) {
+    let locks = leases::look(|table| table.counts().locks);
+    let nothing =
+        |index: &mut Index| index.counts().entries > 0 || (index.latest() == Stamp(0) && locks == 0);
+    if shard::with(nothing) || ctx.is_replica() || !is_heard(ctx) {
         return;
     }
     let mut parts = Vec::new();
-    let whole =
-        shard::with(|index| Saved::write(index, state::last_stamp(), |part| parts.push(part.to_vec())));
-    if !whole {
+    if !datatype::write_state(|part| parts.push(part.to_vec())) {
         let text =
             "no memory to send what was invalidated; a file rewritten now without an RDB preamble lacks it";
         return ctx.log(Level::Warning, text);

@@ -19,6 +19,7 @@ use cacheflow_core::codec;
 use cacheflow_core::decide;
 use cacheflow_core::entry::{mark_dead, BuildError, Meta, TagId};
 use cacheflow_core::index::{Counts, Db, Entries, Index, Tally, Verdict};
+use cacheflow_core::leases::Change;
 use cacheflow_core::namespace;
 use cacheflow_core::slots::Handle;
 use cacheflow_core::units::Stamp;
@@ -31,6 +32,7 @@ use crate::datatype::ours;
 use crate::directives::NAMESPACE_DELIMITER;
 use crate::ffi::ctx::{Ctx, Level};
 use crate::ffi::key::Key;
+use crate::leases;
 use crate::state::{is_main_thread, MainThread};
 use crate::stored::Stored;
 
@@ -353,6 +355,9 @@ pub fn arrived(db: Db, name: &[u8], entry: Stored) {
 /// of it here.
 pub fn left(db: Db, entry: Stored) {
     clear(&LOADING, entry);
+    if !leases::is_quiet() {
+        leave_lease(db, entry);
+    }
     with(|index| {
         match index.verdict(db, entry.view()) {
             Verdict::Untouched => {}
@@ -364,6 +369,20 @@ pub fn left(db: Db, entry: Stored) {
         }
         index.detach(db, handle(entry), &mut Memory);
     });
+}
+
+/// Tells the leases of an entry that leaves its key what had become of it.
+#[cold]
+fn leave_lease(db: Db, entry: Stored) {
+    let (view, name) = (entry.view(), entry.view().name());
+    let (verdict, last) =
+        with(|index| (index.verdict(db, view), index.invalidated_at(db, namespace_of(name), Some(view))));
+    if verdict != Verdict::Untouched {
+        leases::changed(db, name, Change::Invalidated(last));
+    }
+    if verdict != Verdict::Dead {
+        leases::entry_left(db, name);
+    }
 }
 
 /// What an entry that just came under a key by RENAME or MOVE has to become

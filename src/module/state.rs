@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
 use cacheflow_core::decide::Moment;
 use cacheflow_core::stamp::StampClock;
 use cacheflow_core::units::{Millis, Stamp, Time};
+use lazy_static::lazy_static;
 
 use crate::stored::Stored;
 
@@ -170,6 +171,20 @@ pub fn now() -> Time {
     Time(micros(libc::CLOCK_REALTIME) / 1000)
 }
 
+/// A clock that no one turns (but `CACHE.DEBUG CLOCK`): the wall clock as it was
+/// at load, and the time since then. What lasts is measured by it.
+pub fn steady() -> Time {
+    lazy_static! {
+        static ref AHEAD: u64 = micros(libc::CLOCK_REALTIME).saturating_sub(micros(libc::CLOCK_BOOTTIME));
+    }
+    Time((micros(libc::CLOCK_BOOTTIME) + *AHEAD) / 1000)
+}
+
+/// As [`moment`], the time being [`steady`]'s: for leases.
+pub fn steady_moment() -> Moment {
+    Moment { now: steady(), stamp: moment().stamp }
+}
+
 /// Whether an entry is fresh now. The coarse clock (9 ns against 32) decides
 /// unless the end is near; then the other one does, so that the answer is
 /// always the precise clock's.
@@ -225,6 +240,11 @@ pub fn dice() -> u32 {
         chance.dice = x;
         (x.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) as u32
     })
+}
+
+/// The same, of 64 bits.
+pub fn wide_dice() -> u64 {
+    u64::from(dice()) << 32 | u64::from(dice())
 }
 
 /// Takes the buffer that encodings are written to, empty; [`give_back`] it, so

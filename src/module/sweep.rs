@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use cacheflow_core::index::{Db, Sweep};
+use cacheflow_core::leases::Change;
 use cacheflow_core::sweep::{budget, Pace};
 use cacheflow_core::units::{Millis, Stamp};
 use lazy_static::lazy_static;
@@ -32,8 +33,10 @@ use crate::ffi::events::{subscribe, unsubscribe};
 use crate::ffi::key::{Key, Kind};
 use crate::ffi::owned::Owned;
 use crate::ffi::{raw, timer};
+use crate::leases;
 use crate::propagation;
 use crate::shard::{self, Memory, Tagged};
+use crate::sight;
 use crate::state::{self, MainThread, COUNTERS};
 use crate::stored::Stored;
 
@@ -102,7 +105,7 @@ pub fn arm(ctx: Ctx) {
 
 fn arm_in(ctx: Ctx, after: Millis) {
     if !ARMED.swap(true, Relaxed) {
-        timer::start(ctx, after.0 as i64, on_timer);
+        let _ = timer::start(ctx, after.0 as i64, on_timer);
     }
 }
 
@@ -219,6 +222,7 @@ fn tell(ctx: Ctx, db: Db, entry: Stored) {
 const LONGEST_COPIED: usize = 1 << 16;
 
 fn note_staleness(db: Db, key: &Key, name: &[u8], entry: Stored) {
+    leases::changed(db, name, Change::Invalidated(sight::invalidated(db, name, Some(entry))));
     let view = entry.view();
     let Some(settled) = shard::settled(db, name, entry) else { return };
     if settled.staled_at == view.meta().staled_at || view.value().len() > LONGEST_COPIED {

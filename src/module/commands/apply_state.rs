@@ -17,6 +17,7 @@ use super::{Command, Error};
 use crate::ffi::args::Args;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::register::{Arg, Keys, Spec};
+use crate::leases;
 use crate::shard;
 use crate::state;
 
@@ -51,12 +52,20 @@ impl Command for ApplyState {
                 observe(&saved);
             }
             Err(SavedError::Malformed) => {
+                let mut last = Stamp(0);
+                let part = Saved::decode_part(bytes, |one| last = last.max(one.stamps.last()));
+                if part == Err(SavedError::Malformed) {
+                    Saved::decode_locks(bytes, |lock| last = last.max(lock.token))?;
+                } else {
+                    part?;
+                }
                 if !trusted {
-                    let mut last = Stamp(0);
-                    Saved::decode_part(bytes, |invalidated| last = last.max(invalidated.stamps.last()))?;
                     may_be(last)?;
                 }
-                remember(bytes)?;
+                match part {
+                    Ok(()) => remember(bytes)?,
+                    Err(_) => Saved::decode_locks(bytes, |lock| leases::apply(&lock))?,
+                }
             }
             Err(other) => return Err(other.into()),
         }

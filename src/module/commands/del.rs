@@ -4,7 +4,9 @@
 //! > CACHE.DEL user:42 user:43
 //! (integer) 1
 //! ```
-//! Removes keys of any type, as UNLINK does, and returns how many there were.
+//! Removes keys of any type, as UNLINK does, and returns how many there were. A
+//! lease on one is void, be there something or not: a value that is being
+//! computed for it is refused.
 
 use std::ffi::CStr;
 
@@ -14,6 +16,7 @@ use crate::ffi::args::Args;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::raw::{REDISMODULE_CMD_KEY_DELETE as DELETE, REDISMODULE_CMD_KEY_RM as RM};
 use crate::ffi::register::{Arg, Keys, Spec};
+use crate::leases;
 
 /// The command's name on the wire.
 pub const NAME: &CStr = c"CACHE.DEL";
@@ -39,6 +42,8 @@ impl Command for Del {
         for name in args.strings_from(1) {
             let target = Target::open(ctx, name);
             counted += i64::from(target.is_visible());
+            // Of an absent key, too, there may be a lock whose fence it breaks.
+            changed |= leases::knows(target.database(), name.bytes());
             changed |= target.remove();
         }
         if changed {

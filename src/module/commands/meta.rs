@@ -23,6 +23,7 @@ use crate::ffi::ctx::{Ctx, Reply};
 use crate::ffi::key::{Key, Kind};
 use crate::ffi::raw::REDISMODULE_CMD_KEY_RO as RO;
 use crate::ffi::register::{Arg, Keys, Spec};
+use crate::leases;
 use crate::shard;
 use crate::state;
 use crate::stored::Stored;
@@ -48,19 +49,21 @@ impl Command for MetaOf {
         let key = Key::look(ctx, name);
         let (kind, expire, now) = (key.kind(ours()), key.expire().map(Time), state::now());
         match kind {
-            Kind::Absent => ctx.reply_null(),
+            Kind::Absent => reply_absent(ctx, name),
             Kind::Ours(value) => {
                 // SAFETY: a value of our type, in a key that is held open.
                 let entry = unsafe { Stored::new(value) };
                 let Some(meta) = shard::settled(ctx.database(), name.bytes(), entry) else {
-                    ctx.reply_null();
+                    reply_absent(ctx, name);
                     return Ok(());
                 };
+                let ages = ages(&meta, expire, now);
                 let sheet = Sheet {
+                    state: state_of(&ages),
                     kind: b"cacheflow",
                     bytes: entry.view().value().len(),
                     meta,
-                    ages: ages(&meta, expire, now),
+                    ages,
                     tags: shard::tag_names(entry),
                 };
                 sheet.reply(ctx, name);
@@ -76,11 +79,13 @@ impl Command for MetaOf {
                 };
                 let kind = ask(c"TYPE", None);
                 let meta = Meta { written: now, ..Meta::default() };
+                let ages = ages(&meta, expire, now);
                 let sheet = Sheet {
+                    state: state_of(&ages),
                     kind: kind.as_ref().and_then(Reply::bytes).unwrap_or_default(),
                     bytes: length.or_else(usage).unwrap_or(0),
                     meta,
-                    ages: ages(&meta, expire, now),
+                    ages,
                     tags: Vec::new(),
                 };
                 sheet.reply(ctx, name);
@@ -90,8 +95,29 @@ impl Command for MetaOf {
     }
 }
 
+/// What is known of a key that is not there: a lease, a lock, waiters, or nil.
+fn reply_absent(ctx: Ctx, name: Str<'_>) {
+    if leases::about(ctx.database(), name.bytes()) == (Millis::ZERO, 0) {
+        return ctx.reply_null();
+    }
+    let zero = Some(Millis::ZERO);
+    let ages = Ages { fresh: false, fresh_for: zero, gone_after: zero, age: Millis::ZERO };
+    let sheet =
+        Sheet { state: "absent", kind: b"none", bytes: 0, meta: Meta::default(), ages, tags: Vec::new() };
+    sheet.reply(ctx, name);
+}
+
+fn state_of(ages: &Ages) -> &'static str {
+    if ages.fresh {
+        "fresh"
+    } else {
+        "stale"
+    }
+}
+
 /// What META says.
 struct Sheet<'a> {
+    state: &'static str,
     kind: &'a [u8],
     bytes: usize,
     meta: Meta,
@@ -101,7 +127,7 @@ struct Sheet<'a> {
 
 impl Sheet<'_> {
     fn reply(&self, ctx: Ctx, name: Str<'_>) {
-        let Ages { fresh, fresh_for, gone_after, age } = self.ages;
+        let Ages { fresh_for, gone_after, age, .. } = self.ages;
         let numbers: [(&str, Option<u64>); 6] = [
             ("bytes", Some(self.bytes as u64)),
             ("fresh-ms", fresh_for.map(|Millis(ms)| ms)),
@@ -115,7 +141,7 @@ impl Sheet<'_> {
             ctx.reply_bytes(field.as_bytes());
             ctx.reply_bytes(value);
         };
-        text("state", if fresh { b"fresh" } else { b"stale" });
+        text("state", self.state.as_bytes());
         text("type", self.kind);
         for (field, value) in numbers {
             ctx.reply_bytes(field.as_bytes());
@@ -128,10 +154,10 @@ impl Sheet<'_> {
         ctx.reply_bytes(b"tags");
         ctx.reply_array(self.tags.len());
         self.tags.iter().for_each(|tag| ctx.reply_bytes(tag));
-        // Leases and waiters: there are none yet.
-        for field in ["lease-ms", "waiters"] {
+        let (lease, waiters) = leases::about(ctx.database(), name.bytes());
+        for (field, n) in [("lease-ms", lease.0), ("waiters", waiters as u64)] {
             ctx.reply_bytes(field.as_bytes());
-            ctx.reply_integer(0);
+            ctx.reply_integer(n);
         }
     }
 }

@@ -8,25 +8,30 @@
 //! To add one: write the file, add the line, run `make docs`.
 
 pub mod apply;
+pub mod apply_lock;
 pub mod apply_state;
 mod debug;
 pub mod del;
 mod error;
+mod extend;
+pub mod fetch;
 mod get;
 mod incrby;
 mod invalidate;
 mod invalidated;
 mod keys;
+mod lock;
 mod log;
 mod meta;
 mod mget;
-mod read;
+pub mod read;
 mod set;
 mod stale;
 mod stats;
 mod tag;
 mod tags;
 mod touch;
+mod unlock;
 mod untag;
 mod verify;
 mod write;
@@ -68,6 +73,7 @@ const fn command<C: Command>() -> Entry {
 pub static TABLE: &[Entry] = &[
     command::<get::Get>(),
     command::<mget::MGet>(),
+    command::<fetch::FetchOf>(),
     command::<set::Set>(),
     command::<touch::Touch>(),
     command::<del::Del>(),
@@ -76,6 +82,9 @@ pub static TABLE: &[Entry] = &[
     command::<tag::Tag>(),
     command::<untag::Untag>(),
     command::<meta::MetaOf>(),
+    command::<lock::Lock>(),
+    command::<unlock::Unlock>(),
+    command::<extend::Extend>(),
     command::<invalidate::Invalidate>(),
     command::<tags::TagList>(),
     command::<keys::KeyList>(),
@@ -84,6 +93,7 @@ pub static TABLE: &[Entry] = &[
     command::<verify::Verify>(),
     command::<apply::Apply>(),
     command::<apply_state::ApplyState>(),
+    command::<apply_lock::ApplyLock>(),
     command::<invalidated::Invalidated>(),
 ];
 

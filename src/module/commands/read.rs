@@ -64,17 +64,29 @@ pub fn read<'a>(ctx: Ctx, name: Str<'_>, stale_will_do: bool) -> Read<'a> {
     }
 }
 
-/// Replies the value of a native string. Through GET, for the API's own way to
-/// a string changes the encoding of an integer; by that way where GET was
-/// renamed.
+/// Replies the value of a native string.
 pub fn reply_native_string(ctx: Ctx, name: Str<'_>) {
+    with_native_string(ctx, name, |bytes| match bytes {
+        Some(bytes) => ctx.reply_bytes(bytes),
+        None => ctx.reply_null(),
+    });
+}
+
+/// A copy of the value of a native string; `None` where it is none any more.
+pub fn native_string(ctx: Ctx, name: Str<'_>) -> Option<Vec<u8>> {
+    with_native_string(ctx, name, |bytes| bytes.map(<[u8]>::to_vec))
+}
+
+/// Through GET, for the API's own way to a string changes the encoding of an
+/// integer; by that way where GET was renamed.
+fn with_native_string<R>(ctx: Ctx, name: Str<'_>, body: impl FnOnce(Option<&[u8]>) -> R) -> R {
     let reply = ctx.call(c"GET", None, name);
     if let Some(bytes) = reply.as_ref().and_then(Reply::bytes) {
-        return ctx.reply_bytes(bytes);
+        return body(Some(bytes));
     }
     let key = Key::look(ctx, name);
     match key.kind(ours()) {
-        Kind::String => ctx.reply_bytes(key.string_bytes()),
-        _ => ctx.reply_null(),
+        Kind::String => body(Some(key.string_bytes())),
+        _ => body(None),
     }
 }

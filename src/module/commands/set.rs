@@ -1,4 +1,4 @@
-//! `CACHE.SET key value [NX | XX] [EX s | PX ms | EXAT t | PXAT t | KEEPTTL |
+//! `CACHE.SET key value [NX | XX | LEASE token] [EX s | PX ms | EXAT t | PXAT t | KEEPTTL |
 //! PERSIST] [GRACE s | PGRACE ms] [COST ms] [TAGS tag [tag ...]]`
 //!
 //! ```text
@@ -10,18 +10,29 @@
 //! Fresh for 60 seconds, then stale for 300, then gone. Overwrites a key of
 //! any type. Nil where NX or XX did not hold; nothing is stored then. The tags
 //! are those named here, none if none is; `TAGS` takes the rest of the line.
+//!
+//! ```text
+//! > CACHE.SET user:42 "Ada" LEASE 1790000000000001 EX 60 TAGS users
+//! OK
+//! ```
+//! LEASE: the token of CACHE.FETCH or CACHE.LOCK that this fills. Nil, and
+//! nothing stored, where something newer happened since it was granted: a write,
+//! a deletion, an invalidation of one of the tags named here or of the key's
+//! namespace, a later lease. The lease or lock ends either way.
 
 use cacheflow_core::decide::{self, Write};
+use cacheflow_core::entry::Cost;
 use cacheflow_core::request::SetOptions;
 use cacheflow_core::tag::{self, Names};
 
-use super::write::{check_size, Tags, Target, Value, NO_DEFAULTS};
+use super::write::{check_size, Tags, Target, Told, Value, NO_DEFAULTS};
 use super::{Command, Error};
 use crate::directives;
 use crate::ffi::args::Args;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::raw::{REDISMODULE_CMD_KEY_OW as OW, REDISMODULE_CMD_KEY_UPDATE as UPDATE};
 use crate::ffi::register::{Arg, Keys, Spec};
+use crate::leases::Fill;
 use crate::state::{self, COUNTERS};
 
 pub struct Set;
@@ -29,7 +40,7 @@ pub struct Set;
 impl Command for Set {
     const SPEC: Spec = Spec {
         name: c"cache.set",
-        summary: c"Stores an entry: fresh up to the time given, then stale for the grace, then gone. Returns OK, or nil where NX or XX did not hold.",
+        summary: c"Stores an entry: fresh up to the time given, then stale for the grace, then gone. Returns OK, or nil where NX or XX did not hold or the lease was superseded.",
         since: c"0.1.0",
         complexity: c"O(N) where N is the number of tags",
         flags: c"write deny-oom fast",
@@ -40,7 +51,14 @@ impl Command for Set {
         args: &[
             Arg::key(),
             Arg::text(c"value"),
-            Arg::one_of(c"condition", &[Arg::word(c"nx", c"NX"), Arg::word(c"xx", c"XX")]),
+            Arg::one_of(
+                c"condition",
+                &[
+                    Arg::word(c"nx", c"NX"),
+                    Arg::word(c"xx", c"XX"),
+                    Arg::integer(c"token").after(c"LEASE"),
+                ],
+            ),
             Arg::one_of(
                 c"expiration",
                 &[
@@ -59,19 +77,36 @@ impl Command for Set {
     };
 
     fn run(ctx: Ctx, args: Args<'_>) -> Result<(), Error> {
-        let options = SetOptions::parse(args.from(3))?;
+        let mut options = SetOptions::parse(args.from(3))?;
         let value = args.get(2).bytes();
         check_size(value)?;
         let mut tags = Names::new();
         tag::once(args.last(options.tags).bytes(), directives::tag_limits(), &mut tags)?;
         let at = state::moment();
-        let target = Target::open(ctx, args.get(1));
+        let name = args.get(1);
+        let mut target = Target::open(ctx, name);
+        let fill = options.lease.map(|token| target.judge(token, false, &mut tags.iter().copied()));
+        let old_cost = target.meta().map(|meta| meta.cost);
+        if let Some(filled) = fill.as_ref().and_then(Fill::accepted) {
+            options.cost = decide::cost_of_fill(options.cost, old_cost, filled.took);
+        }
         let write = decide::set(&options, target.found(), || target.expire(), at, NO_DEFAULTS)?;
-        if write == Write::Nothing {
+        let refused = fill.as_ref().is_some_and(|fill| fill.accepted().is_none());
+        if write == Write::Nothing || refused {
+            drop(target);
+            if let Some(fill) = fill {
+                fill.end(ctx, name, Cost(0));
+            }
             ctx.reply_null();
             return Ok(());
         }
+        if fill.is_some() {
+            target = target.telling(Told::Fill);
+        }
         target.perform(write, Value::New(value), Tags::These(&tags), c"cache.set")?;
+        if let Some(fill) = fill {
+            fill.end(ctx, name, old_cost.unwrap_or_default());
+        }
         COUNTERS.writes.add(1);
         ctx.reply_ok();
         Ok(())

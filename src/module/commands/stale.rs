@@ -9,17 +9,25 @@
 //! "Ada"
 //! ```
 //! Makes entries stale by hand: servable while somebody recomputes them, gone
-//! when their TTL says so. Returns how many were fresh.
+//! when their TTL says so. Returns how many were fresh. Leases are void, on
+//! absent keys too.
+
+use std::ffi::CStr;
 
 use cacheflow_core::decide;
+use cacheflow_core::leases::Change;
 
-use super::write::{Tags, Target, Value};
+use super::write::{Tags, Target, Told, Value};
 use super::{Command, Error};
 use crate::ffi::args::Args;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::raw::{REDISMODULE_CMD_KEY_RW as RW, REDISMODULE_CMD_KEY_UPDATE as UPDATE};
 use crate::ffi::register::{Arg, Keys, Spec};
+use crate::leases;
 use crate::state;
+
+/// The command's name on the wire.
+const NAME: &CStr = c"CACHE.STALE";
 
 pub struct Stale;
 
@@ -42,10 +50,23 @@ impl Command for Stale {
         let now = state::now();
         let mut turned = 0;
         for name in args.strings_from(1) {
-            let target = Target::open(ctx, name);
-            let Some(old) = target.meta() else { continue };
-            let write = decide::stale(&old, target.expire(), now);
-            turned += i64::from(target.perform(write, Value::Same, Tags::Same, c"cache.stale")?);
+            let target = Target::open(ctx, name).telling(Told::Nothing);
+            let db = target.database();
+            let staled = match target.meta() {
+                Some(old) => {
+                    let write = decide::stale(&old, target.expire(), now);
+                    target.perform(write, Value::Same, Tags::Same, c"cache.stale")?
+                }
+                None => false,
+            };
+            turned += i64::from(staled);
+            if leases::knows(db, name.bytes()) {
+                leases::changed(db, name.bytes(), Change::Staled);
+                if !staled {
+                    // Nothing was replicated, and a lock's fence may be broken.
+                    ctx.replicate_key(NAME, name);
+                }
+            }
         }
         ctx.reply_integer(turned);
         Ok(())

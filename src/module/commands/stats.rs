@@ -10,12 +10,14 @@
 //! those of all databases together.
 
 use cacheflow_core::index::Tally;
+use cacheflow_core::leases::Counters;
 use cacheflow_core::request::RequestError;
 
 use super::{Command, Error};
 use crate::ffi::args::Args;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::register::{Arg, Keys, Spec};
+use crate::leases;
 use crate::shard;
 use crate::state::{self, COUNTERS};
 
@@ -62,9 +64,25 @@ fn reply(ctx: Ctx, fields: &[(&str, u64)]) {
     }
 }
 
+/// What the table of leases counts.
+fn of_leases(counters: &Counters) -> [(&'static str, u64); 9] {
+    [
+        ("busy", counters.busy),
+        ("waits", counters.waits),
+        ("wait-ms", counters.wait_ms),
+        ("coalesced", counters.coalesced),
+        ("grants", counters.grants),
+        ("early-elections", counters.early_elections),
+        ("fills", counters.fills),
+        ("refused-fills", counters.refusals().map(|(_, count)| count).sum()),
+        ("promotions", counters.promotions),
+    ]
+}
+
 fn totals() -> Vec<(&'static str, u64)> {
     let counts = shard::counts();
-    vec![
+    let (held, counters) = leases::look(|table| (table.counts(), table.totals()));
+    let mut fields = vec![
         ("hits", COUNTERS.hits.get()),
         ("stale-hits", COUNTERS.stale_hits.get()),
         ("misses", COUNTERS.misses.get()),
@@ -75,8 +93,13 @@ fn totals() -> Vec<(&'static str, u64)> {
         ("bytes", state::bytes()),
         ("tags", counts.tags),
         ("memberships", counts.memberships),
+        ("leases", held.leases as u64),
+        ("locks", held.locks as u64),
+        ("waiters", held.waiters as u64),
         ("sweep-queued", counts.backlog),
-    ]
+    ];
+    fields.extend(of_leases(&counters));
+    fields
 }
 
 fn of_namespace(name: &[u8]) -> Vec<(&'static str, u64)> {
@@ -89,7 +112,7 @@ fn of_namespace(name: &[u8]) -> Vec<(&'static str, u64)> {
             }
         }
     });
-    vec![
+    let mut fields = vec![
         ("hits", sum.hits),
         ("stale-hits", sum.stale_hits),
         ("misses", sum.misses),
@@ -97,7 +120,9 @@ fn of_namespace(name: &[u8]) -> Vec<(&'static str, u64)> {
         ("invalidations", sum.invalidations),
         ("invalidated-entries", sum.invalidated),
         ("entries", entries),
-    ]
+    ];
+    fields.extend(of_leases(&leases::counters_of(name)));
+    fields
 }
 
 fn reset() {
@@ -114,4 +139,5 @@ fn reset() {
     ];
     all.iter().for_each(|counter| counter.set(0));
     shard::with(|index| index.reset_tallies());
+    leases::reset_counters();
 }

@@ -31,6 +31,10 @@ fn a_write_denies_oom_or_says_why_not() {
     let without = [
         "cache.del",
         "cache.stale",
+        "cache.lock",
+        "cache.unlock",
+        "cache.extend",
+        "cache.applylock",
         "cache.untag",
         "cache.invalidate",
         "cache.apply",

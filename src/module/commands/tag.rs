@@ -8,15 +8,17 @@
 //! where the key does not exist.
 
 use cacheflow_core::decide::{self, Write};
+use cacheflow_core::leases::Change;
 use cacheflow_core::tag::{self, Names};
 
-use super::write::{Tags, Target, Value};
+use super::write::{Tags, Target, Told, Value};
 use super::{Command, Error};
 use crate::directives;
 use crate::ffi::args::Args;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::raw::{REDISMODULE_CMD_KEY_RW as RW, REDISMODULE_CMD_KEY_UPDATE as UPDATE};
 use crate::ffi::register::{Arg, Keys, Spec};
+use crate::leases;
 use crate::state;
 
 pub struct Tag;
@@ -54,7 +56,8 @@ pub fn retag<'a>(
     ) -> Result<(Names<'t>, usize), Error>,
 ) -> Result<(), Error> {
     let at = state::moment();
-    let target = Target::open(ctx, args.get(1));
+    let name = args.get(1);
+    let target = Target::open(ctx, name).telling(Told::Nothing);
     let Some(settled) = target.meta() else {
         // Native keys have no tags yet.
         if target.is_visible() {
@@ -68,7 +71,12 @@ pub fn retag<'a>(
     let (tags, changed) = change(&there, &mut args.from(2))?;
     if changed > 0 {
         let (meta, expire) = (decide::retagged(settled, at), target.expire());
+        let (db, invalidated) = (target.database(), target.invalidated());
         target.perform(Write::Store { meta, expire }, Value::Same, Tags::These(&tags), c"cache.tag")?;
+        // Born anew it does not show any more what it was hit by.
+        leases::changed(db, name.bytes(), Change::Invalidated(invalidated));
+        // To a replica it is a write; the lock's fence is as it was.
+        leases::tell_lock(ctx, db, name);
     }
     ctx.reply_integer(changed as i64);
     Ok(())

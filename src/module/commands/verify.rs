@@ -26,6 +26,7 @@ use crate::ffi::ctx::Ctx;
 use crate::ffi::owned::Owned;
 use crate::ffi::register::{Arg, Keys, Spec};
 use crate::hooks;
+use crate::leases;
 use crate::shard;
 use crate::stored::Stored;
 
@@ -57,6 +58,7 @@ impl Command for Verify {
         let selected = ctx.database();
         let (mut keys, mut problems) = (0, shard::problems());
         let inside = !problems.is_empty();
+        problems.extend(leases::look(|table| table.validate()));
         for db in (0..).take_while(|&db| ctx.select(db)) {
             keys += check(ctx, db, repair, inside, &mut problems);
         }

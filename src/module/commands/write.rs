@@ -6,8 +6,9 @@ use std::ffi::CStr;
 use cacheflow_core::codec::Decoded;
 use cacheflow_core::decide::{Found, Live, Write};
 use cacheflow_core::entry::Meta;
+use cacheflow_core::leases::{Change, Evidence, Under};
 use cacheflow_core::times::Defaults;
-use cacheflow_core::units::{Millis, Time};
+use cacheflow_core::units::{Millis, Stamp, Time};
 
 use super::{apply, del, Error};
 use crate::datatype::ours;
@@ -15,8 +16,10 @@ use crate::directives::MAX_VALUE_SIZE;
 use crate::ffi::args::Str;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::key::{Key, Kind};
+use crate::leases::{self, Fill};
 use crate::propagation;
 use crate::shard::{self, Tagged};
+use crate::sight;
 use crate::state;
 use crate::stored::Stored;
 
@@ -48,6 +51,19 @@ pub struct Target<'a> {
     settled: Option<Meta>,
     /// Whether anything is there, of whatever type.
     present: bool,
+    /// What a write is to leases and those who wait.
+    told: Told,
+}
+
+/// What a write is to leases and those who wait.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// This change of the key.
+    Change(Change),
+    /// None of their business.
+    Nothing,
+    /// The fill of a lease, which is ended by whoever writes.
+    Fill,
 }
 
 impl<'a> Target<'a> {
@@ -61,7 +77,35 @@ impl<'a> Target<'a> {
             _ => None,
         };
         let settled = old.and_then(|entry| shard::settled(db, name.bytes(), entry));
-        Target { ctx, name, db, key, old, settled, present: kind != Kind::Absent }
+        let told = Told::Change(Change::Written);
+        Target { ctx, name, db, key, old, settled, present: kind != Kind::Absent, told }
+    }
+
+    /// The write is something else to leases than a write.
+    pub fn telling(self, told: Told) -> Target<'a> {
+        Target { told, ..self }
+    }
+
+    /// Judges the fill of a lease by what is there.
+    pub fn judge(&self, token: Stamp, touch: bool, tags: &mut dyn Iterator<Item = &[u8]>) -> Fill {
+        let (db, name) = (self.db, self.name.bytes());
+        let under = match self.found() {
+            Found::Absent => Under::Nothing,
+            Found::Native => Under::Native,
+            Found::Entry(_) => Under::Entry,
+        };
+        let evidence = Evidence { under, touch, ..sight::evidence(db, name, self.old) };
+        Fill::judge(db, name, token, evidence, tags)
+    }
+
+    /// The last invalidation that hit what is there.
+    pub fn invalidated(&self) -> Stamp {
+        sight::invalidated(self.db, self.name.bytes(), self.old)
+    }
+
+    /// The database that it is in.
+    pub fn database(&self) -> usize {
+        self.db
     }
 
     pub fn found(&self) -> Found<'a> {
@@ -148,6 +192,10 @@ impl<'a> Target<'a> {
             self.ctx.signal_modified(self.name);
             self.ctx.notify_deleted(self.name);
         }
+        match self.told {
+            Told::Fill => leases::explained(self.db, self.name.bytes()),
+            _ => leases::changed(self.db, self.name.bytes(), Change::Deleted),
+        }
         self.present
     }
 
@@ -206,15 +254,19 @@ impl<'a> Target<'a> {
         // Last, and with the key closed: an entry whose time is up just now is
         // removed where its watchers are told (Redis 8.6), and replicas hear of
         // that; they must have heard of this before.
-        let Target { ctx, name, key, .. } = self;
+        let Target { ctx, name, key, db, told, .. } = self;
         drop(key);
         ctx.signal_modified(name);
         ctx.notify(event, name);
+        if let Told::Change(change) = told {
+            leases::changed(db, name.bytes(), change);
+        }
         Ok(())
     }
 
     fn replicate(&self, meta: &Meta, expire: Option<Time>, value: Value<'_>, new: Stored) {
-        if !propagation::is_heard(self.ctx) {
+        // A fill's token means nothing to others.
+        if self.told != Told::Fill && !propagation::is_heard(self.ctx) {
             return self.ctx.replicate_verbatim();
         }
         let sent = match value {

@@ -34,7 +34,8 @@ impl User {
             };
             let name = Owned::given(name)?;
             let user = api!(RedisModule_GetModuleUserFromUserName)(name.get().raw());
-            (!user.is_null()).then_some(User { raw: user, name })
+            // Lazily: a `User` that is dropped frees what it holds.
+            (!user.is_null()).then(|| User { raw: user, name })
         }
     }
 

@@ -4,10 +4,13 @@
 
 use std::ffi::CStr;
 use std::os::raw::{c_char, c_int, c_longlong, c_void};
-use std::sync::atomic::{AtomicI64, AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64, AtomicU8, Ordering::Relaxed};
+
+use cacheflow_core::request_lease::beta;
 
 use super::args::Str;
 use super::ctx::Ctx;
+use super::owned::Owned;
 use super::{api, raw};
 use crate::border;
 
@@ -92,6 +95,79 @@ impl Byte {
     }
 }
 
+/// A directive that is a number with decimals, finite and not negative.
+pub struct Decimal {
+    name: &'static CStr,
+    /// The bits of the number.
+    value: AtomicU64,
+    default: &'static CStr,
+    /// What CONFIG GET shows, which the server does not free.
+    shown: AtomicPtr<raw::RedisModuleString>,
+}
+
+impl Decimal {
+    /// The default as text: the server sets it when it is registered.
+    pub const fn new(name: &'static CStr, default: &'static CStr) -> Decimal {
+        Decimal { name, value: AtomicU64::new(0), default, shown: AtomicPtr::new(std::ptr::null_mut()) }
+    }
+
+    #[inline]
+    pub fn get(&self) -> f64 {
+        f64::from_bits(self.value.load(Relaxed))
+    }
+
+    /// Registers the directive.
+    ///
+    /// # Errors
+    /// Where the server refuses.
+    pub fn register(&'static self, ctx: Ctx) -> Result<(), &'static str> {
+        // SAFETY: C strings; the private data is a static of this type.
+        let done = unsafe {
+            api!(RedisModule_RegisterStringConfig)(
+                ctx.raw(),
+                self.name.as_ptr(),
+                self.default.as_ptr(),
+                raw::REDISMODULE_CONFIG_DEFAULT,
+                Some(get_decimal),
+                Some(set_decimal),
+                None,
+                std::ptr::from_ref(self).cast_mut().cast::<c_void>(),
+            )
+        };
+        registered(done)
+    }
+}
+
+unsafe extern "C" fn get_decimal(_: *const c_char, data: *mut c_void) -> *mut raw::RedisModuleString {
+    border::cross("config", std::ptr::null_mut(), || {
+        // SAFETY: the private data that `register` passed, a static.
+        let decimal = unsafe { &*data.cast::<Decimal>() };
+        let text = Owned::new(decimal.get().to_string().as_bytes()).leak();
+        // SAFETY: made here before, and shown to nobody any more.
+        drop(unsafe { Owned::given(decimal.shown.swap(text, Relaxed)) });
+        text
+    })
+}
+
+unsafe extern "C" fn set_decimal(
+    _: *const c_char,
+    value: *mut raw::RedisModuleString,
+    data: *mut c_void,
+    error: *mut *mut raw::RedisModuleString,
+) -> c_int {
+    border::cross("config", raw::REDISMODULE_ERR as c_int, || {
+        // SAFETY: as above; the server passes a live string.
+        let (decimal, text) = unsafe { (&*data.cast::<Decimal>(), Str::new(value).bytes()) };
+        if let Ok(number) = beta(text) {
+            decimal.value.store(number.to_bits(), Relaxed);
+            return raw::REDISMODULE_OK as c_int;
+        }
+        // SAFETY: the server takes the string over.
+        unsafe { *error = Owned::new(b"must be a number that is not negative").leak() };
+        raw::REDISMODULE_ERR as c_int
+    })
+}
+
 fn registered(done: c_int) -> Result<(), &'static str> {
     if done == raw::REDISMODULE_OK as c_int {
         Ok(())
@@ -165,15 +241,8 @@ unsafe extern "C" fn set_byte(
             byte.value.store(*one, Relaxed);
             return raw::REDISMODULE_OK as c_int;
         }
-        let why = b"must be exactly one byte";
-        // SAFETY: the server takes the string over; a null context is allowed.
-        unsafe {
-            *error = api!(RedisModule_CreateString)(
-                std::ptr::null_mut(),
-                why.as_ptr().cast::<c_char>(),
-                why.len(),
-            );
-        }
+        // SAFETY: the server takes the string over.
+        unsafe { *error = Owned::new(b"must be exactly one byte").leak() };
         raw::REDISMODULE_ERR as c_int
     })
 }

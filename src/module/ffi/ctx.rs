@@ -173,6 +173,22 @@ impl Ctx {
         };
     }
 
+    /// Replicates `command key numbers…`.
+    pub fn replicate_numbers(self, command: &CStr, key: Str<'_>, [a, b, c]: [i64; 3]) {
+        // SAFETY: the format names the arguments' types.
+        unsafe {
+            api!(RedisModule_Replicate)(
+                self.raw,
+                command.as_ptr(),
+                c"slll".as_ptr(),
+                key.raw(),
+                a as c_longlong,
+                b as c_longlong,
+                c as c_longlong,
+            )
+        };
+    }
+
     /// Replicates `command bytes`.
     pub fn replicate_bytes(self, command: &CStr, bytes: &[u8]) {
         let (ptr, len) = (bytes.as_ptr().cast::<c_char>(), bytes.len());
@@ -265,6 +281,15 @@ impl Ctx {
         let is = |flag: u32| flags & flag as c_int != 0;
         !self.is_script()
             && (!is(raw::REDISMODULE_CTX_FLAGS_DENY_BLOCKING) || is(raw::REDISMODULE_CTX_FLAGS_MULTI))
+    }
+
+    /// Whether the client of the command may be held back: not in a
+    /// transaction, a script, or where the server says that it may not.
+    pub fn may_block(self) -> bool {
+        let not = raw::REDISMODULE_CTX_FLAGS_DENY_BLOCKING
+            | raw::REDISMODULE_CTX_FLAGS_MULTI
+            | raw::REDISMODULE_CTX_FLAGS_LUA;
+        self.flags() & not as c_int == 0
     }
 
     /// Whether the server is a replica.

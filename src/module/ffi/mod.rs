@@ -9,6 +9,7 @@
 
 pub mod alloc;
 pub mod args;
+pub mod blocked;
 pub mod client;
 pub mod config;
 pub mod ctx;
@@ -74,6 +75,7 @@ required!(
     RedisModule_ACLCheckChannelPermissions,
     RedisModule_Alloc,
     RedisModule_AvoidReplicaTraffic,
+    RedisModule_BlockClient,
     RedisModule_Call,
     RedisModule_CallReplyInteger,
     RedisModule_CallReplyStringPtr,
@@ -93,6 +95,8 @@ required!(
     RedisModule_FreeServerInfo,
     RedisModule_FreeString,
     RedisModule_GetAbsExpire,
+    RedisModule_GetBlockedClientHandle,
+    RedisModule_GetBlockedClientPrivateData,
     RedisModule_GetClientId,
     RedisModule_GetClientInfoById,
     RedisModule_GetClientUserNameById,
@@ -148,12 +152,15 @@ required!(
     RedisModule_ServerInfoGetFieldUnsigned,
     RedisModule_SetAbsExpire,
     RedisModule_SetCommandInfo,
+    RedisModule_SetDisconnectCallback,
     RedisModule_SetModuleOptions,
     RedisModule_SignalModifiedKey,
+    RedisModule_StopTimer,
     RedisModule_StringDMA,
     RedisModule_StringPtrLen,
     RedisModule_SubscribeToKeyspaceEvents,
     RedisModule_SubscribeToServerEvent,
+    RedisModule_UnblockClient,
     RedisModule_UnlinkKey,
     RedisModule_ValueLength,
 );

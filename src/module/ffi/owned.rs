@@ -22,7 +22,13 @@ impl Owned {
     /// # Safety
     /// `raw` is a string that the server gave us to free, or null.
     pub unsafe fn given(raw: *mut raw::RedisModuleString) -> Option<Owned> {
-        (!raw.is_null()).then_some(Owned { raw })
+        // Lazily: an `Owned` that is dropped frees what it holds.
+        (!raw.is_null()).then(|| Owned { raw })
+    }
+
+    /// The string, to be freed by another.
+    pub fn leak(self) -> *mut raw::RedisModuleString {
+        std::mem::ManuallyDrop::new(self).raw
     }
 
     /// The string, for passing on.

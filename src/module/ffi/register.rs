@@ -39,6 +39,8 @@ pub enum ArgKind {
     Key,
     Text,
     Integer,
+    /// A decimal number.
+    Number,
     Time,
     /// The bare token.
     Word,
@@ -61,6 +63,10 @@ impl Arg {
 
     pub const fn integer(name: &'static CStr) -> Arg {
         Arg::new(name, ArgKind::Integer)
+    }
+
+    pub const fn number(name: &'static CStr) -> Arg {
+        Arg::new(name, ArgKind::Number)
     }
 
     pub const fn time(name: &'static CStr) -> Arg {
@@ -231,6 +237,7 @@ impl Arg {
             ArgKind::Key => RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_KEY,
             ArgKind::Text => RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_STRING,
             ArgKind::Integer => RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_INTEGER,
+            ArgKind::Number => RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_DOUBLE,
             ArgKind::Time => RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_UNIX_TIME,
             ArgKind::Word => RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_PURE_TOKEN,
             ArgKind::OneOf(args) => {

@@ -1,0 +1,158 @@
+//! `CACHE.FETCH key [LEASE ms] [KEEP] [BLOCK ms] [MAXSTALE ms] [BETA b]
+//! [WITHTAGS]`
+//!
+//! ```text
+//! > CACHE.FETCH user:42 BLOCK 1000
+//! 1) "MISS"
+//! 2) (nil)
+//! 3) (integer) 1790000000000001
+//! 4) (integer) 10000
+//! > CACHE.SET user:42 "Ada" LEASE 1790000000000001 EX 60 GRACE 300
+//! OK
+//! > CACHE.FETCH user:42
+//! 1) "FRESH"
+//! 2) "Ada"
+//! 3) (nil)
+//! 4) (integer) 60000
+//! ```
+//! State, value, token, time in ms. Who gets a token computes the value and
+//! stores it by `CACHE.SET … LEASE token`; all others wait (BLOCK), or use the
+//! stale value meanwhile.
+
+use cacheflow_core::leases::{Answer, Ask, There};
+use cacheflow_core::request_lease::FetchOptions;
+use cacheflow_core::units::{Millis, Stamp};
+
+use super::read::native_string;
+use super::{Command, Error};
+use crate::directives;
+use crate::ffi::args::{Args, Str};
+use crate::ffi::ctx::Ctx;
+use crate::ffi::key::Key;
+use crate::ffi::raw::{REDISMODULE_CMD_KEY_ACCESS as ACCESS, REDISMODULE_CMD_KEY_RO as RO};
+use crate::ffi::register::{Arg, Keys, Spec};
+use crate::leases;
+use crate::shard;
+use crate::sight::{see, Seen};
+use crate::state::COUNTERS;
+use crate::waiters;
+
+pub const FRESH: &str = "FRESH";
+pub const STALE: &str = "STALE";
+pub const MISS: &str = "MISS";
+pub const BUSY: &str = "BUSY";
+
+pub struct FetchOf;
+
+impl Command for FetchOf {
+    const SPEC: Spec = Spec {
+        name: c"cache.fetch",
+        summary: c"Returns state, value, token and time of a key. One caller at a time gets a token to compute a missing or stale value; the others get the stale value, wait for the fill (BLOCK), or are told BUSY.",
+        since: c"0.1.0",
+        complexity: c"O(1), and O(log N) where a lease is granted or waited for, N being the number of leases and waiters",
+        flags: c"readonly blocking",
+        acl: c"read blocking",
+        arity: -2,
+        keys: Keys::First(RO | ACCESS),
+        tips: None,
+        args: &[
+            Arg::key(),
+            Arg::integer(c"lease-milliseconds").after(c"LEASE").optional(),
+            Arg::word(c"keep", c"KEEP").optional(),
+            Arg::integer(c"block-milliseconds").after(c"BLOCK").optional(),
+            Arg::integer(c"maxstale-milliseconds").after(c"MAXSTALE").optional(),
+            Arg::number(c"beta").after(c"BETA").optional(),
+            Arg::word(c"withtags", c"WITHTAGS").optional(),
+        ],
+    };
+
+    #[inline]
+    fn run(ctx: Ctx, args: Args<'_>) -> Result<(), Error> {
+        let options =
+            if args.len() > 2 { FetchOptions::parse(args.from(2))? } else { FetchOptions::default() };
+        let (db, name) = (ctx.database(), args.get(1));
+        let key = Key::read(ctx, name);
+        let beta = options.beta.unwrap_or_else(|| directives::XFETCH_BETA.get());
+        let seen = see(db, name.bytes(), &key, beta).ok_or(Error::WrongType)?;
+        let answer = match seen.there {
+            There::Fresh { elected: false } | There::Native => Answer::Fresh { token: None },
+            _ => decide(ctx, db, name, &options, &seen),
+        };
+        if let Answer::Wait(id) = answer {
+            drop(key);
+            waiters::hold(ctx, id, false, options.with_tags);
+            return Ok(());
+        }
+        waiters::count(db, name.bytes(), &seen, answer);
+        let (state, with_value, token, left) = waiters::outcome(&seen, answer);
+        let native = if seen.there == There::Native { native_string(ctx, name) } else { None };
+        let value = match seen.live() {
+            Some(entry) if with_value => Some(entry.value()),
+            _ => native.as_deref(),
+        };
+        let entry = seen.live().filter(|_| with_value);
+        let tags = options.with_tags.then(|| entry.map(shard::tag_names).unwrap_or_default());
+        Fetch { state, value, token, left, tags: tags.as_deref() }.reply(ctx);
+        Ok(())
+    }
+}
+
+/// What somebody gets who finds no simply fresh value.
+fn decide(ctx: Ctx, db: usize, name: Str<'_>, options: &FetchOptions, seen: &Seen) -> Answer {
+    if ctx.is_replica() {
+        // As CACHE.GET STALE.
+        return match seen.there {
+            There::Fresh { .. } => Answer::Fresh { token: None },
+            There::Stale { age } if options.maxstale.is_none_or(|most| age <= most) => {
+                Answer::Stale { token: None }
+            }
+            _ => {
+                COUNTERS.misses.add(1);
+                Answer::Busy { hint: Millis::ZERO }
+            }
+        };
+    }
+    let sight = seen.sight(db, name.bytes());
+    let block = options.block.filter(|_| ctx.may_block());
+    leases::fetch(db, name.bytes(), sight, seen.cost, ctx.client_id(), |length, typical| Ask {
+        length: options.lease.unwrap_or(length),
+        keep: options.keep,
+        block,
+        maxstale: options.maxstale,
+        typical,
+    })
+}
+
+/// FETCH's answer.
+pub struct Fetch<'a> {
+    pub state: &'a str,
+    pub value: Option<&'a [u8]>,
+    pub token: Option<Stamp>,
+    /// `None`: no end.
+    pub left: Option<Millis>,
+    /// With WITHTAGS.
+    pub tags: Option<&'a [Vec<u8>]>,
+}
+
+impl Fetch<'_> {
+    pub fn reply(&self, ctx: Ctx) {
+        ctx.reply_array(4 + usize::from(self.tags.is_some()));
+        ctx.reply_bytes(self.state.as_bytes());
+        match self.value {
+            Some(value) => ctx.reply_bytes(value),
+            None => ctx.reply_null(),
+        }
+        match self.token {
+            Some(token) => ctx.reply_integer(token.0),
+            None => ctx.reply_null(),
+        }
+        match self.left {
+            Some(left) => ctx.reply_integer(left.0),
+            None => ctx.reply_integer(-1),
+        }
+        if let Some(tags) = self.tags {
+            ctx.reply_array(tags.len());
+            tags.iter().for_each(|tag| ctx.reply_bytes(tag));
+        }
+    }
+}

@@ -1,0 +1,555 @@
+//! The table of leases, locks and waiters at work: told what happens to keys,
+//! one timer for all that is due, locks replicated.
+//!
+//! ```text
+//! a command, an event ──► the table ──► due: now (somebody is to be answered)
+//!                                         or at its next deadline
+//!                                           │
+//!        timer ◀── armed for the earlier ───┘
+//!          └──► a turn: deadlines, then a batch of waiters; more: again
+//! ```
+//! Everything that waits is answered from the timer, which runs after the
+//! commands of a turn of the event loop, and its answers are sent before the
+//! next turn's commands: so a batch is all that others wait for.
+//!
+//! # What the server does not say
+//! That an entry left its key is told by `unlink2`, but not why: expiry and
+//! eviction void nothing, a native command that overwrites does. Of the first
+//! two a notification follows at once; where none has come by the time the
+//! table is next asked, it was the last ([`entry_left`]).
+
+use std::os::raw::{c_char, c_int, c_void};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use cacheflow_core::decide::Moment;
+use cacheflow_core::entry::Cost;
+use cacheflow_core::fills::Fills;
+use cacheflow_core::index::{Db, Stamps};
+use cacheflow_core::leases::{
+    Answer, Ask, At, Change, Event, Evidence, Filled, Leases, Limits, Lock, Refusal, Sight, WaiterId,
+};
+use cacheflow_core::saved::SavedLock;
+use cacheflow_core::units::{Millis, Stamp, Time, LAST_TIME};
+use lazy_static::lazy_static;
+
+use crate::border::cross;
+use crate::commands::apply_lock;
+use crate::directives;
+use crate::ffi::args::Str;
+use crate::ffi::blocked;
+use crate::ffi::ctx::{Ctx, Level};
+use crate::ffi::events::{self, subscribe};
+use crate::ffi::raw;
+use crate::ffi::timer::{self, Timer};
+use crate::hooks;
+use crate::shard;
+use crate::state::{self, steady, MainThread};
+use crate::waiters;
+
+/// What there is of it.
+#[derive(Default)]
+struct Shard {
+    leases: Leases,
+    fills: Fills,
+    /// An entry that left its key, we do not know yet why.
+    left: Option<(Db, Vec<u8>)>,
+    /// The timer, and when it is due.
+    armed: Option<(Time, Timer)>,
+    /// LOCKs to be answered once the pause is over.
+    paused: Vec<WaiterId>,
+}
+
+lazy_static! {
+    static ref SHARD: MainThread<Shard> = MainThread::new(Shard::default());
+}
+
+/// Waiters answered in a turn: some 10 µs each.
+const BATCH: usize = 200;
+/// Deadlines worked off in a turn.
+const STEPS: usize = 2000;
+/// When it is looked again whether a pause is over.
+const PAUSE: Millis = Millis(10);
+
+fn limits() -> Limits {
+    let of = |number: &crate::ffi::config::Number| usize::try_from(number.get()).unwrap_or(0);
+    Limits {
+        lease_max: Millis(directives::LEASE_MAX.get().unsigned_abs()),
+        keys: of(&directives::MAX_LEASES),
+        waiters: of(&directives::MAX_WAITERS),
+        waiters_per_key: of(&directives::MAX_WAITERS_PER_KEY),
+        ..Limits::default()
+    }
+}
+
+impl Shard {
+    fn at<'a>(&mut self, db: Db, key: &'a [u8]) -> At<'a> {
+        At { db, key, namespace: self.fills.number(shard::namespace_of(key)) }
+    }
+
+    /// As [`Shard::at`], of a key that the table may know: no number is given.
+    fn known<'a>(&self, db: Db, key: &'a [u8]) -> Option<At<'a>> {
+        let namespace = self.fills.known(shard::namespace_of(key))?;
+        let at = At { db, key, namespace };
+        self.leases.knows(at).then_some(at)
+    }
+
+    /// What left its key and was neither said to have expired nor to have been
+    /// evicted was overwritten.
+    fn settle(&mut self) {
+        if let Some((db, key)) = self.left.take() {
+            if let Some(at) = self.known(db, &key) {
+                self.leases.change(at, Change::Written, steady());
+            }
+        }
+    }
+
+    fn due(&self) -> Option<Time> {
+        if self.left.is_some() || self.leases.has_events() {
+            return Some(Time(0));
+        }
+        let paused = (!self.paused.is_empty()).then(|| steady().after(PAUSE).unwrap_or_default());
+        self.leases.next_deadline().into_iter().chain(paused).min()
+    }
+}
+
+/// Runs `body` on the table, what is not known of yet being settled, and has
+/// the timer come in time.
+fn with<R>(body: impl FnOnce(&mut Shard) -> R) -> R {
+    let answer = SHARD.with(|shard| {
+        shard.settle();
+        shard.leases.set_limits(limits());
+        body(shard)
+    });
+    schedule();
+    answer
+}
+
+/// Has the timer come when something is due.
+fn schedule() {
+    SHARD.with(|shard| {
+        let Some(due) = shard.due() else { return };
+        let own = hooks::own();
+        match shard.armed {
+            Some((at, _)) if at <= due => return,
+            Some((_, timer)) => timer::stop(own, timer),
+            None => {}
+        }
+        let after = i64::try_from(due.since(steady()).0).unwrap_or(i64::MAX);
+        shard.armed = Some((due, timer::start(own, after, on_timer)));
+    });
+}
+
+unsafe extern "C" fn on_timer(ctx: *mut raw::RedisModuleCtx, _: *mut c_void) {
+    SHARD.with(|shard| shard.armed = None);
+    cross("leases", (), || {
+        // SAFETY: what the server passed.
+        turn(unsafe { Ctx::new(ctx) });
+    });
+    cross("leases_again", (), schedule);
+}
+
+/// Does what is due, and answers a batch of waiters.
+fn turn(ctx: Ctx) {
+    let paused = ctx.is_paused();
+    let mut events = SHARD.with(|shard| {
+        shard.settle();
+        shard.leases.tick(steady(), STEPS);
+        shard.leases.take_events(BATCH)
+    });
+    if !paused {
+        events.extend(SHARD.with(|shard| std::mem::take(&mut shard.paused)).into_iter().map(Event::Look));
+    }
+    let mut values = waiters::Values::default();
+    for event in events {
+        // One that cannot be answered must not take the others with it.
+        let answered = cross("wake", false, || {
+            waiters::perform(ctx, event, paused, &mut values);
+            true
+        });
+        if !answered {
+            cross("wake_lost", (), || waiters::abandon(event));
+        }
+    }
+}
+
+// ── the commands' ───────────────────────────────────────────────────────────
+
+/// What FETCH asks for, beside what its options say.
+pub fn fetch(
+    db: Db,
+    name: &[u8],
+    sight: Sight,
+    cost: Cost,
+    client: u64,
+    ask: impl FnOnce(Millis, Millis) -> Ask,
+) -> Answer {
+    listen();
+    let moment = state::steady_moment();
+    with(|shard| {
+        let at = shard.at(db, name);
+        let times = shard.fills.times(at.namespace);
+        let length =
+            times.map_or(cacheflow_core::refresh::UNMEASURED_LEASE, |times| times.lease_length(cost));
+        let typical = times.map_or(Millis::ZERO, |times| Millis(u64::from(times.typical().0)));
+        shard.leases.fetch(at, sight, ask(length, typical), client, moment)
+    })
+}
+
+/// What a fill in a key's namespace usually takes.
+pub fn typical_cost(name: &[u8]) -> Cost {
+    SHARD.with(|shard| {
+        let number = shard.fills.known(shard::namespace_of(name));
+        number.and_then(|number| shard.fills.times(number)).map_or(Cost(0), |times| times.typical())
+    })
+}
+
+/// `CACHE.LOCK`.
+pub fn lock(ctx: Ctx, name: Str<'_>, sight: Sight, length: Millis, block: Option<Millis>) -> Answer {
+    listen();
+    let (db, client, moment) = (ctx.database(), ctx.client_id(), state::steady_moment());
+    let answer = with(|shard| {
+        let at = shard.at(db, name.bytes());
+        shard.leases.lock(at, sight, length, block, client, moment)
+    });
+    if matches!(answer, Answer::Locked { .. }) {
+        tell_lock(ctx, db, name);
+    }
+    answer
+}
+
+/// `CACHE.UNLOCK`.
+pub fn unlock(ctx: Ctx, name: Str<'_>, token: Stamp, retry: Option<Millis>) -> bool {
+    let db = ctx.database();
+    let (done, locked) = with(|shard| {
+        let at = shard.at(db, name.bytes());
+        let locked = shard.leases.lock_on(at, steady()).is_some();
+        (shard.leases.unlock(at, token, retry, steady()), locked)
+    });
+    if done && locked {
+        tell_end(ctx, name, token);
+    }
+    done
+}
+
+/// `CACHE.EXTEND`.
+pub fn extend(ctx: Ctx, name: Str<'_>, token: Stamp, length: Millis) -> bool {
+    let db = ctx.database();
+    let done = with(|shard| {
+        let at = shard.at(db, name.bytes());
+        shard.leases.extend(at, token, length, steady())
+    });
+    if done {
+        tell_lock(ctx, db, name);
+    }
+    done
+}
+
+/// A SET or a TOUCH with a token.
+pub struct Fill {
+    token: Stamp,
+    evidence: Evidence,
+    stamps: Vec<Option<Stamps>>,
+    verdict: Result<Filled, Refusal>,
+}
+
+impl Fill {
+    /// Judges it. `tags`: those it names, or that the entry has, for TOUCH.
+    pub fn judge(
+        db: Db,
+        name: &[u8],
+        token: Stamp,
+        evidence: Evidence,
+        tags: &mut dyn Iterator<Item = &[u8]>,
+    ) -> Fill {
+        let stamps: Vec<Option<Stamps>> =
+            shard::with(|index| tags.map(|tag| index.stamps(db, tag)).collect());
+        let verdict = with(|shard| {
+            let at = shard.at(db, name);
+            shard.leases.judge(at, token, &evidence, stamps.iter().copied(), steady())
+        });
+        Fill { token, evidence, stamps, verdict }
+    }
+
+    /// What it would be stored by: `None` where it is refused.
+    pub fn accepted(&self) -> Option<Filled> {
+        self.verdict.ok()
+    }
+
+    /// Ends the grant, the value being stored or refused.
+    pub fn end(self, ctx: Ctx, name: Str<'_>, cost_before: Cost) {
+        let db = ctx.database();
+        let locked = with(|shard| {
+            let at = shard.at(db, name.bytes());
+            let locked = shard.leases.lock_on(at, steady()).is_some_and(|lock| lock.token == self.token);
+            let filled =
+                shard.leases.fill(at, self.token, &self.evidence, self.stamps.iter().copied(), steady());
+            if let (Ok(Filled { took: Some(took) }), Some(times)) =
+                (filled, shard.fills.times_mut(at.namespace))
+            {
+                times.record(took, cost_before);
+            }
+            locked
+        });
+        if locked {
+            tell_end(ctx, name, self.token);
+        }
+    }
+}
+
+// ── what happens to keys ────────────────────────────────────────────────────
+
+/// Whether nothing is held, remembered or waited for: nobody need be told.
+#[inline]
+pub fn is_quiet() -> bool {
+    SHARD.with(|shard| shard.leases.is_empty())
+}
+
+/// Whether anything is known of a key.
+pub fn knows(db: Db, name: &[u8]) -> bool {
+    !is_quiet() && SHARD.with(|shard| shard.known(db, name).is_some())
+}
+
+/// Something happened to a key, and is done.
+#[inline]
+pub fn changed(db: Db, name: &[u8], change: Change) {
+    if !is_quiet() {
+        tell(db, name, change);
+    }
+}
+
+#[cold]
+fn tell(db: Db, name: &[u8], change: Change) {
+    // If the key's entry has left, this says why.
+    explained(db, name);
+    with(|shard| {
+        if let Some(at) = shard.known(db, name) {
+            shard.leases.change(at, change, steady());
+        }
+    });
+}
+
+/// An entry that no invalidation had hit left its key, by whatever way.
+pub fn entry_left(db: Db, name: &[u8]) {
+    if knows(db, name) {
+        with(|shard| shard.left = Some((db, name.to_vec())));
+    }
+}
+
+/// Why the entry of a key left is known.
+pub fn explained(db: Db, name: &[u8]) {
+    SHARD.with(|shard| shard.left = shard.left.take().filter(|(of, key)| (*of, &**key) != (db, name)));
+}
+
+/// A database was emptied, or all were.
+pub fn flushed(db: Option<Db>) {
+    if !is_quiet() {
+        with(|shard| {
+            shard.left = None;
+            shard.leases.flush(db, steady());
+        });
+    }
+}
+
+/// Two databases were exchanged.
+pub fn swapped(one: Db, other: Db) {
+    if !is_quiet() {
+        with(|shard| shard.leases.swap(one, other, steady()));
+    }
+}
+
+/// The server has become a replica.
+pub fn demoted() {
+    with(|shard| shard.leases.demote(steady()));
+}
+
+/// Subscribes to what only matters once something is held: the ends of
+/// connections, and why entries leave.
+fn listen() {
+    static LISTENS: AtomicBool = AtomicBool::new(false);
+    if LISTENS.swap(true, Relaxed) {
+        return;
+    }
+    hooks::on_entry();
+    let own = hooks::own();
+    let classes = raw::REDISMODULE_NOTIFY_EXPIRED | raw::REDISMODULE_NOTIFY_EVICTED;
+    let done = subscribe(own, raw::REDISMODULE_EVENT_CLIENT_CHANGE, on_client)
+        .and_then(|()| events::subscribe_to_keys(own, classes as c_int, on_end));
+    if let Err(why) = done {
+        own.log(Level::Warning, why);
+    }
+}
+
+unsafe extern "C" fn on_client(
+    _: *mut raw::RedisModuleCtx,
+    _: raw::RedisModuleEvent,
+    subevent: u64,
+    data: *mut c_void,
+) {
+    cross("client_event", (), || {
+        // SAFETY: what the server passes with this event.
+        if let Some(client) = unsafe { blocked::client_that_left(subevent, data) } {
+            if !is_quiet() {
+                with(|shard| shard.leases.disconnect(client, steady()));
+            }
+        }
+    });
+}
+
+unsafe extern "C" fn on_end(
+    ctx: *mut raw::RedisModuleCtx,
+    _: c_int,
+    _: *const c_char,
+    key: *mut raw::RedisModuleString,
+) -> c_int {
+    cross("end_event", (), || {
+        // SAFETY: what the server passed.
+        let (ctx, name) = unsafe { (Ctx::new(ctx), Str::new(key)) };
+        if SHARD.with(|shard| shard.left.is_some()) {
+            explained(ctx.database(), name.bytes());
+        }
+    });
+    blocked::DONE
+}
+
+// ── waiters' ────────────────────────────────────────────────────────────────
+
+/// Whom a waiter waits for, if it still does: database, key, whether it is a
+/// LOCK's.
+pub fn waiting(id: WaiterId) -> Option<(Db, Vec<u8>, bool)> {
+    SHARD.with(|shard| {
+        let waiting = shard.leases.waiting(id)?;
+        Some((waiting.at.db, waiting.at.key.to_vec(), waiting.lock))
+    })
+}
+
+/// A LOCK that is to be answered once the pause is over.
+pub fn postpone(id: WaiterId) {
+    SHARD.with(|shard| shard.paused.push(id));
+}
+
+/// See [`Leases::resume`].
+pub fn resume(id: WaiterId, sight: Sight, moment: Moment) -> Option<Answer> {
+    SHARD.with(|shard| shard.leases.resume(id, sight, moment))
+}
+
+/// See [`Leases::forget`].
+pub fn forget(id: WaiterId) {
+    with(|shard| shard.leases.forget(id, steady()));
+}
+
+/// See [`Leases::cut_short`].
+pub fn cut_short(id: WaiterId) -> Millis {
+    with(|shard| shard.leases.cut_short(id, steady())).unwrap_or(Millis::ZERO)
+}
+
+// ── locks, told to others ───────────────────────────────────────────────────
+
+const WHOLE: i64 = 1;
+const NATIVE: i64 = 2;
+
+/// The numbers that `CACHE.APPLYLOCK` takes: token, end by the wall clock, marks.
+fn numbers(lock: &Lock<'_>) -> [i64; 3] {
+    let ends = state::now().after(lock.left).unwrap_or(Time(LAST_TIME));
+    let marks = if lock.whole { WHOLE } else { 0 } | if lock.native { NATIVE } else { 0 };
+    [lock.token.0 as i64, ends.0 as i64, marks]
+}
+
+/// A lock as `CACHE.APPLYLOCK` says it.
+pub fn of_numbers<'a>(db: Db, key: &'a [u8], token: Stamp, ends: Time, marks: u64) -> SavedLock<'a> {
+    let (whole, native) = (marks & WHOLE as u64 != 0, marks & NATIVE as u64 != 0);
+    SavedLock { db, key, token, ends, left: ends.since(state::now()), whole, native }
+}
+
+/// Tells replicas and the AOF of the lock on a key as it is now, if there is
+/// one.
+pub fn tell_lock(ctx: Ctx, db: Db, name: Str<'_>) {
+    let numbers = SHARD.with(|shard| {
+        let at = shard.known(db, name.bytes())?;
+        shard.leases.lock_on(at, steady()).map(|lock| numbers(&lock))
+    });
+    if let Some(numbers) = numbers {
+        ctx.replicate_numbers(apply_lock::NAME, name, numbers);
+    }
+}
+
+/// Tells them that a lock has ended.
+fn tell_end(ctx: Ctx, name: Str<'_>, token: Stamp) {
+    ctx.replicate_numbers(apply_lock::NAME, name, [token.0 as i64, apply_lock::ENDED, 0]);
+}
+
+/// A lock as another server had it, or this one before.
+pub fn apply(lock: &SavedLock<'_>) {
+    listen();
+    state::observe(lock.token);
+    with(|shard| {
+        let at = shard.at(lock.db, lock.key);
+        let (left, whole, native) = (lock.left_at(state::now()), lock.whole, lock.native);
+        shard.leases.apply_lock(&Lock { at, token: lock.token, left, whole, native }, steady());
+    });
+}
+
+/// The end of one.
+pub fn apply_end(db: Db, name: &[u8], token: Stamp) {
+    with(|shard| {
+        if let Some(at) = shard.known(db, name) {
+            shard.leases.apply_unlock(at, token, steady());
+        }
+    });
+}
+
+/// Runs `body` on the locks that are held, to be saved.
+pub fn with_locks<R>(body: impl FnOnce(&[SavedLock<'_>]) -> R) -> R {
+    SHARD.with(|shard| {
+        let now = state::now();
+        let saved = |lock: Lock<'_>| {
+            let Lock { at: At { db, key, .. }, token, left, whole, native } = lock;
+            let (key, ends) = (key.to_vec(), now.after(left).unwrap_or(Time(LAST_TIME)));
+            (db, key, token, ends, left, whole, native)
+        };
+        let owned: Vec<_> = shard.leases.locks(steady()).map(saved).collect();
+        let locks: Vec<SavedLock<'_>> = owned
+            .iter()
+            .map(|&(db, ref key, token, ends, left, whole, native)| SavedLock {
+                db,
+                key,
+                token,
+                ends,
+                left,
+                whole,
+                native,
+            })
+            .collect();
+        body(&locks)
+    })
+}
+
+// ── looking ─────────────────────────────────────────────────────────────────
+
+/// Runs `body` on the table, for looking.
+pub fn look<R>(body: impl FnOnce(&Leases) -> R) -> R {
+    SHARD.with(|shard| body(&shard.leases))
+}
+
+/// The counters of a namespace by its name.
+pub fn counters_of(name: &[u8]) -> cacheflow_core::leases::Counters {
+    SHARD
+        .with(|shard| shard.fills.known(name).map(|number| shard.leases.counters(number)).unwrap_or_default())
+}
+
+/// Counters anew.
+pub fn reset_counters() {
+    SHARD.with(|shard| shard.leases.reset_counters());
+}
+
+/// Time left on a lease or lock, and waiters, of a key.
+pub fn about(db: Db, name: &[u8]) -> (Millis, usize) {
+    SHARD.with(|shard| match shard.known(db, name) {
+        Some(at) => shard.leases.about(at, steady()),
+        None => (Millis::ZERO, 0),
+    })
+}
+
+/// Bytes allocated.
+pub fn allocated() -> usize {
+    SHARD.with(|shard| shard.leases.allocated() + shard.fills.allocated())
+}

@@ -1,0 +1,339 @@
+//! Those who wait, as the server's clients: held back, and answered.
+//!
+//! A waiter is answered in two steps. The timer's turn looks at its key, has
+//! the core decide, and releases the client with the answer; the server then
+//! sends that before it takes other commands. Nothing of the answer is looked
+//! up in the second step: the value is a copy, one for all waiters of a turn
+//! that get the same.
+
+use std::collections::HashMap;
+use std::os::raw::{c_int, c_void};
+use std::rc::Rc;
+
+use cacheflow_core::index::Db;
+use cacheflow_core::leases::{Answer, Event, There, WaiterId};
+use cacheflow_core::units::{Millis, Stamp};
+use lazy_static::lazy_static;
+
+use crate::border::cross;
+use crate::commands::fetch::{Fetch, BUSY, FRESH, MISS, STALE};
+use crate::commands::read::native_string;
+use crate::ffi::args::Str;
+use crate::ffi::blocked::{Blocked, Calls, DONE};
+use crate::ffi::ctx::Ctx;
+use crate::ffi::key::Key;
+use crate::ffi::owned::Owned;
+use crate::ffi::raw;
+use crate::leases;
+use crate::shard;
+use crate::sight::{see, see_any, Seen};
+use crate::state::{self, MainThread, COUNTERS};
+use crate::stored::Stored;
+
+/// A client that waits.
+#[derive(Clone, Copy)]
+struct Client {
+    blocked: Blocked,
+    lock: bool,
+    with_tags: bool,
+}
+
+#[derive(Default)]
+struct Held {
+    clients: HashMap<WaiterId, Client>,
+    waiters: HashMap<Blocked, WaiterId>,
+}
+
+impl Held {
+    fn take(&mut self, id: WaiterId) -> Option<Client> {
+        let client = self.clients.remove(&id)?;
+        self.waiters.remove(&client.blocked);
+        if self.clients.is_empty() {
+            // What a burst made them grow to is given back.
+            *self = Held::default();
+        }
+        Some(client)
+    }
+
+    fn take_client(&mut self, blocked: Blocked) -> Option<(WaiterId, Client)> {
+        let id = self.waiters.get(&blocked).copied()?;
+        self.take(id).map(|client| (id, client))
+    }
+}
+
+lazy_static! {
+    static ref HELD: MainThread<Held> = MainThread::new(Held::default());
+}
+
+/// What a client that waited is answered.
+enum Sent {
+    Fetch {
+        state: &'static str,
+        value: Option<Rc<[u8]>>,
+        token: Option<Stamp>,
+        left: Option<Millis>,
+        tags: Option<Vec<Vec<u8>>>,
+    },
+    Lock(Option<Stamp>),
+    WrongType,
+    Unblocked,
+    Lost,
+}
+
+/// Holds the client of a command back.
+pub fn hold(ctx: Ctx, id: WaiterId, lock: bool, with_tags: bool) {
+    let calls =
+        Calls { reply: Some(on_reply), timeout: Some(on_timeout), gone: Some(on_gone), free: Some(on_free) };
+    let blocked = Blocked::hold(ctx, calls);
+    HELD.with(|held| {
+        held.clients.insert(id, Client { blocked, lock, with_tags });
+        held.waiters.insert(blocked, id);
+    });
+}
+
+fn send(client: Client, sent: Sent) {
+    let answer = Box::into_raw(Box::new(sent)).cast::<c_void>();
+    // SAFETY: taken out of `HELD`, so it has not been released; the answer is
+    // what the callbacks take.
+    unsafe { client.blocked.release(answer) };
+}
+
+// ── the turn ────────────────────────────────────────────────────────────────
+
+/// Values copied in this turn: the last one.
+#[derive(Default)]
+pub struct Values {
+    last: Option<(*mut c_void, Stamp, Rc<[u8]>)>,
+}
+
+impl Values {
+    fn of(&mut self, entry: Stored) -> Rc<[u8]> {
+        let (place, born) = (entry.raw().as_ptr(), entry.head().born());
+        match &self.last {
+            Some((of, at, value)) if (*of, *at) == (place, born) => value.clone(),
+            _ => {
+                let value: Rc<[u8]> = entry.value().into();
+                self.last = Some((place, born, value.clone()));
+                value
+            }
+        }
+    }
+}
+
+/// Does what the core says is to be done about a waiter.
+pub fn perform(ctx: Ctx, event: Event, paused: bool, values: &mut Values) {
+    match event {
+        Event::Look(id) => look(ctx, id, paused, values),
+        Event::TimedOut(id, hint) => {
+            if let Some(client) = HELD.with(|held| held.take(id)) {
+                send(client, time_is_up(client, hint));
+            }
+        }
+        Event::Unblocked(id) => {
+            if let Some(client) = HELD.with(|held| held.take(id)) {
+                send(client, Sent::Unblocked);
+            }
+        }
+    }
+}
+
+fn time_is_up(client: Client, hint: Millis) -> Sent {
+    if client.lock {
+        return Sent::Lock(None);
+    }
+    let tags = client.with_tags.then(Vec::new);
+    Sent::Fetch { state: BUSY, value: None, token: None, left: Some(hint), tags }
+}
+
+/// A waiter that could not be answered: it is told so, and forgotten.
+pub fn abandon(event: Event) {
+    let (Event::Look(id) | Event::TimedOut(id, _) | Event::Unblocked(id)) = event;
+    if let Some(client) = HELD.with(|held| held.take(id)) {
+        send(client, Sent::Lost);
+    }
+    leases::forget(id);
+}
+
+fn look(ctx: Ctx, id: WaiterId, paused: bool, values: &mut Values) {
+    let Some((db, name, lock)) = leases::waiting(id) else { return };
+    if lock && paused {
+        // Its lock would have to be replicated.
+        return leases::postpone(id);
+    }
+    let name = Owned::new(&name);
+    ctx.select(db);
+    let sent = if lock {
+        look_for_lock(ctx, id, db, name.get())
+    } else {
+        look_for_fetch(ctx, id, db, name.get(), values)
+    };
+    let Some(sent) = sent else { return };
+    if let Some(client) = HELD.with(|held| held.take(id)) {
+        send(client, sent);
+    }
+}
+
+/// `None`: it goes on waiting.
+fn look_for_lock(ctx: Ctx, id: WaiterId, db: Db, name: Str<'_>) -> Option<Sent> {
+    let sight = see_any(db, name.bytes(), &Key::look(ctx, name));
+    match leases::resume(id, sight, state::steady_moment())? {
+        Answer::Locked { token, .. } => {
+            leases::tell_lock(ctx, db, name);
+            Some(Sent::Lock(Some(token)))
+        }
+        Answer::Wait(_) => None,
+        _ => Some(Sent::Lock(None)),
+    }
+}
+
+/// `None`: it goes on waiting.
+fn look_for_fetch(ctx: Ctx, id: WaiterId, db: Db, name: Str<'_>, values: &mut Values) -> Option<Sent> {
+    let key = Key::read(ctx, name);
+    let Some(seen) = see(db, name.bytes(), &key, 0.0) else {
+        leases::forget(id);
+        return Some(Sent::WrongType);
+    };
+    let answer = leases::resume(id, seen.sight(db, name.bytes()), state::steady_moment())?;
+    if matches!(answer, Answer::Wait(_)) {
+        return None;
+    }
+    count(db, name.bytes(), &seen, answer);
+    let (state, with_value, token, left) = outcome(&seen, answer);
+    let entry = seen.live().filter(|_| with_value);
+    let value = match entry {
+        Some(entry) => Some(values.of(entry)),
+        None if seen.there == There::Native => native_string(ctx, name).map(Rc::from),
+        None => None,
+    };
+    let with_tags = HELD.with(|held| held.clients.get(&id).is_some_and(|client| client.with_tags));
+    let tags = with_tags.then(|| entry.map(shard::tag_names).unwrap_or_default());
+    Some(Sent::Fetch { state, value, token, left, tags })
+}
+
+/// What an answer is on the wire: the state, whether the value goes with it,
+/// the token, the time (`None`: no end).
+pub fn outcome(seen: &Seen, answer: Answer) -> (&'static str, bool, Option<Stamp>, Option<Millis>) {
+    match answer {
+        Answer::Fresh { token } => (FRESH, true, token, seen.left),
+        Answer::Stale { token } => (STALE, true, token, seen.left),
+        Answer::Miss { token, length } | Answer::Locked { token, length } => {
+            (MISS, false, Some(token), Some(length))
+        }
+        Answer::Busy { hint } => (BUSY, false, None, Some(hint)),
+        Answer::Held | Answer::Wait(_) => (BUSY, false, None, Some(Millis::ZERO)),
+    }
+}
+
+/// Counts what came of a FETCH.
+pub fn count(db: Db, name: &[u8], seen: &Seen, answer: Answer) {
+    match (answer, seen.live()) {
+        (Answer::Fresh { .. }, entry) => {
+            COUNTERS.hits.add(1);
+            if let Some(entry) = entry {
+                shard::tally(db, entry, |tally| tally.hits += 1);
+                entry.count_hit();
+            }
+        }
+        (Answer::Stale { .. }, entry) => {
+            COUNTERS.stale_hits.add(1);
+            if let Some(entry) = entry {
+                shard::tally(db, entry, |tally| tally.stale_hits += 1);
+                entry.count_hit();
+            }
+        }
+        (Answer::Miss { .. }, _) => {
+            COUNTERS.misses.add(1);
+            shard::tally_by_name(db, name, |tally| tally.misses += 1);
+        }
+        // Counted by the table, and where they are answered.
+        _ => {}
+    }
+}
+
+// ── the server's calls ──────────────────────────────────────────────────────
+
+unsafe extern "C" fn on_reply(
+    ctx: *mut raw::RedisModuleCtx,
+    _: *mut *mut raw::RedisModuleString,
+    _: c_int,
+) -> c_int {
+    // SAFETY: what the server passed.
+    let ctx = unsafe { Ctx::new(ctx) };
+    let replied = cross("waiter_reply", false, || {
+        // SAFETY: what `send` released the client with, or null; freed after
+        // this by `on_free`.
+        if let Some(sent) = unsafe { Blocked::answer(ctx).cast::<Sent>().as_ref() } {
+            reply(ctx, sent);
+        }
+        true
+    });
+    if !replied {
+        ctx.reply_error(LOST);
+    }
+    DONE
+}
+
+const LOST: &str = "ERR internal error while waiting; see the server's log";
+
+fn reply(ctx: Ctx, sent: &Sent) {
+    match sent {
+        Sent::Fetch { state, value, token, left, tags } => {
+            Fetch { state, value: value.as_deref(), token: *token, left: *left, tags: tags.as_deref() }
+                .reply(ctx);
+        }
+        Sent::Lock(Some(token)) => ctx.reply_integer(token.0),
+        Sent::Lock(None) => ctx.reply_null(),
+        Sent::WrongType => {
+            ctx.reply_error("WRONGTYPE Operation against a key holding the wrong kind of value");
+        }
+        Sent::Unblocked => {
+            ctx.reply_error("UNBLOCKED force unblock from blocking operation, the server became a replica");
+        }
+        Sent::Lost => ctx.reply_error(LOST),
+    }
+}
+
+unsafe extern "C" fn on_timeout(
+    ctx: *mut raw::RedisModuleCtx,
+    _: *mut *mut raw::RedisModuleString,
+    _: c_int,
+) -> c_int {
+    // SAFETY: what the server passed.
+    let ctx = unsafe { Ctx::new(ctx) };
+    let replied = cross("waiter_timeout", false, || {
+        let Some((id, client)) = HELD.with(|held| held.take_client(Blocked::current(ctx))) else {
+            return false;
+        };
+        let hint = leases::cut_short(id);
+        reply(ctx, &time_is_up(client, hint));
+        // SAFETY: taken out of `HELD`, so it has not been released.
+        unsafe { client.blocked.forget() };
+        true
+    });
+    if !replied {
+        ctx.reply_error(LOST);
+    }
+    DONE
+}
+
+unsafe extern "C" fn on_gone(_: *mut raw::RedisModuleCtx, blocked: *mut raw::RedisModuleBlockedClient) {
+    cross("waiter_gone", (), || {
+        // SAFETY: what the server passed.
+        let blocked = unsafe { Blocked::told(blocked) };
+        // One that is answered already is none of ours any more.
+        if let Some((id, client)) = HELD.with(|held| held.take_client(blocked)) {
+            // SAFETY: taken out of `HELD`, so it has not been released.
+            unsafe { client.blocked.forget() };
+            leases::forget(id);
+        }
+    });
+}
+
+unsafe extern "C" fn on_free(_: *mut raw::RedisModuleCtx, answer: *mut c_void) {
+    cross("waiter_free", (), || {
+        if !answer.is_null() {
+            // SAFETY: what `send` made, freed once.
+            drop(unsafe { Box::from_raw(answer.cast::<Sent>()) });
+        }
+    });
+}
