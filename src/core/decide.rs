@@ -224,15 +224,24 @@ pub struct Fetched {
     pub left: Option<Millis>,
 }
 
-/// A live entry as FETCH finds it at `now`, `expire` being its key's TTL.
+/// A key's TTL where only what an entry's own times say is there.
+pub fn own_expire(meta: &Meta) -> Option<Time> {
+    meta.fresh_until.and_then(|end| end.after(meta.grace))
+}
+
+/// A live entry as FETCH finds it at `now`, `expire` asking for its key's TTL,
+/// which may have been changed by EXPIRE where `may_differ` says so.
 /// `elects` is asked only where the entry is fresh and its end is not far (see
 /// [`crate::refresh::elect`]): with what is left, its length and its cost.
 pub fn fetch(
     meta: &Meta,
-    expire: Option<Time>,
+    may_differ: bool,
+    expire: impl FnOnce() -> Option<Time>,
     now: Time,
     elects: impl FnOnce(Millis, Millis, Cost) -> bool,
 ) -> Fetched {
+    // Of a stale one it is said when it goes, and PERSIST may have changed that.
+    let expire = if may_differ || !meta.is_fresh(now) { expire() } else { own_expire(meta) };
     let end = fresh_end(meta, expire);
     if meta.is_fresh(now) && end.is_none_or(|end| now < end) {
         let left = end.map(|end| end.since(now));

@@ -331,7 +331,7 @@ fn what_fetch_finds() {
         |left: Option<u64>| Fetched { there: There::Fresh { elected: false }, left: left.map(Millis) };
     let stale =
         |age, left: Option<u64>| Fetched { there: There::Stale { age: Millis(age) }, left: left.map(Millis) };
-    let at = |meta: &Meta, expire: Option<u64>, now| fetch(meta, expire.map(Time), Time(now), never);
+    let at = |meta: &Meta, expire: Option<u64>, now| fetch(meta, true, || expire.map(Time), Time(now), never);
     assert_eq!(at(&meta, Some(1300), 600), fresh(Some(400)));
     assert_eq!(at(&meta, Some(750), 600), fresh(Some(150)), "EXPIRE before the end shortens it");
     assert_eq!(at(&meta, Some(1300), 1000), stale(0, Some(300)));
@@ -346,16 +346,38 @@ fn what_fetch_finds() {
 }
 
 #[test]
+fn the_ttl_is_asked_for_only_where_it_may_say_something_new() {
+    let meta = Meta { fresh_until: Some(Time(1000)), length: Some(Millis(500)), ..Meta::default() };
+    let asked = || -> Option<Time> { panic!("asked") };
+    let elects = |_, _, _| false;
+    assert_eq!(fetch(&meta, false, asked, Time(900), elects).left, Some(Millis(100)));
+    assert_eq!(fetch(&Meta::default(), false, asked, Time(900), elects).left, None);
+    let stale = fetch(&meta, false, || Some(Time(1500)), Time(1000), elects);
+    assert_eq!((stale.there, stale.left), (There::Stale { age: Millis(0) }, Some(Millis(500))));
+    let graced = Meta { grace: Millis(7), ..meta };
+    assert_eq!(
+        [meta, graced, Meta::default()].map(|meta| own_expire(&meta)),
+        [Some(Time(1000)), Some(Time(1007)), None]
+    );
+}
+
+#[test]
 fn who_is_near_the_end_is_asked_to_refresh() {
     let meta =
         Meta { fresh_until: Some(Time(1000)), length: Some(Millis(500)), cost: Cost(7), ..Meta::default() };
-    let near = fetch(&meta, Some(Time(1000)), Time(900), |left, length, cost| {
-        assert_eq!((left, length, cost), (Millis(100), Millis(500), Cost(7)));
-        true
-    });
+    let near = fetch(
+        &meta,
+        true,
+        || Some(Time(1000)),
+        Time(900),
+        |left, length, cost| {
+            assert_eq!((left, length, cost), (Millis(100), Millis(500), Cost(7)));
+            true
+        },
+    );
     assert_eq!(near.there, There::Fresh { elected: true });
     let endless = Meta { fresh_until: None, length: None, ..meta };
-    fetch(&endless, None, Time(900), |_, _, _| panic!("asked"));
+    fetch(&endless, true, || None, Time(900), |_, _, _| panic!("asked"));
 }
 
 #[test]

@@ -34,6 +34,7 @@
 //! | [`namespace`] | a key's namespace |
 //! | [`sweep`] | how long a slice of the sweep is |
 //! | [`tag`] | how many tags, how long |
+//! | [`ttl_marks`] | whose TTL has to be asked for |
 //! | [`leases`] | FETCH's leases, locks, those who wait for them, and the fence |
 //! | [`fills`] | namespaces as leases know them, and their measured fill times |
 //! | [`origin`] | how many leases a namespace may have: MAXFILLS, BREAKER |
@@ -67,4 +68,5 @@ pub mod stamp;
 pub mod sweep;
 pub mod tag;
 pub mod times;
+pub mod ttl_marks;
 pub mod units;

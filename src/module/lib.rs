@@ -142,6 +142,7 @@ fn load(ctx: Ctx, args: Args<'_>) -> Result<(), String> {
     sweep::register(ctx)?;
     hooks::register(ctx)?;
     arguments.register(ctx)?;
+    commands::fetch::learn(ctx);
     ctx.log(Level::Notice, concat!("CacheFlow ", env!("CARGO_PKG_VERSION"), " is loaded"));
     Ok(())
 }

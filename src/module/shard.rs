@@ -22,6 +22,7 @@ use cacheflow_core::index::{Counts, Db, Entries, Index, Tally, Verdict};
 use cacheflow_core::leases::Change;
 use cacheflow_core::namespace;
 use cacheflow_core::slots::Handle;
+use cacheflow_core::ttl_marks::TtlMarks;
 use cacheflow_core::units::Stamp;
 use lazy_static::lazy_static;
 use parking_lot::Mutex;
@@ -33,12 +34,14 @@ use crate::directives::NAMESPACE_DELIMITER;
 use crate::ffi::ctx::{Ctx, Level};
 use crate::ffi::key::Key;
 use crate::leases;
-use crate::state::{is_main_thread, MainThread};
+use crate::state::{self, is_main_thread, MainThread};
 use crate::stored::Stored;
 
 lazy_static! {
     static ref INDEX: MainThread<Index> = MainThread::new(Index::default());
 }
+
+static TTLS: MainThread<TtlMarks> = MainThread::new(TtlMarks::new());
 
 /// The address of the entry that was loaded last, and its database: it is in
 /// the index, and if the server does not want its key (it has expired) it is
@@ -197,6 +200,17 @@ pub fn tally_by_name(db: Db, name: &[u8], count: impl FnOnce(&mut Tally)) {
             count(tally);
         }
     });
+}
+
+/// The TTL of a key was set by another than us, or may have been.
+pub fn ttl_changed(name: &[u8]) {
+    TTLS.with(|ttls| ttls.mark(name, state::last_stamp()));
+}
+
+/// Whether the TTL of an entry's key may be another than its times say.
+#[inline]
+pub fn ttl_may_differ(name: &[u8], born: Stamp) -> bool {
+    TTLS.with(|ttls| ttls.may_differ(name, born))
 }
 
 // ── tags ────────────────────────────────────────────────────────────────────
@@ -457,6 +471,7 @@ pub fn loaded(db: Db, name: &[u8], entry: Stored) {
 /// Loading has ended: what was loaded has its key.
 pub fn loading_ended() {
     LOADING.store(0, Relaxed);
+    TTLS.with(|ttls| ttls.mark_all(state::last_stamp()));
 }
 
 /// Clears a place if it holds an entry.
@@ -482,7 +497,7 @@ pub fn counts() -> Counts {
 
 /// Bytes that the index holds.
 pub fn allocated() -> usize {
-    with(|index| index.allocated())
+    with(|index| index.allocated()) + TTLS.with(|ttls| ttls.allocated())
 }
 
 /// The entries that the index holds in a database.

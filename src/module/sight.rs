@@ -70,11 +70,13 @@ pub fn see(db: Db, name: &[u8], key: &Key, beta: f64) -> Option<Seen> {
             let Some(meta) = shard::settled(db, name, entry) else {
                 return Some(Seen { entry: Some(entry), ..Seen::NOTHING });
             };
+            let expire = || key.expire().map(Time);
+            let elects = |left, length, cost| {
+                let cost = if cost == Cost(0) { leases::typical_cost(name) } else { cost };
+                refresh::elect(left, length, cost, beta, state::wide_dice)
+            };
             let Fetched { there, left } =
-                decide::fetch(&meta, key.expire().map(Time), state::now(), |left, length, cost| {
-                    let cost = if cost == Cost(0) { leases::typical_cost(name) } else { cost };
-                    refresh::elect(left, length, cost, beta, state::wide_dice)
-                });
+                decide::fetch(&meta, shard::ttl_may_differ(name, meta.born), expire, state::now(), elects);
             Some(Seen { there, left, entry: Some(entry), cost: meta.cost })
         }
         Kind::Absent => Some(Seen::NOTHING),

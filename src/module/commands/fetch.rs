@@ -27,14 +27,14 @@ use super::read::native_string;
 use super::{Command, Error};
 use crate::directives;
 use crate::ffi::args::{Args, Str};
-use crate::ffi::ctx::Ctx;
+use crate::ffi::ctx::{Ctx, Said};
 use crate::ffi::key::Key;
 use crate::ffi::raw::{REDISMODULE_CMD_KEY_ACCESS as ACCESS, REDISMODULE_CMD_KEY_RO as RO};
 use crate::ffi::register::{Arg, Keys, Spec};
 use crate::leases;
 use crate::shard;
 use crate::sight::{see, Seen};
-use crate::state::COUNTERS;
+use crate::state::{MainThread, COUNTERS};
 use crate::waiters;
 
 pub const FRESH: &str = "FRESH";
@@ -123,6 +123,14 @@ fn decide(ctx: Ctx, db: usize, name: Str<'_>, options: &FetchOptions, seen: &See
     })
 }
 
+/// The state of most answers.
+static SAID_FRESH: MainThread<Said> = MainThread::new(Said::new());
+
+/// Has the server say the state of most answers once, for all of them.
+pub fn learn(ctx: Ctx) {
+    SAID_FRESH.with(|said| said.learn(ctx, FRESH));
+}
+
 /// FETCH's answer.
 pub struct Fetch<'a> {
     pub state: &'a str,
@@ -137,7 +145,9 @@ pub struct Fetch<'a> {
 impl Fetch<'_> {
     pub fn reply(&self, ctx: Ctx) {
         ctx.reply_array(4 + usize::from(self.tags.is_some()));
-        ctx.reply_bytes(self.state.as_bytes());
+        if self.state != FRESH || !SAID_FRESH.with(|said| said.say(ctx)) {
+            ctx.reply_bytes(self.state.as_bytes());
+        }
         match self.value {
             Some(value) => ctx.reply_bytes(value),
             None => ctx.reply_null(),

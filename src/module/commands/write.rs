@@ -4,7 +4,7 @@
 use std::ffi::CStr;
 
 use cacheflow_core::codec::Decoded;
-use cacheflow_core::decide::{Found, Live, Write};
+use cacheflow_core::decide::{self, Found, Live, Write};
 use cacheflow_core::entry::Meta;
 use cacheflow_core::leases::{Change, Evidence, Under};
 use cacheflow_core::times::Defaults;
@@ -172,6 +172,9 @@ impl<'a> Target<'a> {
                 self.key.set(ours(), new.raw());
                 shard::arrived(self.db, name, new);
             }
+        }
+        if expire != decide::own_expire(meta) {
+            shard::ttl_changed(name);
         }
         if expire.is_some() || had_expire {
             self.key.set_expire(expire.map(|at| at.0));

@@ -4,6 +4,7 @@ use std::ffi::CStr;
 use std::os::raw::{c_char, c_int, c_long, c_longlong};
 
 use super::args::{Str, Strings};
+use super::owned::Owned;
 use super::{api, raw};
 
 /// The server's context, for the length of a call.
@@ -367,6 +368,36 @@ impl Reply {
             is_string
                 .then(|| super::args::slice(api!(RedisModule_CallReplyStringPtr)(self.raw, &mut len), len))
         }
+    }
+}
+
+/// A text that is replied often, in the form that the server sends it in: one
+/// addition to the output in place of a string's three.
+pub struct Said {
+    reply: Option<Reply>,
+}
+
+impl Said {
+    pub const fn new() -> Said {
+        Said { reply: None }
+    }
+
+    /// Has the server say it once. Where ECHO was renamed it stays as it is, and
+    /// is replied as any string.
+    pub fn learn(&mut self, ctx: Ctx, text: &str) {
+        if self.reply.is_none() {
+            let reply = ctx.call(c"ECHO", None, Owned::new(text.as_bytes()).get());
+            self.reply = reply.filter(|reply| reply.bytes() == Some(text.as_bytes()));
+        }
+    }
+
+    /// Replies it; false, with nothing replied, where it was never learnt.
+    #[inline]
+    pub fn say(&self, ctx: Ctx) -> bool {
+        let Some(reply) = &self.reply else { return false };
+        // SAFETY: a live context, a live reply.
+        let done = unsafe { api!(RedisModule_ReplyWithCallReply)(ctx.raw(), reply.raw) };
+        done == raw::REDISMODULE_OK as c_int
     }
 }
 
