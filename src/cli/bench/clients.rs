@@ -1,7 +1,7 @@
-//! Clients that look aside: read the cache; on a miss read the origin and
-//! store. Each is a thread with a connection to both, one request at a time.
+//! Clients that look aside: read the cache; who is to compute the value reads
+//! the origin and stores; the others wait for that. Each is a thread with a connection to both, one request at a time.
 
-use super::cache::{Cache, Failure};
+use super::cache::{Cache, Failure, Read, Refill};
 use crate::interrupt;
 use crate::origin::Keyspace;
 use crate::trace::Trace;
@@ -164,29 +164,33 @@ fn client(
     while !progress.stop.load(Relaxed) && !interrupt::asked() {
         let Some((key, quarter)) = draw(next, start) else { break };
         let asked = Instant::now();
-        let answer = match cache.get(keys.name(key)) {
-            Ok(answer) => answer,
+        let (value, refill) = match cache.read(keys.name(key)) {
+            Ok(Read::Value(value, refill)) => (Some(value), refill),
+            Ok(Read::Nothing(refill)) => (None, refill),
             Err(Failure::Lost(error)) => return Err(error),
             Err(Failure::Refused(error)) => {
                 tally.refused(error);
-                None
+                (None, Refill::No)
             }
         };
-        let hit = answer.is_some();
-        if let Some(value) = answer {
+        let hit = value.is_some();
+        if let Some(value) = value {
             tally.hits.saturating_record(nanos(asked.elapsed()));
             tally.wrong += u64::from(!keys.holds(key, &value));
             tally.saved_time += keys.latency(key);
-        } else {
+        }
+        if !hit || refill != Refill::No {
             let value = origin.load(key)?;
             tally.reads += 1;
             tally.read_time += keys.latency(key);
-            match cache.set(keys.name(key), &value) {
+            match cache.fill(keys.name(key), &value, refill) {
                 Ok(()) => tally.stored += value.len() as u64,
                 Err(Failure::Lost(error)) => return Err(error),
                 Err(Failure::Refused(error)) => tally.refused(error),
             }
-            tally.misses.saturating_record(nanos(asked.elapsed()));
+            if !hit {
+                tally.misses.saturating_record(nanos(asked.elapsed()));
+            }
         }
         if let Some(quarter) = tally.quarters.get_mut(quarter) {
             *quarter = (quarter.0 + 1, quarter.1 + u64::from(hit));

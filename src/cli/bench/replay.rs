@@ -124,7 +124,7 @@ pub fn run(options: &Options) -> Result<()> {
     let (tally, time) = clients::run(&requests, keys.as_ref(), &mut caches, |progress| meter.show(progress))?;
     meter.bar.finish_and_clear();
     let after = held(&mut caches)?;
-    let commands = if options.plain { "GET and SET" } else { "CACHE.GET and CACHE.SET" };
+    let commands = if options.plain { "GET and SET" } else { "CACHE.FETCH and CACHE.SET … LEASE" };
     let title = format!(
         "{} by {} clients with {commands}",
         if interrupt::asked() { "stopped early; so far" } else { "done" },

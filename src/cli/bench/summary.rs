@@ -40,6 +40,10 @@ impl fmt::Display for Summary {
         }
         writeln!(f, "  origin reads  {:>12}   taking {}", grouped(tally.reads), time_text(tally.read_time))?;
         writeln!(f, "    saved       {:>12}   saving {}", grouped(hits), time_text(tally.saved_time))?;
+        if after.coalesced > before.coalesced {
+            let waited = grouped((after.coalesced - before.coalesced) as u64);
+            writeln!(f, "    waited      {waited:>12}   of these, for a read that was under way")?;
+        }
         writeln!(f, "                         p50        p99      p99.9")?;
         for (name, times) in [("hits", &tally.hits), ("misses", &tally.misses)] {
             writeln!(
@@ -146,7 +150,7 @@ mod tests {
             histogram.record_n(time, count).unwrap();
             histogram
         };
-        let holding = |bytes, keys| Holding { bytes, keys, evicted: 0.0, limit: 0.0 };
+        let holding = |bytes, keys| Holding { bytes, keys, evicted: 0.0, limit: 0.0, coalesced: 0.0 };
         Summary {
             title: "a test".into(),
             tally: Tally {
