@@ -139,6 +139,15 @@ fn schedule() {
     });
 }
 
+/// `CACHE.DEBUG CLOCK` has turned the clock that deadlines are told by.
+pub fn clock_turned() {
+    let armed = SHARD.with(|shard| shard.armed.take());
+    if let Some((_, timer)) = armed {
+        timer::stop(hooks::own(), timer);
+    }
+    schedule();
+}
+
 unsafe extern "C" fn on_timer(ctx: *mut raw::RedisModuleCtx, _: *mut c_void) {
     SHARD.with(|shard| shard.armed = None);
     cross("leases", (), || {
@@ -250,6 +259,8 @@ pub struct Fill {
     evidence: Evidence,
     stamps: Vec<Option<Stamps>>,
     verdict: Result<Filled, Refusal>,
+    /// When it was judged: it is ended by the same clock.
+    now: Time,
 }
 
 impl Fill {
@@ -263,11 +274,12 @@ impl Fill {
     ) -> Fill {
         let stamps: Vec<Option<Stamps>> =
             shard::with(|index| tags.map(|tag| index.stamps(db, tag)).collect());
+        let now = steady();
         let verdict = with(|shard| {
             let at = shard.at(db, name);
-            shard.leases.judge(at, token, &evidence, stamps.iter().copied(), steady())
+            shard.leases.judge(at, token, &evidence, stamps.iter().copied(), now)
         });
-        Fill { token, evidence, stamps, verdict }
+        Fill { token, evidence, stamps, verdict, now }
     }
 
     /// What it would be stored by: `None` where it is refused.
@@ -282,7 +294,7 @@ impl Fill {
             let at = shard.at(db, name.bytes());
             let locked = shard.leases.lock_on(at, steady()).is_some_and(|lock| lock.token == self.token);
             let filled =
-                shard.leases.fill(at, self.token, &self.evidence, self.stamps.iter().copied(), steady());
+                shard.leases.fill(at, self.token, &self.evidence, self.stamps.iter().copied(), self.now);
             if let (Ok(Filled { took: Some(took) }), Some(times)) =
                 (filled, shard.fills.times_mut(at.namespace))
             {

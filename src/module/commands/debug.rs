@@ -15,6 +15,7 @@ use crate::border;
 use crate::ffi::args::Args;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::register::{Arg, Keys, Spec};
+use crate::leases;
 use crate::state::CLOCK_OFFSET;
 use crate::sweep::HELD;
 
@@ -41,6 +42,7 @@ impl Command for Debug {
         } else if what.eq_ignore_ascii_case(b"CLOCK") {
             let offset = parse_i64(argument).ok_or(RequestError::NotAnInteger)?;
             CLOCK_OFFSET.store(offset, Relaxed);
+            leases::clock_turned();
         } else if what.eq_ignore_ascii_case(b"SWEEP") {
             HELD.store(argument == b"0", Relaxed);
         } else {
