@@ -23,6 +23,11 @@ COMMANDS = {
     "CACHE.UNTAG": (["one"], WRITE),
     "CACHE.META": ([], ANY),  # as TTL and TYPE: it shows nothing of the value
     "CACHE.APPLY": ([0, b"\x01\x00\x01", "v"], WRITE),
+    "CACHE.FETCH": (["LEASE", 1000, "WITHTAGS"], READ),  # that it may grant a lease changes no key
+    "CACHE.LOCK": ([1000], WRITE),
+    "CACHE.UNLOCK": ([5], WRITE),
+    "CACHE.EXTEND": ([5, 1000], WRITE),
+    "CACHE.APPLYLOCK": ([5, 0, 0], WRITE),
 }
 MULTI_KEY = ["CACHE.MGET", "CACHE.DEL", "CACHE.STALE"]
 # They take no keys: those that show or change any key are for operators; INVALIDATE is bound by
@@ -36,7 +41,8 @@ OPERATORS = {
 }
 CHANNELS = {"CACHE.INVALIDATE": ["TAGS", "one"], "CACHE.INVALIDATED": [5, "HARD", "TAGS", "one"]}
 KEYLESS = {**OPERATORS, **CHANNELS, "CACHE.STATS": []}
-READERS = {"cache.get", "cache.mget", "cache.meta"}
+READERS = {"cache.get", "cache.mget", "cache.meta", "cache.fetch"}
+BLOCKING = {"cache.fetch", "cache.lock"}
 KEYLESS_READERS = {"cache.tags", "cache.keys", "cache.log", "cache.stats"}
 
 
@@ -109,7 +115,10 @@ def test_a_reader_reads_and_changes_nothing(server):
     reader = user(server, "%R~*")
     assert reader("CACHE.GET", "k") == b"v" and reader("CACHE.GET", "stale", "STALE") == b"v"
     assert reader("CACHE.MGET", "k", "native") == [b"v", b"x"] and reader("CACHE.META", "k")
-    for command in ("SET", "TOUCH", "DEL", "STALE", "INCRBY", "APPLY", "TAG", "UNTAG"):
+    assert reader("CACHE.FETCH", "k")[:2] == [b"FRESH", b"v"]
+    state, value, token, _ = reader("CACHE.FETCH", "stale")
+    assert (state, value) == (b"STALE", b"v") and token, "he is told to compute what he may not store"
+    for command in sorted(name.partition(".")[2] for name, (_, needs) in COMMANDS.items() if WRITE in needs):
         arguments, _ = COMMANDS[f"CACHE.{command}"]
         assert not allowed(reader, f"CACHE.{command}", "n", *arguments), command
     assert server("CACHE.GET", "n") == b"5"
@@ -119,7 +128,9 @@ def test_a_writer_learns_no_value(server):
     prepare(server)
     writer = user(server, "%W~*")
     assert writer("CACHE.SET", "k", "w") == b"OK" and writer("CACHE.DEL", "native") == 1
-    for request in (("GET", "k"), ("GET", "k", "STALE"), ("MGET", "k"), ("INCRBY", "n", 0)):
+    token = writer("CACHE.LOCK", "k", 1000)
+    assert writer("CACHE.EXTEND", "k", token, 1000) == writer("CACHE.UNLOCK", "k", token) == 1
+    for request in (("GET", "k"), ("GET", "k", "STALE"), ("MGET", "k"), ("INCRBY", "n", 0), ("FETCH", "k")):
         assert not allowed(writer, f"CACHE.{request[0]}", *request[1:]), request
 
 
@@ -188,6 +199,10 @@ def test_options_are_no_keys(server):
     request = ("CACHE.SET", "k", "v", "NX", "EX", 5, "GRACE", 6, "COST", 7, "TAGS", "a", "k", "TAGS")
     assert server("COMMAND", "GETKEYS", *request) == [b"k"]
     assert server("COMMAND", "GETKEYS", "CACHE.GET", "k", "STALE") == [b"k"]
+    request = ("CACHE.FETCH", "k", "LEASE", 5, "KEEP", "BLOCK", 6, "MAXSTALE", 7, "BETA", 1, "WITHTAGS")
+    assert server("COMMAND", "GETKEYS", *request) == [b"k"]
+    assert server("COMMAND", "GETKEYS", "CACHE.LOCK", "k", 5, "BLOCK", 6) == [b"k"]
+    assert server("COMMAND", "GETKEYS", "CACHE.UNLOCK", "k", 5, "RETRY", 6) == [b"k"]
     assert server("COMMAND", "GETKEYS", "CACHE.TAG", "k", "a", "b") == [b"k"]
     for command, arguments in KEYLESS.items():
         error = server.error("COMMAND", "GETKEYS", command, *(arguments or ["k"]))
@@ -208,9 +223,12 @@ def category(server, name):
     return {command for command, info in infos if f"@{name}".encode() in info[6]}
 
 
+CATEGORIES = ("read", "write", "fast", "slow", "blocking", "dangerous", "admin")
+
+
 def test_categories(server):
     names = module_commands(server)
-    found = {name: category(server, name) for name in ("read", "write", "fast", "slow", "dangerous", "admin")}
+    found = {name: category(server, name) for name in CATEGORIES}
     if not has_categories(server):
         assert not any(found.values()), "Redis 7.0 puts no module command into a category"
         return
@@ -218,9 +236,10 @@ def test_categories(server):
     assert found["read"] == readers
     assert found["write"] == names - readers - {"cache.verify"}
     assert found["slow"] == KEYLESS_READERS
-    assert found["fast"] == names - KEYLESS_READERS - {"cache.verify", "cache.applystate"}
+    assert found["blocking"] == BLOCKING
+    assert found["fast"] == names - KEYLESS_READERS - BLOCKING - {"cache.verify", "cache.applystate"}
     assert found["admin"] == operators
-    assert found["dangerous"] == operators | {"cache.apply", "cache.invalidated"}
+    assert found["dangerous"] == operators | {"cache.apply", "cache.applylock", "cache.invalidated"}
 
 
 def test_a_user_by_categories(server):

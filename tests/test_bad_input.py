@@ -6,6 +6,7 @@ import re
 import pytest
 
 from harness.dataset import digest
+from harness.leased import lease, wait_in_line
 from harness.malformed import FORMS, I64_MAX, LAST_TIME, LIMIT, NUMBER, PAYLOAD
 from harness.resp import ReplyError, Simple, fields
 from harness.sample import BINARY, meta, prepare
@@ -58,6 +59,10 @@ class Unchanged:
             f"cacheflow_{name}:"
             for name in "entries bytes unlinked panics invalidations tags memberships tombstones".split()
         )
+        names += tuple(
+            f"cacheflow_{name}:"
+            for name in "leases locks waiters lease_keys grants fills refused_fills".split()
+        )
         # Of what was written before, some may still wait to be flushed.
         aof = ("aof_current_size:", "aof_buffer_length:")
         aof = sum(int(line.split(":")[1]) for line in info if line.startswith(aof))
@@ -108,6 +113,12 @@ def test_an_error_within_a_transaction_or_a_script_changes_nothing_either(server
         ["CACHE.TAG", "list", "one"],
         ["CACHE.INVALIDATE", "SOFT", "TAGS"],
         ["CACHE.INVALIDATE", "TIMEOUT", "x", "TAGS", "one"],
+        ["CACHE.FETCH", "list"],
+        ["CACHE.FETCH", "new", "BETA", "NaN"],
+        ["CACHE.LOCK", "new", 0, "BLOCK", 0],
+        ["CACHE.UNLOCK", "new", "x"],
+        ["CACHE.EXTEND", "new", 5, 0],
+        ["CACHE.SET", "k", "w", "NX", "LEASE", 5],
     ):
         if how == "MULTI":
             server("MULTI")
@@ -118,6 +129,37 @@ def test_an_error_within_a_transaction_or_a_script_changes_nothing_either(server
             error = server.error("EVAL", "return redis.call(unpack(ARGV))", 0, *request)
             assert re.match("ERR|WRONGTYPE", error), error
         assert digest(server) == was, request
+
+
+@pytest.mark.parametrize("how", ["FETCH", "LOCK"])
+def test_an_error_leaves_a_lease_and_those_who_wait_as_they_are(server, how):
+    """Whatever is wrong with what its holder sends: the grant is not ended by it, nobody is promoted."""
+    fill(server)
+    server.config("cacheflow.max-value-size", LIMIT)
+    token = lease(server, "a", "LEASE", 60_000) if how == "FETCH" else server("CACHE.LOCK", "a", 60_000)
+    waiter = wait_in_line(server, "CACHE.FETCH", "a", "BLOCK", 0)
+    for request in (
+        ["CACHE.SET", "a", "w", "LEASE", token, "EX", 0],
+        ["CACHE.SET", "a", "w", "LEASE", token, "NX"],
+        ["CACHE.SET", "a", "w", "LEASE", token, "TAGS"],
+        ["CACHE.SET", "a", "w", "LEASE", token, "TAGS", *(f"x{n}" for n in range(300))],
+        ["CACHE.SET", "a", "w" * (LIMIT + 1), "LEASE", token],
+        ["CACHE.SET", "a", "w", "LEASE", token, "COST", -1],
+        ["CACHE.TOUCH", "a", "LEASE", token, "EX", 0],
+        ["CACHE.TOUCH", "a", "LEASE", token, "XX"],
+        ["CACHE.UNLOCK", "a", token, "RETRY", -1],
+        ["CACHE.UNLOCK", "a", token, "RETRY"],
+        ["CACHE.EXTEND", "a", token, 0],
+        ["CACHE.EXTEND", "a", token, 2**63],
+    ):
+        server.error(*request)
+    found = meta(server, "a")
+    assert found["waiters"] == 1 and 0 < found["lease-ms"] <= 60_000
+    server.config("maxmemory", 1)
+    assert server.error("CACHE.SET", "a", "w", "LEASE", token).startswith("OOM")
+    server.config("maxmemory", 0)
+    assert server("CACHE.SET", "a", "w", "LEASE", token, "EX", 60) == b"OK"
+    assert waiter.read()[:3] == [b"FRESH", b"w", None]
 
 
 def test_the_errors_of_a_full_server_change_nothing(server):
@@ -142,6 +184,47 @@ def test_the_errors_of_a_full_server_change_nothing(server):
 
 
 # --- what looks hostile and is legal ---------------------------------------------------------------
+FORGED = [0, 1, 5, -1, -(2**63), 2**53 - 1, 2**53, I64_MAX]
+
+
+def test_forged_tokens_are_answered_and_do_nothing(server):
+    """An integer that was granted to nobody is no error: it is not the current token."""
+    fill(server)
+    leased, lock = lease(server, "a", "LEASE", 60_000), server("CACHE.LOCK", "b", 60_000)
+    was = digest(server)
+    for key in ("a", "b", "k", "none", "native", "list"):
+        for token in (*FORGED, leased - 1, leased + 1, lock - 1, lock + 1, lock if key == "a" else leased):
+            assert server("CACHE.SET", key, "w", "EX", 60, "LEASE", token) is None, (key, token)
+            assert server("CACHE.TOUCH", key, "LEASE", token) == 0, (key, token)
+            assert server("CACHE.UNLOCK", key, token, "RETRY", 60_000) == 0, (key, token)
+            assert server("CACHE.EXTEND", key, token, 5) == 0, (key, token)
+            if token < 2**53 - 1:
+                assert server("CACHE.APPLYLOCK", key, token, 0, 0) == b"OK", (key, token)
+    assert digest(server) == was
+    assert server("CACHE.EXTEND", "a", leased, 60_000) == server("CACHE.EXTEND", "b", lock, 60_000) == 1
+    assert server("CACHE.SET", "a", "w", "EX", 60, "LEASE", leased) == b"OK"
+    assert server("CACHE.SET", "b", "w", "EX", 60, "LEASE", lock) == b"OK"
+    assert server("CACHE.LOCK", "later", 1000) > lock
+
+
+def test_the_ends_of_lengths_and_betas(server):
+    server("CACHE.SET", "k", "v", "EX", 100, "COST", 2**32 - 1)
+    for beta in ("0", "-0", "-0.0", "0.0", "5e-324", "1e-400"):
+        assert server("CACHE.FETCH", "k", "BETA", beta)[:3] == [b"FRESH", b"v", None], "nobody is elected"
+    assert server("CACHE.FETCH", "k", "BETA", "1e308")[:2] == [b"FRESH", b"v"]
+    for key, length in (("one", 1), ("most", LAST_TIME)):
+        state, _, token, ms = server("CACHE.FETCH", key, "LEASE", length, "KEEP", "MAXSTALE", LAST_TIME)
+        assert (state, ms) == (b"MISS", min(length, 600_000)) and token
+    token = server("CACHE.LOCK", "lock", LAST_TIME)
+    assert 0 < meta(server, "lock")["lease-ms"] <= LAST_TIME
+    assert server("CACHE.EXTEND", "lock", token, LAST_TIME) == 1
+    assert server("CACHE.UNLOCK", "lock", token, "RETRY", LAST_TIME) == 1
+    assert server("CACHE.FETCH", "lock")[0] == b"BUSY", "the back-off has no end"
+    waiter = wait_in_line(server, "CACHE.FETCH", "lock", "BLOCK", LAST_TIME)
+    server("CACHE.SET", "lock", "v", "EX", 100)
+    assert waiter.read()[:2] == [b"FRESH", b"v"]
+
+
 NAMES = [b"", b"\x00", b"a\x00b", b"\r\n", b"*1\r\n$4\r\nPING\r\n", b"{", b"%s%n%d", b"\xff\xfe", BINARY]
 NAMES += [b"n" * size for size in (255, 256, 65535, 65536)]
 
@@ -161,6 +244,12 @@ def test_any_bytes_are_a_key_and_a_value(server, name):
     assert server("CACHE.GET", b"other", "STALE") == name
     assert server("COPY", b"other", name) == 1
     assert server("CACHE.DEL", name, b"other") == 2
+    assert server("CACHE.FETCH", name, "LEASE", 60_000, "KEEP")[0] == b"MISS"
+    assert server("CACHE.UNLOCK", name, server("CACHE.FETCH", name)[2] or 0) == 0
+    server("CACHE.DEL", name)
+    token = server("CACHE.LOCK", name, 60_000)
+    assert server("CACHE.SET", name, name, "LEASE", token) == b"OK"
+    assert server("CACHE.FETCH", name)[:3] == [b"FRESH", name, None]
     assert server("CACHE.SET", name, name, "PX", 100_000, "COST", 7) == b"OK"  # left for the topology's check
 
 
@@ -234,6 +323,7 @@ def test_a_value_of_64_megabytes(server):
 MARK = b"MARK"  # in every argument that no error may echo
 WORDS = "EX PX EXAT PXAT GRACE PGRACE COST NX XX KEEPTTL PERSIST STALE LEASE TAGS EXAUTO".split()
 WORDS += "SOFT HARD LOCAL TIMEOUT NAMESPACE MATCH COUNT RESET REPAIR one two space".split()
+WORDS += "KEEP MAXSTALE BETA WITHTAGS RETRY".split()  # no BLOCK: it would have them wait
 KEYLESS = "invalidate invalidated applystate tags keys log stats verify".split()
 NUMBERS = [
     0,

@@ -10,6 +10,7 @@ import pytest
 
 from harness.borders import callbacks, commands, sources
 from harness.dataset import assert_same, digest, scan, snapshot
+from harness.leased import assert_nothing_held, counted, lease, refused, wait_in_line, waiters
 from harness.resp import ReplyError, fields
 from harness.sample import fill
 from harness.server import wait_for
@@ -40,11 +41,17 @@ COMMANDS = {
     "cache.keys": ("one", 0),
     "cache.log": (),
     "cache.stats": (),
+    "cache.fetch": ("none", "LEASE", 60_000),
+    "cache.lock": ("none", 60_000, "BLOCK", 0),
+    "cache.unlock": ("none", 5),
+    "cache.extend": ("none", 5, 60_000),
+    "cache.applylock": ("none", 5, 2**48 - 2, 1),
 }
 DEAD = ("dead", "dead too", "doomed:1")  # what fill invalidates
 # "load" runs before there is a command that could arm it, and once in a process; "distrust" behind
-# another border's panic, whose name is armed then, and so "missed", behind both.
-OUT_OF_REACH = {"load", "distrust", "missed"}
+# another border's panic, whose name is armed then, and so "missed", behind both, and "wake_lost", see
+# the test of it.
+OUT_OF_REACH = {"load", "distrust", "missed", "wake_lost"}
 # Callbacks of the server that cross no border of their own, for they only read or write one atomic.
 TRIVIAL = {"get_number", "set_number"}
 
@@ -330,12 +337,147 @@ def _scan(server):
     server("CACHE.VERIFY")
 
 
+LOST = "ERR internal error while waiting; see the server's log"
+
+
+def _leases(server):
+    """The turn is lost, no more: what was due is due in the next."""
+    token = lease(server, "held", "LEASE", 600_000)
+    waiter = wait_in_line(server, "CACHE.FETCH", "held", "BLOCK", 0)
+    before = panics(server)
+    assert server("CACHE.UNLOCK", "held", token) == 1
+    wait_for(lambda: panics(server) > before, "a panic in the timer's turn")
+    arm(server, "")
+    state, _, token, _ = waiter.read()
+    assert state == b"MISS" and server("CACHE.UNLOCK", "held", token) == 1
+    assert_nothing_held(server)
+
+
+def _leases_again(server):
+    """The turn was done; the next deadline is kept once anybody asks for anything."""
+    token = lease(server, "held", "LEASE", 600_000)
+    first = wait_in_line(server, "CACHE.FETCH", "held", "BLOCK", 0, "LEASE", 1)
+    second = wait_in_line(server, "CACHE.FETCH", "held", "BLOCK", 0, "LEASE", 600_000)
+    before = panics(server)
+    assert server("CACHE.UNLOCK", "held", token) == 1
+    assert first.read()[0] == b"MISS", "the first was promoted"
+    wait_for(lambda: panics(server) > before, "a panic where the timer is set anew")
+    arm(server, "")
+    assert lease(server, "other") and server("CACHE.DEL", "other") == 0
+    state, _, token, _ = second.read()
+    assert state == b"MISS" and server("CACHE.UNLOCK", "held", token) == 1
+    assert_nothing_held(server)
+
+
+def _wake(server):
+    """Who cannot be answered is told so, and the next is."""
+    token = lease(server, "held", "LEASE", 600_000)
+    unlucky = [wait_in_line(server, "CACHE.FETCH", "held", "BLOCK", 0) for _ in range(3)]
+    assert server("CACHE.SET", "held", "v", "LEASE", token, "EX", 1000) == b"OK"
+    assert [str(waiter.read()) for waiter in unlucky] == [LOST] * 3
+    assert server("CACHE.FETCH", "held")[:2] == [b"FRESH", b"v"]
+    assert server("CACHE.DEL", "held") == 1
+    token = server("CACHE.LOCK", "held", 600_000)
+    unlucky = wait_in_line(server, "CACHE.LOCK", "held", 5, "BLOCK", 0)
+    lucky = wait_in_line(server, "CACHE.FETCH", "held", "BLOCK", 0)
+    timer = wait_in_line(server, "CACHE.FETCH", "held", "BLOCK", 1)
+    assert str(timer.read()) == LOST, "nor is a time that is up lost"
+    assert server("CACHE.UNLOCK", "held", token) == 1
+    assert str(unlucky.read()) == LOST
+    assert str(lucky.read()) == LOST, "and so was the next, whose turn it then was"
+    assert_nothing_held(server)
+
+
+def _client_event(server):
+    """The lease of who went away is not given up, and so lasts until its end."""
+    holder = server.connect()
+    token = lease(holder, "held", "LEASE", 600_000)
+    before = panics(server)
+    holder.close()
+    wait_for(lambda: panics(server) > before, "a panic at the end of a connection")
+    assert server("CACHE.FETCH", "held")[0] == b"BUSY"
+    assert server("CACHE.EXTEND", "held", token, 1) == 1
+    waiter = server.connect()
+    assert waiter("CACHE.FETCH", "held", "BLOCK", 0)[0] == b"MISS"
+    server("CACHE.DEL", "held")
+    assert_nothing_held(server)
+
+
+def _end_event(server):
+    """Why an entry went is not known: a fill is refused that might be stored."""
+    server("CACHE.SET", "held", "v", "PX", 20)
+    server("CACHE.STALE", "held")
+    wait_for(lambda: server("EXISTS", "held") == 0, "the end of the first")
+    server("CACHE.SET", "held", "v", "PX", 1, "PGRACE", 50)
+    token = server("CACHE.LOCK", "held", 600_000)
+    before = panics(server)
+    wait_for(lambda: server("EXISTS", "held") == 0 and panics(server) > before, "the end of the second")
+    assert server("CACHE.SET", "held", "w", "LEASE", token) is None
+    assert "written" in refused(server)
+    assert_nothing_held(server)
+
+
+def _waiter_reply(server):
+    """Who waited is told that there was no answer; what became of the lease is as it would be."""
+    token = lease(server, "held", "LEASE", 600_000)
+    waiter = wait_in_line(server, "CACHE.FETCH", "held", "BLOCK", 0)
+    assert server("CACHE.UNLOCK", "held", token) == 1
+    assert str(waiter.read()) == LOST
+    assert server("CACHE.FETCH", "held")[0] == b"BUSY", "it was granted to who heard nothing of it"
+    waiter.close()
+    wait_for(lambda: counted(server, "leases") == 0, "the connection's end to give the lease up")
+    assert_nothing_held(server)
+
+
+def _waiter_timeout(server):
+    """Unblocked by hand, it is answered by an error; its place in the line goes when its turn comes."""
+    token = lease(server, "held", "LEASE", 600_000)
+    waiter = server.connect()
+    number = waiter("CLIENT", "ID")
+    waiter.send("CACHE.FETCH", "held", "BLOCK", 0)
+    wait_for(lambda: waiters(server, "held") == 1, "the waiter")
+    assert server("CLIENT", "UNBLOCK", number) == 1
+    assert str(waiter.read()) == LOST
+    assert waiter("PING") == b"PONG"
+    assert server("CACHE.SET", "held", "v", "LEASE", token) == b"OK"
+    assert waiter("CACHE.FETCH", "held")[:2] == [b"FRESH", b"v"]
+    assert server("CACHE.DEL", "held") == 1
+    assert_nothing_held(server)
+
+
+def _waiter_gone(server):
+    """Its place in the line goes when its turn comes, and costs a lease at most."""
+    token = lease(server, "held", "LEASE", 600_000)
+    first = wait_in_line(server, "CACHE.FETCH", "held", "BLOCK", 0, "LEASE", 5)
+    second = wait_in_line(server, "CACHE.FETCH", "held", "BLOCK", 0)
+    before = panics(server)
+    first.close()
+    wait_for(lambda: panics(server) > before, "a panic at the end of who waits")
+    assert server("CACHE.UNLOCK", "held", token) == 1
+    state, _, token, _ = second.read()
+    assert state == b"MISS"
+    assert server("CACHE.SET", "held", "v", "LEASE", token) == b"OK" and server("CACHE.DEL", "held") == 1
+    assert_nothing_held(server)
+
+
+def _waiter_free(server):
+    """The copy of a value is lost to the process, no more."""
+    token = lease(server, "held", "LEASE", 600_000)
+    waiting = [wait_in_line(server, "CACHE.FETCH", "held", "BLOCK", 0) for _ in range(3)]
+    assert server("CACHE.SET", "held", "v", "LEASE", token) == b"OK"
+    assert [waiter.read()[:2] for waiter in waiting] == [[b"FRESH", b"v"]] * 3
+    assert server("CACHE.DEL", "held") == 1
+    assert_nothing_held(server)
+
+
 CALLBACKS = {
     function.__name__[1:]: function
     for function in (
         *(_rdb_load, _rdb_save, _mem_usage, _digest, _free, _free_effort, _unlink, _copy, _info, _config),
         *(_aof_rewrite, _aux_save, _aux_load),
         *(_key_event, _flush_event, _swap_event, _scan, _sweep, _turn, _cron),
+        *(_leases, _leases_again, _wake, _client_event, _end_event),
+        *(_waiter_reply, _waiter_timeout, _waiter_gone, _waiter_free),
     )
 }
 # In a child of the server's: its panics are in the log, and in the child's own counter.
@@ -385,6 +527,25 @@ def test_a_panic_revives_nothing_and_saves_nothing_from_death(filled, name):
     filled("RESTORE", "doomed:3", 0, payload)
     assert filled("CACHE.GET", "doomed:3", "STALE") is None, "it is remembered"
     filled.wait_swept()
+    assert_verified(filled)
+
+
+def test_who_can_neither_be_answered_nor_told_so_is_let_go_of_when_it_leaves(filled):
+    """Two panics in a row: the connection hears nothing, and takes nothing with it when it closes."""
+    token = lease(filled, "held", "LEASE", 600_000)
+    unlucky = wait_in_line(filled, "CACHE.FETCH", "held", "BLOCK", 0)
+    lucky = wait_in_line(filled, "CACHE.FETCH", "held", "BLOCK", 0)
+    with filled.expect_panics() as caught:
+        arm(filled, "wake,wake_lost")
+        assert filled("CACHE.UNLOCK", "held", token) == 1
+        wait_for(lambda: len(caught()) >= 2, "both panics")
+        arm(filled, "")
+    assert filled("PING") == b"PONG"
+    unlucky.close()
+    state, _, token, _ = lucky.read()
+    assert state == b"MISS" and filled("CACHE.SET", "held", "v", "LEASE", token) == b"OK"
+    assert filled("CACHE.DEL", "held") == 1
+    assert_nothing_held(filled)
     assert_verified(filled)
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from harness.leased import wait_in_line
 from harness.sample import meta
 from harness.server import wait_for
 from harness.topology import assert_verified
@@ -54,6 +55,21 @@ def test_what_the_sweep_removes_is_removed_elsewhere_too(fresh_server, name):
     assert server("KEYS", "*") == [b"c"]
     assert_verified(server)
     assert_verified(replica)
+
+
+def test_leases_and_locks_need_no_native_command(renamed):
+    renamed("SET", "native", "12345")
+    assert renamed("CACHE.FETCH", "native")[:3] == [b"FRESH", b"12345", None]
+    token = renamed("CACHE.LOCK", "a", 60_000)
+    waiter = wait_in_line(renamed, "CACHE.FETCH", "a", "BLOCK", 0)
+    renamed("SET", "b", "there")
+    renamed("RENAME", "b", "a")
+    assert waiter.read()[:3] == [b"FRESH", b"there", None]
+    assert renamed("CACHE.SET", "a", "v", "LEASE", token) is None, "written since"
+    token = renamed("CACHE.LOCK", "a", 60_000)
+    assert renamed("CACHE.SET", "a", "v", "LEASE", token, "EXAT", 1) == b"OK"
+    assert renamed("EXISTS", "a") == 0
+    assert_verified(renamed)
 
 
 def test_native_keys_are_read_all_the_same(renamed):

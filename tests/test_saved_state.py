@@ -1,4 +1,5 @@
-"""What a shard saves beside its entries, from an enemy: RDB aux data and CACHE.APPLYSTATE.
+"""What a shard saves beside its entries, from an enemy: RDB aux data and CACHE.APPLYSTATE. There are
+the stamps' marks in it, what was invalidated when, and the locks.
 
 Each of its bytes is cut off and flipped, in a real file. What is refused stops the load, as the server
 does where a file is not whole, and nothing else; what is taken leaves an index that is whole, entries
@@ -13,6 +14,7 @@ import pytest
 from harness import msgpack, payload
 from harness.dataset import digest
 from harness.resp import ReplyError
+from harness.sample import meta
 from harness.topology import assert_verified
 
 pytestmark = pytest.mark.topology("single")
@@ -20,6 +22,8 @@ pytestmark = pytest.mark.topology("single")
 AUX = bytes([247]) + payload.type_id()
 BEFORE_RDB = b"\x02\x01"  # opcode UINT, when
 ALIVE = {b"k": b"v", b"space:k": b"w"}
+LOCKS = {b"locked": 3_600_000, b"new": 3_600_000, b"": 3_600_000}
+LOCK = [0, b"locked", 5, payload.LAST_TIME, 5, True, False]  # database, key, token, end, left, whole, native
 
 
 def fill(server):
@@ -31,6 +35,8 @@ def fill(server):
     assert server("CACHE.INVALIDATE", "TAGS", "killed", b"\x00\xff") == 1
     server("CACHE.INVALIDATE", "SOFT", "TAGS", "soft")
     server("CACHE.INVALIDATE", "NAMESPACE", "gone")
+    for name, length in LOCKS.items():
+        server("CACHE.LOCK", name, length)
     server.wait_swept()
     return dump
 
@@ -89,14 +95,31 @@ def assert_whole(server, dump):
     assert server("CACHE.INVALIDATE", "TAGS", "killed") == 1 and server("CACHE.GET", "new") is None
     server("RESTORE", "dead", 0, dump, "REPLACE")
     assert server("CACHE.GET", "dead") is None
+    for name in LOCKS:
+        token = server("CACHE.LOCK", name, 60_000)
+        found = meta(server, name)
+        assert token or found["lease-ms"] > 0, f"{name}: neither free nor held, {found}"
+    # Whatever tokens it had, another is greater, on a key where nothing is held.
+    later = [server("CACHE.LOCK", name, 60_000) for name in ("one", "two")]
+    assert None not in later and later[0] < later[1]
+    assert server("CACHE.SET", "one", "v", "LEASE", later[0], "EX", 60, "TAGS", "killed") == b"OK"
     assert server.info()["cacheflow_panics"] == "0"
+
+
+def held(server):
+    """Which of the locks are, and that they can be taken by nobody else and given up by nobody."""
+    found = {name for name in LOCKS if server("CACHE.LOCK", name, 1) is None}
+    for name in found:
+        assert server("CACHE.UNLOCK", name, 6) == 0 and meta(server, name)["lease-ms"] <= LOCKS[name]
+    return found
 
 
 def test_the_file_is_taken_as_it_is(saved):
     server, file, dump = saved
-    assert len(file.strings) == 2, "a head and a part"
+    assert len(file.strings) == 3, "a head, a part of invalidations and one of locks"
     file.write(file.strings)
     assert loads(server)
+    assert held(server) == LOCKS.keys()
     server("RESTORE", "dead", 0, dump)
     assert server("CACHE.GET", "dead", "STALE") is None, "the invalidation was in it"
     assert_whole(server, dump)
@@ -133,39 +156,107 @@ def test_every_byte_cut_off_or_flipped_is_refused_or_whole(saved):
 
 def test_parts_that_are_missing_or_too_many(saved):
     server, file, _ = saved
-    head, part = file.strings
-    state = {"stamp": 1, "low_water": 1}
+    head, part, locks = file.strings
+    state = {"stamp": 1, "low_water": 1, "locks": 1}
     for what, strings in {
         "nothing": [],
         "no part": [head],
         "a part alone": [part],
-        "a part more": [head, part, part],
+        "no locks": [head, part],
+        "locks alone": [head, locks],
+        "a part more": [head, part, part, locks],
+        "locks more": [head, part, locks, locks],
+        "locks before": [head, locks, part],
+        "locks in the place of a part": [head, locks, locks],
+        "a part in the place of locks": [head, part, part],
         "a head twice": [head, head],
-        "the other way round": [part, head],
-        "a million parts promised": [msgpack.encode(state | {"parts": 1_000_000}), part],
-        "2^32 parts promised": [msgpack.encode(state | {"parts": 2**32}), part],
-        "2^64-1 parts promised": [msgpack.encode(state | {"parts": 2**64 - 1}), part],
-        "none promised": [msgpack.encode(state | {"parts": 0}), part],
-        "a million bytes": [b"\x80" * 1_000_000, part],
+        "a head between": [head, part, head],
+        "the other way round": [part, head, locks],
+        "a million parts promised": [msgpack.encode(state | {"parts": 1_000_000}), part, locks],
+        "2^32 parts promised": [msgpack.encode(state | {"parts": 2**32}), part, locks],
+        "2^64-1 parts promised": [msgpack.encode(state | {"parts": 2**64 - 1}), part, locks],
+        "none promised": [msgpack.encode(state | {"parts": 0}), part, locks],
+        "a million locks promised": [msgpack.encode(state | {"parts": 1, "locks": 1_000_000}), part, locks],
+        "2^64-1 locks promised": [msgpack.encode(state | {"parts": 1, "locks": 2**64 - 1}), part, locks],
+        "no locks promised": [msgpack.encode(state | {"parts": 1, "locks": 0}), part, locks],
+        "a million bytes": [b"\x80" * 1_000_000, part, locks],
         "an array of 2^32 records": [head, b"\xdd\xff\xff\xff\xff"],
         "a name of 2^32 bytes": [head, b"\x91\x95\x00\xc2\xc6\xff\xff\xff\xffab"],
         "nested without end": [head, b"\x91" * 100_000],
         "stamps past the last": [head, msgpack.encode([[0, False, b"t", payload.STAMP_LIMIT, 0]])],
         "a database past the last": [head, msgpack.encode([[2**31, False, b"t", 1, 0]])],
         "a name past the longest": [head, msgpack.encode([[0, False, b"t" * 65536, 1, 0]])],
+        "an array of 2^32 locks": [head, part, b"\xdd\xff\xff\xff\xff"],
+        "a key of 2^32 bytes": [head, part, b"\x91\x97\x00\xc6\xff\xff\xff\xffab"],
+        "locks nested without end": [head, part, b"\x91" * 100_000],
+        "a token past the last": [head, part, lock(token=payload.STAMP_LIMIT)],
+        "a lock's database past the last": [head, part, lock(db=2**31)],
+        "an end past the last": [head, part, lock(ends=payload.LAST_TIME + 1)],
+        "an end of 2^64-1": [head, part, lock(ends=2**64 - 1)],
     }.items():
         file.write(strings)
         assert not loads(server), what
     version_2 = file.head.replace(payload.type_id(), payload.type_id(version=2))
     file.write(file.strings, version_2)
     assert not loads(server), "a version that this build does not know"
+    del state["locks"]
     file.write([msgpack.encode(state)])
     assert loads(server), "a field that is not there is 0"
     file.write([msgpack.encode(state | {"parts": 0, "later": [1, b"x", {"y": True}]})])
     assert loads(server), "a field of a later version is skipped"
 
 
-@pytest.mark.parametrize("which", [0, 1])
+def lock(**changes):
+    """A part with one lock, some of it changed."""
+    names = ("db", "key", "token", "ends", "left", "whole", "native")
+    return msgpack.encode([[changes.get(name, of) for name, of in zip(names, LOCK, strict=True)]])
+
+
+def test_strange_locks_that_are_sound(saved):
+    """What no server writes and none need refuse: the table stays what it is, and time ends it all."""
+    server, file, dump = saved
+    head, part, _ = file.strings
+    now = int(server("TIME")[0]) * 1000
+    for what, strange, is_held in (
+        ("a lock that has run out", lock(ends=1), False),
+        ("one that ends now", lock(ends=now, left=1000), False),
+        ("one with nothing left", lock(ends=now + 3_600_000, left=0), False),
+        ("one with more left than until its end", lock(ends=now + 60_000, left=2**64 - 1), True),
+        ("one that ends when time does", lock(ends=payload.LAST_TIME, left=payload.LAST_TIME), True),
+        ("a token of 0", lock(token=0, left=60_000), None),
+        ("a key of 64 KB", lock(key=b"k" * 65536, left=60_000), False),
+        ("a database that there is not", lock(db=2**31 - 1, left=60_000), False),
+        ("no locks after all", msgpack.encode([]), False),
+        ("one twice", msgpack.encode([[*LOCK[:4], 60_000, *LOCK[5:]]] * 2), True),
+        ("one with a broken fence", lock(left=60_000, whole=False), True),
+    ):
+        file.write([head, part, strange])
+        assert loads(server), what
+        found = held(server)
+        assert is_held is None or found == ({b"locked"} if is_held else set()), what
+        if what == "one with a broken fence":
+            assert server("CACHE.SET", "locked", "v", "LEASE", LOCK[2]) is None
+            assert server("CACHE.GET", "locked") is None
+        assert_whole(server, dump)
+
+
+def test_more_locks_than_the_table_grants(saved):
+    """They were granted once, so they are held; no more are given, and in time all is gone."""
+    server, file, dump = saved
+    head, part, _ = file.strings
+    many = [[0, b"lock %d" % n, n + 1, payload.LAST_TIME, 60_000, True, False] for n in range(150_000)]
+    lots = [msgpack.encode(many[at : at + 500]) for at in range(0, len(many), 500)]
+    file.write([msgpack.encode({"stamp": 1, "low_water": 1, "parts": 1, "locks": len(lots)}), part, *lots])
+    assert loads(server)
+    assert server.info()["cacheflow_locks"] == str(len(many))
+    assert len(many) > int(server.config("cacheflow.max-leases"))
+    assert server("CACHE.LOCK", "one more", 60_000) is None
+    assert server("CACHE.FETCH", "one more")[0] == b"BUSY"
+    server("FLUSHALL")
+    assert server.info()["cacheflow_locks"] == "0"
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
 def test_every_bit_flipped_in_applystate_is_answered(saved, which):
     """The way of the AOF, open to clients: what they send cannot make the clock stand still."""
     server, file, dump = saved
@@ -190,4 +281,5 @@ def test_applying_a_state_again_changes_nothing(saved):
         for text in file.strings:
             assert server("CACHE.APPLYSTATE", text) == b"OK"
     assert digest(server) == was and server.info()["cacheflow_tombstones"] == stones
+    assert held(server) == LOCKS.keys() and server.info()["cacheflow_locks"] == str(len(LOCKS))
     assert_whole(server, dump)

@@ -7,7 +7,7 @@ from harness.tagged import all_tags
 from harness.transcript import play
 
 COMMANDS = ["GET", "MGET", "SET", "TOUCH", "DEL", "STALE", "INCRBY", "META", "TAG", "UNTAG", "INVALIDATE"]
-COMMANDS += ["TAGS", "KEYS", "LOG", "STATS", "VERIFY"]
+COMMANDS += ["TAGS", "KEYS", "LOG", "STATS", "VERIFY", "FETCH", "LOCK", "UNLOCK", "EXTEND"]
 
 
 def test_the_module_is_loaded_with_its_commands(server):
@@ -20,7 +20,7 @@ def test_the_module_is_loaded_with_its_commands(server):
 
 def test_info_has_the_sections(server):
     text = server("INFO", "everything")
-    for section in (b"stats", b"memory", b"sweep"):
+    for section in (b"stats", b"memory", b"leases", b"sweep"):
         assert b"# cacheflow_" + section in text
 
 
@@ -79,6 +79,45 @@ def test_tags_and_invalidation(server):
     logged = [fields(record)["target"] for record in server("CACHE.LOG")]
     assert logged == [b"users", b"@page", b"@user", b"team:7", b"users"]
     assert fields(server("CACHE.STATS"))["invalidations"] == 5
+
+
+def test_a_lease_is_filled_and_wakes_who_waits(server):
+    state, value, token, length = server("CACHE.FETCH", "k", "LEASE", 60_000)
+    assert (state, value, length) == (b"MISS", None, 60_000) and 0 < token < 2**53
+    assert server("CACHE.FETCH", "k")[:3] == [b"BUSY", None, None]
+    waiters = [server.connect() for _ in range(3)]
+    for waiter in waiters:
+        waiter.send("CACHE.FETCH", "k", "BLOCK", 0)
+    wait_for(lambda: meta(server, "k")["waiters"] == 3, "the waiters")
+    assert server("CACHE.SET", "k", "v", "LEASE", token + 1) is None
+    assert server("CACHE.SET", "k", "v", "LEASE", token, "EX", 60, "GRACE", 60, "TAGS", "t") == b"OK"
+    for waiter in waiters:
+        state, value, token, left = waiter.read()
+        assert (state, value, token) == (b"FRESH", b"v", None) and 0 < left <= 60_000
+    server("CACHE.INVALIDATE", "SOFT", "TAGS", "t")
+    state, value, token, left = server("CACHE.FETCH", "k")
+    assert (state, value) == (b"STALE", b"v") and token and 0 < left <= 120_000
+    server("CACHE.INVALIDATE", "TAGS", "t")
+    assert server("CACHE.TOUCH", "k", "LEASE", token) == 0, "invalidated since"
+    assert server("CACHE.FETCH", "k", "WITHTAGS")[::4] == [b"MISS", []]
+
+
+def test_a_lock_is_handed_on_and_survives_a_restart(server):
+    first = server("CACHE.LOCK", "lock", 600_000)
+    assert server("CACHE.LOCK", "lock", 1000) is None
+    other = server.connect()
+    other.send("CACHE.LOCK", "lock", 600_000, "BLOCK", 0)
+    wait_for(lambda: meta(server, "lock")["waiters"] == 1, "the waiter")
+    assert server("CACHE.EXTEND", "lock", first, 700_000) == 1
+    assert server("CACHE.UNLOCK", "lock", first) == 1 and server("CACHE.UNLOCK", "lock", first) == 0
+    second = other.read()
+    assert second > first
+    server("SAVE")
+    server.restart()
+    assert server("CACHE.LOCK", "lock", 1000) is None
+    assert 0 < meta(server, "lock")["lease-ms"] <= 600_000
+    assert server("CACHE.UNLOCK", "lock", second) == 1
+    assert server("CACHE.LOCK", "lock", 600_000) > second
 
 
 def test_fresh_then_stale_then_gone(server):

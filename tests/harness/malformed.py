@@ -89,6 +89,18 @@ def _set():
         "|GRACE 0 KEEPTTL|EX 1 x|1|EX 1 1|STALE|EXX 1|E 1|EX 1 NX GRACE 1 COST 1 bogus"
     ).split("|"):
         yield ["CACHE.SET", "k", "w", *line.split()], SYNTAX
+    for line in "LEASE|LEASE 5 NX|XX LEASE 5|LEASE 5 LEASE 5|LEASE 5 LEASE|EX 5 LEASE|LEASE 5 BLOCK 5".split(
+        "|"
+    ):
+        for key in ("k", "new"):
+            yield ["CACHE.SET", key, "w", *line.split()], SYNTAX
+    yield from _tokens(["CACHE.SET", "k", "w", "LEASE"], [])
+    yield from _tokens(["CACHE.SET", "new", "w", "EX", 5, "LEASE"], ["TAGS", "one"])
+    # A fill that would be refused is told what is wrong with it all the same.
+    yield ["CACHE.SET", "k", "w", "LEASE", 5, "EX", 0], TIME.format("cache.set")
+    yield ["CACHE.SET", "k", b"w" * (LIMIT + 1), "LEASE", 5], f"TOOBIG value of {LIMIT + 1} bytes exceeds"
+    yield ["CACHE.SET", "k", "w", "LEASE", 5, "TAGS"], SYNTAX
+    yield from _tags_of(["CACHE.SET", "k", "w", "LEASE", 5, "TAGS"])
     yield ["CACHE.SET", "k", "w", ""], SYNTAX
     yield ["CACHE.SET", "k", "w", b"EX\x00", 1], SYNTAX
     for options, error in times("cache.set", lambda word, text: [word, text]):
@@ -113,6 +125,91 @@ def _set():
     yield ["CACHE.SET", "k", "w", "EX", 0, "TAGS", "a"], TIME.format("cache.set")
 
 
+def _tokens(before, after):
+    """What stands where a token must and is no integer. (An integer that was granted to nobody is an
+    answer: the fill is refused.)"""
+    yield from (([*before, text, *after], NUMBER) for text in NO_INTEGERS)
+
+
+# Lengths of time in ms: past the last that can be carried, and negative.
+NO_LENGTHS = [*NO_COUNTS, -(2**63), LAST_TIME + 1, 2**53, I64_MAX, 2**64 - 1, 2**64]
+
+
+def _lengths(before, after=(), zero=False):
+    """What stands where a length must and is none; `zero`: whether that is one."""
+    for text in NO_LENGTHS if zero else [0, *NO_LENGTHS]:
+        yield [*before, text, *after], NUMBER
+
+
+def _fetch():
+    yield ["CACHE.FETCH"], ARITY.format("cache.fetch")
+    for line in (
+        "x|LEASE|BLOCK|MAXSTALE|BETA|KEEP KEEP|WITHTAGS WITHTAGS|LEASE 5 LEASE 5|BLOCK 5 BLOCK 5"
+        "|BETA 1 BETA 1|MAXSTALE 5 MAXSTALE 5|KEEP 5|5|STALE|LEASE 5 BLOCK|KEEP LEASE|TAGS|NX|WITHTAGS 1"
+        "|BLOCK 0 MAXSTALE 0 y|NAMESPACE a|TIMEOUT 5|LEASES 5|KEEPTTL"
+    ).split("|"):
+        for key in ("k", "new", "stale", "list"):
+            yield ["CACHE.FETCH", key, *line.split()], SYNTAX
+    for word in ("", b"KEEP\x00", b"\xff"):
+        yield ["CACHE.FETCH", "new", word], SYNTAX
+    for key in ("new", "k"):
+        yield from _lengths(["CACHE.FETCH", key, "LEASE"], ["KEEP"])
+        yield from _lengths(["CACHE.FETCH", key, "KEEP", "BLOCK"], zero=True)
+        yield from _lengths(["CACHE.FETCH", key, "MAXSTALE"], ["BLOCK", 5], zero=True)
+        for text in (
+            *(b"x", b"", b" 1", b"1 ", b"0x10", b"1\x00", b"1,5", b"\xff", b"1e", b"--1", b"1_0"),
+            *("NaN", "nan", "-nan", "inf", "-inf", "+inf", "infinity", "1e999", "-1", "-0.001", "-1e-300"),
+            *("9" * 400, -(2**63), "\u0661"),
+        ):
+            yield ["CACHE.FETCH", key, "BETA", text], NUMBER
+    for key in ("list", "hash", "set", "zset", "stream"):
+        for options in ([], ["BLOCK", 0], ["WITHTAGS", "LEASE", 5, "KEEP"]):
+            yield ["CACHE.FETCH", key, *options], WRONGTYPE
+
+
+def _lock():
+    for arguments in ([], ["new"]):
+        yield ["CACHE.LOCK", *arguments], ARITY.format("cache.lock")
+    for line in "5 BLOCK|5 5|5 x|5 BLOCK 5 BLOCK 5|5 BLOCK 5 x|5 RETRY 5|5 KEEP|5 LEASE 5|5 NX".split("|"):
+        for key in ("new", "k", "list"):
+            yield ["CACHE.LOCK", key, *line.split()], SYNTAX
+    yield ["CACHE.LOCK", "new", 5, ""], SYNTAX
+    for key in ("new", "k", "list"):
+        yield from _lengths(["CACHE.LOCK", key])
+        yield from _lengths(["CACHE.LOCK", key], ["BLOCK", 0])
+        yield from _lengths(["CACHE.LOCK", key, 5, "BLOCK"], zero=True)
+
+
+def _unlock():
+    for arguments in ([], ["new"]):
+        yield ["CACHE.UNLOCK", *arguments], ARITY.format("cache.unlock")
+    for line in "5 RETRY|5 5|5 x|5 RETRY 5 RETRY 5|5 RETRY 5 x|5 BLOCK 5|5 KEEP".split("|"):
+        yield ["CACHE.UNLOCK", "new", *line.split()], SYNTAX
+    yield from _tokens(["CACHE.UNLOCK", "new"], [])
+    yield from _tokens(["CACHE.UNLOCK", "k"], ["RETRY", 5])
+    yield from _lengths(["CACHE.UNLOCK", "k", 5, "RETRY"], zero=True)
+
+
+def _extend():
+    for arguments in ([], ["new"], ["new", 5], ["new", 5, 5, 5], ["new", 5, "BLOCK", 5]):
+        yield ["CACHE.EXTEND", *arguments], ARITY.format("cache.extend")
+    yield from _tokens(["CACHE.EXTEND", "new"], [5])
+    yield from _lengths(["CACHE.EXTEND", "new", 5])
+
+
+def _applylock():
+    for arguments in ([], ["new"], ["new", 5], ["new", 5, 0], ["new", 5, 0, 0, 0]):
+        yield ["CACHE.APPLYLOCK", *arguments], ARITY.format("cache.applylock")
+    for ends in (0, LAST_TIME):
+        yield from _tokens(["CACHE.APPLYLOCK", "new"], [ends, 0])
+        # It would have the shard's clock stand still for years.
+        yield ["CACHE.APPLYLOCK", "new", STAMP_LIMIT - 1, ends, 0], STATE + "Stamp"
+    for ends in NO_LENGTHS:
+        yield ["CACHE.APPLYLOCK", "new", 5, ends, 0], NUMBER
+    for marks in (*NO_COUNTS, 4, 5, 2**32, 2**64 - 1):
+        yield ["CACHE.APPLYLOCK", "new", 5, LAST_TIME, marks], NUMBER
+
+
 def _tags_of(request):
     """Too many tags and too long ones, behind a request that ends where tags begin."""
     yield (
@@ -134,6 +231,12 @@ def _touch():
         yield ["CACHE.TOUCH", "new", *line.split()], SYNTAX
     for options, error in times("cache.touch", lambda word, text: [word, text]):
         yield ["CACHE.TOUCH", "k", *options], error
+    for line in "LEASE|LEASE 5 LEASE 5|EX 5 LEASE|LEASE 5 NX|LEASE 5 TAGS one|LEASE 5 COST 5".split("|"):
+        yield ["CACHE.TOUCH", "k", *line.split()], SYNTAX
+        yield ["CACHE.TOUCH", "new", *line.split()], SYNTAX
+    yield from _tokens(["CACHE.TOUCH", "k", "EX", 5, "LEASE"], [])
+    yield from _tokens(["CACHE.TOUCH", "new", "LEASE"], ["GRACE", 5])
+    yield ["CACHE.TOUCH", "k", "LEASE", 5, "EX", 0], TIME.format("cache.touch")
 
 
 def _del():
@@ -270,7 +373,26 @@ def _applystate():
         msgpack.encode([record, [0, True, b"space", 1]]),
     ):
         yield ["CACHE.APPLYSTATE", state], STATE + "Malformed"
+    yield ["CACHE.APPLYSTATE", msgpack.encode(good | {"locks": 2**22 + 1})], STATE + "Malformed"
+    yield ["CACHE.APPLYSTATE", msgpack.encode(good | {"locks": -1})], STATE + "Malformed"
+    lock = [0, b"new", 5, LAST_TIME, 5, True, False]
+    for at in range(1, len(msgpack.encode([lock]))):
+        yield ["CACHE.APPLYSTATE", msgpack.encode([lock])[:at]], STATE + "Malformed"
+    for place, value in (
+        *((0, 2**31), (0, -1), (0, True), (1, 5), (1, [5]), (2, -1), (2, b"5"), (3, LAST_TIME + 1)),
+        *((3, 2**64 - 1), (3, -1), (4, -1), (4, b""), (5, 1), (6, 0), (6, "true")),
+    ):
+        broken = [value if at == place else part for at, part in enumerate(lock)]
+        yield ["CACHE.APPLYSTATE", msgpack.encode([broken])], STATE + "Malformed"
+        yield ["CACHE.APPLYSTATE", msgpack.encode([lock, broken])], STATE + "Malformed"
+    yield ["CACHE.APPLYSTATE", msgpack.encode([lock[:-1]])], STATE + "Malformed"
+    yield ["CACHE.APPLYSTATE", msgpack.encode([[*lock, 0]])], STATE + "Malformed"
+    yield ["CACHE.APPLYSTATE", msgpack.encode([lock, record])], STATE + "Malformed"
+    yield ["CACHE.APPLYSTATE", msgpack.encode([record, lock])], STATE + "Malformed"
     # What no clock draws, and what none will for years: it would have the shard's clock stand still.
+    for stamp in (STAMP_LIMIT - 1, STAMP_LIMIT, 2**64 - 1):
+        late = [0, b"late", stamp, LAST_TIME, 5, True, False]
+        yield ["CACHE.APPLYSTATE", msgpack.encode([lock, late])], STATE + "Stamp"
     for stamp in (STAMP_LIMIT - 1, STAMP_LIMIT, 2**64 - 1):
         for field in ("stamp", "low_water"):
             yield ["CACHE.APPLYSTATE", msgpack.encode(good | {field: stamp})], STATE + "Stamp"
@@ -326,6 +448,7 @@ FORMS = {
     form.__name__[1:]: form
     for form in (
         *(_get, _mget, _set, _touch, _del, _stale, _incrby, _meta, _apply),
+        *(_fetch, _lock, _unlock, _extend, _applylock),
         *(_tag, _untag, _invalidate, _invalidated, _applystate, _tags, _keys, _log, _stats, _verify),
     )
 }
