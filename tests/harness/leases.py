@@ -1,0 +1,117 @@
+"""Leases seen through the commands: what a FETCH answers, and clients that wait."""
+
+import select
+from typing import NamedTuple
+
+from .resp import ReplyError, fields
+from .sample import meta
+from .server import wait_for
+
+LIMIT = 20.0  # seconds: a bound for whatever must come, not a measurement
+SILENCE = 0.1  # seconds in which somebody who is wrongly answered would be
+
+
+class Fetched(NamedTuple):
+    """What a FETCH answers."""
+
+    state: bytes
+    value: bytes | None
+    token: int | None
+    ms: int
+    tags: list | None = None
+
+
+def fetch(connection, key, *options):
+    """CACHE.FETCH, its answer by names."""
+    return Fetched(*connection("CACHE.FETCH", key, *options))
+
+
+def grant(connection, key, *options):
+    """A token for a key that is missing."""
+    found = fetch(connection, key, *options)
+    assert (found.state, found.value) == (b"MISS", None) and found.token > 0, found
+    return found.token
+
+
+def held_for(server, key):
+    """META's lease-ms: 0 where nothing is held."""
+    return (meta(server, key) or {"lease-ms": 0})["lease-ms"]
+
+
+def waiters(server, key):
+    """META's waiters."""
+    return (meta(server, key) or {"waiters": 0})["waiters"]
+
+
+def stats(server, *options):
+    """CACHE.STATS."""
+    return fields(server("CACHE.STATS", *options))
+
+
+class Since:
+    """What CACHE.STATS counted since this was made: since("grants")."""
+
+    def __init__(self, server, *options):
+        self.server, self.options = server, options
+        self.before = stats(server, *options)
+
+    def __call__(self, name):
+        return stats(self.server, *self.options)[name] - self.before[name]
+
+
+def gauges(server):
+    """Leases, locks and waiters that there are."""
+    found = stats(server)
+    return found["leases"], found["locks"], found["waiters"]
+
+
+class Waiter:
+    """A client of its own that a command holds back; made when the server says that it waits."""
+
+    def __init__(self, server, *command, db=0, protocol=2):
+        self.connection = server.connect(protocol=protocol, db=db)
+        self.id = self.connection("CLIENT", "ID")
+        look = server if db == 0 else server.connect(db=db)
+        key = command[1]
+        before = waiters(look, key)
+        self.connection.send(*command)
+        wait_for(lambda: waiters(look, key) == before + 1, f"{command} to wait", LIMIT)
+
+    def answer(self):
+        """The answer, a FETCH's by names; errors as ReplyError objects."""
+        self.connection.sock.settimeout(LIMIT)
+        reply = self.connection.read()
+        return Fetched(*reply) if isinstance(reply, list) else reply
+
+    def waits(self):
+        """Whether no answer comes for a moment."""
+        return not select.select([self.connection.sock], [], [], SILENCE)[0]
+
+    def close(self):
+        """Go."""
+        self.connection.close()
+
+
+def end_of(waiter):
+    """How the server ended a wait that it could not go on with: the error, or CLOSED."""
+    try:
+        reply = waiter.answer()
+    except ConnectionError:
+        return "CLOSED"
+    assert isinstance(reply, ReplyError), reply
+    return str(reply)
+
+
+def fetcher(server, key, *options, block=0, db=0):
+    """A FETCH that waits."""
+    return Waiter(server, "CACHE.FETCH", key, "BLOCK", block, *options, db=db)
+
+
+def locker(server, key, ms=60_000, *, block=0, db=0):
+    """A LOCK that waits."""
+    return Waiter(server, "CACHE.LOCK", key, ms, "BLOCK", block, db=db)
+
+
+def expires(server, key):
+    """Wait until nothing is held on a key."""
+    wait_for(lambda: held_for(server, key) == 0, f"the end of what is held on {key}", LIMIT)
