@@ -9,6 +9,8 @@ use clap::ValueEnum;
 pub enum Group {
     /// CACHE.GET against GET.
     Get,
+    /// CACHE.FETCH, where it hits, against GET.
+    Fetch,
     /// CACHE.SET against SET.
     Set,
     /// Native commands with the module against without it.
@@ -57,6 +59,7 @@ const CACHE_GET: Side = Side {
     fill: &["CACHE.SET", "{key}", "{value}", "EX", "3600"],
     run: &["CACHE.GET", "{key}"],
 };
+const FETCH: Side = Side { run: &["CACHE.FETCH", "{key}"], ..CACHE_GET };
 const SET: Side = Side { module: true, fill: SET_EX_60, run: SET_EX_60 };
 const TAGGED_GET: Side = Side { fill: TAGGED, ..CACHE_GET };
 const TAGGED: &[&str] = &["CACHE.SET", "{key}", "{value}", "EX", "3600", "TAGS", "{tag}", "{tag2}"];
@@ -83,6 +86,24 @@ pub const ROWS: &[Row] = &[
         b: CACHE_GET,
         throughput: Target::AtLeast(0.98),
         cpu: Target::AtMost(1.08),
+    },
+    Row {
+        group: Group::Fetch,
+        name: "CACHE.FETCH hit / GET, 100 B",
+        value: 100,
+        a: GET,
+        b: FETCH,
+        throughput: Target::AtLeast(0.97),
+        cpu: Target::AtMost(1.15),
+    },
+    Row {
+        group: Group::Fetch,
+        name: "CACHE.FETCH hit / GET, 1 KB",
+        value: 1024,
+        a: GET,
+        b: FETCH,
+        throughput: Target::AtLeast(0.97),
+        cpu: Target::AtMost(1.15),
     },
     Row {
         group: Group::Set,
@@ -245,6 +266,7 @@ fn native<'a>(words: &[&'a str]) -> Vec<&'a str> {
     let Some((command, words)) = words.split_first() else { return Vec::new() };
     match command.strip_prefix("CACHE.") {
         None => [&[*command], words].concat(),
+        Some("FETCH") => [&["GET"], words].concat(),
         Some(command) => {
             let untagged = words.iter().copied().take_while(|word| *word != "TAGS");
             std::iter::once(command).chain(untagged).collect()
@@ -282,6 +304,7 @@ mod tests {
     fn plain_commands_have_neither_prefix_nor_tags() {
         assert_eq!(native(TAGGED), ["SET", "{key}", "{value}", "EX", "3600"]);
         assert_eq!(native(GET.run), GET.run);
+        assert_eq!(native(FETCH.run), GET.run);
     }
 
     #[test]
