@@ -1,6 +1,6 @@
 //! `cacheflow bench`: how fast the module is (`hot`), what forgetting a tag
-//! costs (`invalidate`), how long a restart takes (`reload`), and what a cache
-//! does for a workload (`replay`).
+//! costs (`invalidate`), how long a restart takes (`reload`), what many misses
+//! of one key cost (`stampede`), and what a cache does for a workload (`replay`).
 
 mod cache;
 mod clients;
@@ -17,6 +17,14 @@ mod resp;
 mod rounds;
 mod rows;
 mod server;
+mod stampede;
+mod stampede_calls;
+mod stampede_cold;
+mod stampede_crowd;
+mod stampede_idle;
+mod stampede_killed;
+mod stampede_wake;
+mod stampede_ways;
 mod summary;
 
 use clap::Subcommand;
@@ -30,8 +38,13 @@ pub enum Bench {
     Invalidate(invalidate::Options),
     /// Loading entries with tags from an RDB file, against native strings.
     Reload(reload::Options),
+    /// Many clients that miss one key, against locks that applications make.
+    Stampede(stampede::Options),
     /// A workload read through the cache in front of a slow source.
     Replay(replay::Options),
+    /// For `stampede`: the process that computes, and is killed.
+    #[command(hide = true)]
+    Hold(stampede_killed::HolderOptions),
 }
 
 /// Runs one of them.
@@ -40,6 +53,8 @@ pub fn run(bench: Bench) -> anyhow::Result<()> {
         Bench::Hot(options) => hot::run(&options),
         Bench::Invalidate(options) => invalidate::run(&options),
         Bench::Reload(options) => reload::run(&options),
+        Bench::Stampede(options) => stampede::run(&options),
         Bench::Replay(options) => replay::run(&options),
+        Bench::Hold(options) => stampede_killed::hold(&options),
     }
 }

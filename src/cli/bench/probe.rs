@@ -1,5 +1,6 @@
-//! A client that reads native keys all the time, beside whatever is done to
-//! the server: how long its GETs take is how long the server was not there.
+//! A client that reads native keys, or sends PING, all the time, beside
+//! whatever is done to the server: how long its commands take is how long the
+//! server was not there.
 
 use super::load::{Load, Template};
 use anyhow::{anyhow, Result};
@@ -14,10 +15,10 @@ pub const KEYS: u32 = 10_000;
 const VALUE: usize = 100;
 const WARM_UP: Duration = Duration::from_millis(50);
 
-/// One connection, one GET at a time.
+/// One connection, one command at a time.
 pub struct Probe {
     load: Load,
-    get: Template,
+    ask: Template,
 }
 
 /// Sets a flag when it goes, however that comes about.
@@ -37,16 +38,24 @@ impl Probe {
         load.fill(&template(&["SET", "{key}", "{value}"]), KEYS)?;
         let get = template(&["GET", "{key}"]);
         load.run(&get, 1, KEYS, WARM_UP)?;
-        Ok(Self { load, get })
+        Ok(Self { load, ask: get })
     }
 
-    /// Reads while `work` is done; the times of its GETs in nanoseconds.
+    /// One that needs no keys.
+    pub fn of_pings(address: SocketAddr) -> Result<Self> {
+        let mut load = Load::connect(address, 1, 3)?;
+        let ping = Template::new(&["PING"], "", 0);
+        load.run(&ping, 1, KEYS, WARM_UP)?;
+        Ok(Self { load, ask: ping })
+    }
+
+    /// Asks while `work` is done; how long each took, in nanoseconds.
     pub fn during<T>(&mut self, work: impl FnOnce() -> Result<T>) -> Result<(T, Histogram<u64>)> {
         let (stop, ready) = (AtomicBool::new(false), Barrier::new(2));
         std::thread::scope(|scope| {
             let reader = scope.spawn(|| {
                 ready.wait();
-                self.load.record(&self.get, KEYS, &stop)
+                self.load.record(&self.ask, KEYS, &stop)
             });
             ready.wait();
             let done = {

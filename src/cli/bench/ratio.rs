@@ -97,6 +97,8 @@ pub enum Unit {
     Times,
     /// Sides in seconds, figure in seconds: the time itself. Infinite: it never was.
     Time,
+    /// Sides and figure in numbers of something.
+    Count,
 }
 
 impl Figure {
@@ -113,6 +115,7 @@ impl Figure {
         let number = |value: f64| match self.unit {
             Unit::Bytes => format!("{value:+.1}"),
             Unit::Time => time(value),
+            Unit::Count => count(value),
             _ if value >= 1e3 => format!("{value:.0}"),
             _ => format!("{value:.3}"),
         };
@@ -121,11 +124,13 @@ impl Figure {
             Unit::Micros => format!("{value:.3}us"),
             Unit::Bytes | Unit::BytesRatio => format!("{value:.1}"),
             Unit::Times | Unit::Time => time(value),
+            Unit::Count => count(value),
         };
         let target = match self.target {
             Target::AtLeast(target) => format!(">= {target:.2}"),
             Target::AtMost(target) if self.unit == Unit::Bytes => format!("<= +{target:.0}"),
             Target::AtMost(target) if self.unit == Unit::Time => format!("<= {}", time(target)),
+            Target::AtMost(target) if self.unit == Unit::Count => format!("<= {}", count(target)),
             Target::AtMost(target) => format!("<= {target:.2}"),
             Target::Between(low, high) => format!("{low:.2}-{high:.2}"),
             Target::None => String::new(),
@@ -194,6 +199,14 @@ fn time(seconds: f64) -> String {
     time_text(Duration::try_from_secs_f64(seconds).unwrap_or_default())
 }
 
+/// Whole where it is, or large.
+fn count(number: f64) -> String {
+    match number {
+        n if n.fract() == 0.0 || n >= 1e3 => format!("{n:.0}"),
+        n => format!("{n:.3}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -253,5 +266,10 @@ mod tests {
         assert!(figure.json()["a"].is_null());
         assert_eq!(verdict(&[figure]), "1 of 1 targets reached");
         assert_eq!(time(f64::INFINITY), "never");
+    }
+
+    #[test]
+    fn counts_are_whole_where_they_can_be() {
+        assert_eq!([0.0, 1.0, 1.001, 61_234.5].map(count), ["0", "1", "1.001", "61234"]);
     }
 }

@@ -3,6 +3,7 @@
 //! is there, the kernel ends the child also if this program is killed.
 
 use anyhow::{bail, Context, Result};
+use redis::ConnectionLike;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -182,6 +183,14 @@ impl Server {
         command.query(&mut self.connection).context("the server does not do what it should")
     }
 
+    /// Sends a packed command; its reply, unless that is an error.
+    pub fn raw(&mut self, command: &[u8]) -> Result<redis::Value> {
+        self.connection
+            .req_packed_command(command)
+            .and_then(redis::Value::extract_error)
+            .context("the server does not do what it should")
+    }
+
     /// Whether it has this command.
     pub fn knows(&mut self, command: &str) -> Result<bool> {
         let known: Vec<redis::Value> = self.query(redis::cmd("COMMAND").arg("INFO").arg(command))?;
@@ -191,6 +200,11 @@ impl Server {
     /// Keys in the selected database.
     pub fn keys(&mut self) -> Result<u64> {
         self.query(&redis::cmd("DBSIZE"))
+    }
+
+    /// Clients whose reply it holds back.
+    pub fn blocked(&mut self) -> Result<u64> {
+        Ok(self.info("clients")?.number("blocked_clients")? as u64)
     }
 
     /// How long it took to load its dump when it started, by its own clock.
@@ -236,6 +250,11 @@ impl Info {
     pub fn of(connection: &mut redis::Connection, section: &str) -> Result<Self> {
         let text = redis::cmd("INFO").arg(section).query(connection).context("the server refuses INFO")?;
         Ok(Self(text))
+    }
+
+    /// All of it.
+    pub fn all(&self) -> &str {
+        &self.0
     }
 
     /// The text of a field.

@@ -35,7 +35,7 @@ pub struct Options {
     #[arg(long, default_value = "target/release/libcacheflow.so", value_name = "FILE")]
     module: PathBuf,
     /// How many clients ask for a cold key.
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(2..=20_000))]
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(2..=9000))]
     clients: u32,
     /// How many wait for one key while another client sends PINGs.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=50_000))]
@@ -164,7 +164,6 @@ fn cold(options: &Options, recipe: &Recipe) -> Result<Report> {
     for number in 0..options.rounds {
         for way in Way::ALL.into_iter().filter(|way| options.measures(*way, number)) {
             let mut server = start(way, recipe)?;
-            stampede_wake::prepare(&mut server, options.clients, way == Way::Fetch)?;
             let round = stampede_cold::round(way, options.clients, "bench:cold", &mut server)
                 .with_context(|| way.name())?;
             println!("{}", round.line());

@@ -116,7 +116,7 @@ impl Round {
             None => "the machine was too late to count those while waiting".into(),
         };
         format!(
-            "  {}, {} clients: {} loads, the last {last} after the fill, {:.3} commands each, {waiting}",
+            "  {}, {} clients: loads {}, the last {last} after the fill, {:.3} commands each, {waiting}",
             self.way.name(),
             grouped(u64::from(self.clients)),
             self.loads,
@@ -187,7 +187,7 @@ mod tests {
             lines[2].contains(" 1.001 ") && lines[5].ends_with("never") && lines[7].ends_with("61000"),
             "{lines:?}"
         );
-        assert!(rounds[1].line().ends_with("1 loads, the last 20.0 ms after the fill, 1.001 commands each, the machine was too late to count those while waiting"));
+        assert!(rounds[1].line().ends_with("loads 1, the last 20.0 ms after the fill, 1.001 commands each, the machine was too late to count those while waiting"));
     }
 
     #[test]

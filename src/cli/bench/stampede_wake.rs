@@ -55,8 +55,8 @@ pub fn prepare(server: &mut Server, waiters: u32, module: bool) -> Result<()> {
     };
     set("maxclients", waiters + OTHERS)?;
     if module {
-        set("cacheflow.max-waiters", waiters.max(20_000))?;
-        set("cacheflow.max-waiters-per-key", waiters.max(20_000))?;
+        set("cacheflow.max-waiters", 2 * waiters)?;
+        set("cacheflow.max-waiters-per-key", 2 * waiters)?;
     }
     Ok(())
 }
