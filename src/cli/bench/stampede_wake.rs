@@ -4,7 +4,9 @@
 //! then from the fill until the last is answered.
 //!
 //! Client, waiters and server share the machine: on few cores the longest PING
-//! is also the scheduler's. That is why the idle one stands beside it.
+//! is also the scheduler's. That is why the idle one stands beside it, and the
+//! server's CPU time beside the last answer: on a free core they are about the
+//! same.
 
 use super::probe::Probe;
 use super::ratio::{Figure, Spread, Target, Unit};
@@ -38,6 +40,8 @@ pub struct Round {
     pub fill: f64,
     /// From when it was sent until the last was answered; infinite if one never was.
     pub last: f64,
+    /// The server's CPU time from then to then.
+    pub cpu: f64,
     /// The longest PING while all waited.
     pub idle: f64,
     /// The longest PING from the fill on.
@@ -85,6 +89,7 @@ pub fn round(way: Way, waiters: u32, key: &str, server: &mut Server) -> Result<R
             interrupt::sleep(IDLE);
             Ok(())
         })?;
+        let used = server.cpu()?;
         let ((filled, fill, seen), wake) = ping.during(|| {
             let filled = Instant::now();
             ensure!(speak(server, &mut holder, Event::Loaded)? == Step::Done, "the fill did not end");
@@ -92,6 +97,7 @@ pub fn round(way: Way, waiters: u32, key: &str, server: &mut Server) -> Result<R
             let seen = crowd.join().map_err(|_| anyhow!("the thread of the waiters panicked"))??;
             Ok((filled, fill, seen))
         })?;
+        let used = server.cpu()?.saturating_sub(used);
         ensure!(seen.loads == 0, "{} of those who waited were to compute", seen.loads);
         let seconds = |nanos: u64| nanos as f64 / 1e9;
         Ok(Round {
@@ -100,6 +106,7 @@ pub fn round(way: Way, waiters: u32, key: &str, server: &mut Server) -> Result<R
             gathered,
             fill,
             last: seen.last.map_or(f64::INFINITY, |last| last.duration_since(filled).as_secs_f64()),
+            cpu: used.as_secs_f64(),
             idle: seconds(idle.max()),
             longest: seconds(wake.max()),
             pings: wake.len(),
@@ -124,12 +131,13 @@ impl Round {
     pub fn line(&self) -> String {
         let text = |seconds| Duration::try_from_secs_f64(seconds).map_or("never".into(), time_text);
         format!(
-            "  {}, {} waiters, all there after {}: fill answered after {}, the last of them after {}; longest PING {} -> {}, {} PINGs",
+            "  {}, {} waiters, all there after {}: fill answered after {}, the last of them after {}, server CPU {}; longest PING {} -> {}, {} PINGs",
             self.way.name(),
             grouped(u64::from(self.waiters)),
             text(self.gathered),
             text(self.fill),
             text(self.last),
+            text(self.cpu),
             text(self.idle),
             text(self.longest),
             grouped(self.pings),
@@ -144,6 +152,7 @@ impl Round {
             "gathered": self.gathered,
             "fill": self.fill,
             "last": self.last,
+            "cpu": self.cpu,
             "idle-longest-ping": self.idle,
             "longest-ping": self.longest,
             "pings": self.pings,
@@ -170,6 +179,7 @@ pub fn figures(rounds: &[Round], waiters: u32) -> Vec<Figure> {
     let of_way = |way| {
         [
             figure(way, "last after fill", LAST, |round| round.last, None),
+            figure(way, "server CPU", Target::None, |round| round.cpu, None),
             figure(way, "longest PING", LONGEST, |round| round.longest, Some(|round| round.idle)),
         ]
     };
@@ -188,6 +198,7 @@ mod tests {
             gathered: 1.0,
             fill: 1e-3,
             last,
+            cpu: 0.15,
             idle: 2e-3,
             longest,
             pings: 900,
@@ -199,11 +210,13 @@ mod tests {
             round(Way::List, f64::INFINITY, 0.1),
         ];
         let lines: Vec<_> = figures(&rounds, 10_000).iter().map(Figure::line).collect();
-        assert_eq!(lines.len(), 4);
+        assert_eq!(lines.len(), 6);
         assert!(lines[0].contains(" 200.0 ms 100.0 ms-300.0 ms"), "{}", lines[0]);
         assert!(lines[0].ends_with("<= 250.0 ms reached"), "{}", lines[0]);
-        assert!(lines[1].contains("2.0 ms -> 6.0 ms") && lines[1].ends_with("reached"), "{}", lines[1]);
-        assert!(lines[2].ends_with("never"), "{}", lines[2]);
-        assert!(rounds[3].line().contains("the last of them after never; longest PING 2.0 ms -> 100.0 ms"));
+        assert!(lines[2].contains("2.0 ms -> 6.0 ms") && lines[2].ends_with("reached"), "{}", lines[2]);
+        assert!(lines[3].ends_with("never"), "{}", lines[3]);
+        assert!(rounds[3]
+            .line()
+            .contains("the last of them after never, server CPU 150.0 ms; longest PING 2.0 ms -> 100.0 ms"));
     }
 }
