@@ -154,7 +154,7 @@ pub fn figures(rounds: &[Round], clients: u32) -> Vec<Figure> {
             figure(way, "loads", Unit::Count, LOADS, |round| Some(round.loads as f64)),
             figure(way, "last after fill", Unit::Time, LAST, |round| Some(round.last)),
             figure(way, "commands a client", Unit::Count, COMMANDS, |round| Some(round.commands)),
-            figure(way, "waiting, commands/s", Unit::Count, WAITING, |round| round.waiting),
+            figure(way, "commands/s waiting", Unit::Count, WAITING, |round| round.waiting),
         ]
     };
     Way::ALL.into_iter().flat_map(of_way).flatten().collect()
