@@ -4,10 +4,10 @@
 //!
 //! A client counts as answered when it is done: with a lock it has let go of.
 //! Commands are the server's count, without what scripts call. Those while
-//! waiting are taken in the second half of the origin's 200 ms, when each
-//! client has asked its first question: where the server holds replies, it is
-//! looked first whether it holds all but one. Where a busy machine comes too
-//! late for that, the round says nothing of them.
+//! waiting are taken from 80 to 185 ms of the origin's 200, which is longer than
+//! any client sleeps, when each has asked its first question: where the server
+//! holds replies, it is looked first whether it holds all but one. Where a busy
+//! machine comes too late for that, the round says nothing of them.
 
 use super::ratio::{Figure, Spread, Target, Unit};
 use super::server::Server;
@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 const ORIGIN: Duration = Duration::from_millis(200);
 /// The part of it in which commands are counted.
-const FROM: Duration = Duration::from_millis(100);
+const FROM: Duration = Duration::from_millis(80);
 const UNTIL: Duration = Duration::from_millis(185);
 const PATIENCE: Duration = Duration::from_secs(30);
 
