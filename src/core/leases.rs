@@ -222,6 +222,12 @@ pub enum Answer {
     Wait(WaiterId),
 }
 
+/// Whether what has been stale for `age` may be served where `MAXSTALE` names
+/// the most. 0 insists on fresh, also in the millisecond in which it turned stale.
+pub fn accepts(maxstale: Option<Millis>, age: Millis) -> bool {
+    maxstale.is_none_or(|most| most > Millis::ZERO && age <= most)
+}
+
 /// When to ask again where nothing tells.
 const SHORT_HINT: Millis = Millis(100);
 
@@ -300,9 +306,7 @@ impl Leases {
                 self.counters_mut(at.namespace).early_elections += u64::from(token.is_some());
                 Answer::Fresh { token }
             }
-            (There::Stale { age }, token) if ask.maxstale.is_none_or(|most| age <= most) => {
-                Answer::Stale { token }
-            }
+            (There::Stale { age }, token) if accepts(ask.maxstale, age) => Answer::Stale { token },
             (_, Some(token)) => Answer::Miss { token, length: ask.length },
             (_, None) => {
                 match ask.block.and_then(|block| self.enqueue(at, Want::Fetch(ask), block, client)) {

@@ -137,7 +137,7 @@ impl Leases {
         }
         let stale = match sight.there {
             There::Fresh { .. } | There::Native => return Answer::Fresh { token: None },
-            There::Stale { age } => ask.maxstale.is_none_or(|most| age <= most),
+            There::Stale { age } => accepts(ask.maxstale, age),
             There::Absent => {
                 if let Some(key) = self.keys.get_mut(id) {
                     key.wake = None;

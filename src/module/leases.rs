@@ -64,7 +64,7 @@ lazy_static! {
 }
 
 /// Waiters answered in a turn: some 10 µs each.
-const BATCH: usize = 200;
+const BATCH: usize = 100;
 /// Deadlines worked off in a turn.
 const STEPS: usize = 2000;
 /// When it is looked again whether a pause is over.

@@ -155,6 +155,11 @@ class Model:
         """The selected database."""
         return self.dbs[self.selected]
 
+    def is_native(self, key):
+        """Whether a native key is under that name."""
+        there = self.db.entries.get(key)
+        return there is not None and there.native
+
     def request(self, dice, request):
         """The request as it is to be sent; None where it cannot be."""
         if request[0] != "RESTORE":

@@ -19,7 +19,7 @@
 //! stores it by `CACHE.SET … LEASE token`; all others wait (BLOCK), or use the
 //! stale value meanwhile.
 
-use cacheflow_core::leases::{Answer, Ask, There};
+use cacheflow_core::leases::{accepts, Answer, Ask, There};
 use cacheflow_core::request_lease::FetchOptions;
 use cacheflow_core::units::{Millis, Stamp};
 
@@ -103,9 +103,7 @@ fn decide(ctx: Ctx, db: usize, name: Str<'_>, options: &FetchOptions, seen: &See
         // As CACHE.GET STALE.
         return match seen.there {
             There::Fresh { .. } => Answer::Fresh { token: None },
-            There::Stale { age } if options.maxstale.is_none_or(|most| age <= most) => {
-                Answer::Stale { token: None }
-            }
+            There::Stale { age } if accepts(options.maxstale, age) => Answer::Stale { token: None },
             _ => {
                 COUNTERS.misses.add(1);
                 Answer::Busy { hint: Millis::ZERO }
