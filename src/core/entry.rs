@@ -40,6 +40,7 @@
 use std::collections::TryReserveError;
 
 use crate::hits;
+use crate::refresh::may_elect;
 use crate::units::{Millis, Stamp, Time, LAST_TIME, STAMP_LIMIT};
 
 /// The bytes every entry has.
@@ -278,6 +279,23 @@ pub fn value_span(head: &[u8]) -> (usize, usize) {
 pub fn is_fresh(base: &[u8; BASE], now: Time) -> bool {
     let end = word(base, 8) & NO_END;
     (now.0 < end || end == NO_END) && fields_of(base) & (STALED | DEAD) == 0
+}
+
+/// For how long a read at `now` finds an entry fresh (`Some(None)`: without an
+/// end), where its first bytes alone tell, and tell that nobody is elected to
+/// refresh it. `None`: look closer.
+#[inline]
+pub fn left_at_a_glance(base: &[u8; BASE], now: Time) -> Option<Option<Millis>> {
+    let end = word(base, 8) & NO_END;
+    if now.0 >= end || fields_of(base) & (STALED | DEAD | TIMES) != 0 {
+        return None;
+    }
+    if end == NO_END {
+        return Some(None);
+    }
+    let written = View { bytes: base }.born().time();
+    let (left, length) = (Millis(end - now.0), Time(end).since(written));
+    (!may_elect(left, length)).then_some(Some(left))
 }
 
 #[inline]

@@ -128,3 +128,25 @@ fn what_is_too_long_is_refused() {
     let long = vec![0; LONGEST_VALUE + 1];
     assert_eq!(build(&Meta::default(), b"k", &long, &[]), Err(BuildError::TooLong));
 }
+
+proptest! {
+    #[test]
+    fn a_glance_says_what_a_closer_look_does(meta in any_meta(), now in 0..=LAST_TIME, near in any::<bool>()) {
+        let now = match (near, meta.fresh_until) {
+            (true, Some(end)) => Time(end.0.saturating_sub(now % 3000)),
+            _ => Time(now),
+        };
+        let bytes = build(&meta, b"name", b"value", &[]).expect("memory");
+        let base = bytes.first_chunk::<BASE>().expect("an entry");
+        if let Some(left) = left_at_a_glance(base, now) {
+            let closely = crate::decide::fetch(&meta, false, || None, now, |_, _, _| panic!("near its end"));
+            prop_assert_eq!(closely.left, left);
+            prop_assert_eq!(closely.there, crate::leases::There::Fresh { elected: false });
+        } else {
+            let closer = meta.staled_at.is_some() || meta.dead || !meta.times_are_implied();
+            let end = meta.fresh_until;
+            let near = end.is_some_and(|end| may_elect(end.since(now), meta.length.unwrap_or_default()));
+            prop_assert!(closer || near || end.is_some_and(|end| end <= now));
+        }
+    }
+}

@@ -2,7 +2,7 @@
 
 use cacheflow_core::decide::{self, Fetched};
 use cacheflow_core::entry::Cost;
-use cacheflow_core::index::Db;
+use cacheflow_core::index::{Db, Verdict};
 use cacheflow_core::leases::{Evidence, Sight, There, Under};
 use cacheflow_core::refresh;
 use cacheflow_core::units::{Millis, Stamp, Time};
@@ -56,6 +56,21 @@ pub fn evidence(db: Db, name: &[u8], entry: Option<Stored>) -> Evidence {
         namespace: index.namespace_stamps(db, namespace),
         low_water: index.low_water(),
     })
+}
+
+/// The entry under a key and for how long it is fresh, where its first bytes say
+/// that there is nothing else to it: so it is for most reads.
+#[inline]
+pub fn glance(db: Db, name: &[u8], key: &Key) -> Option<(Stored, Option<Millis>)> {
+    let Kind::Ours(value) = key.kind(ours()) else { return None };
+    // SAFETY: a value of our type.
+    let entry = unsafe { Stored::new(value) };
+    entry.prefetch();
+    let left = entry.left_at_a_glance(state::now())?;
+    if shard::ttl_may_differ(name, entry.head().born()) {
+        return None;
+    }
+    (shard::verdict(db, name, entry) == Verdict::Untouched).then_some((entry, left))
 }
 
 /// Looks; `beta`: XFetch's, zero where nobody is to be elected. `None`: a key

@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::Ordering::Relaxed;
 
 use cacheflow_core::entry::{self, BuildError, Meta, TagId, View, BASE};
-use cacheflow_core::units::Time;
+use cacheflow_core::units::{Millis, Time};
 
 use crate::hooks;
 use crate::shard;
@@ -86,6 +86,12 @@ impl Stored {
     #[inline]
     pub fn is_fresh(self, now: Time) -> bool {
         entry::is_fresh(self.base(), now)
+    }
+
+    /// See [`entry::left_at_a_glance`].
+    #[inline]
+    pub fn left_at_a_glance(self, now: Time) -> Option<Option<Millis>> {
+        entry::left_at_a_glance(self.base(), now)
     }
 
     /// What every entry has in its first bytes: birth, slot, namespace.

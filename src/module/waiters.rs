@@ -224,16 +224,19 @@ pub fn outcome(seen: &Seen, answer: Answer) -> (&'static str, bool, Option<Stamp
     }
 }
 
+/// Counts a FETCH answered with an entry's fresh value.
+#[inline]
+pub fn count_hit(db: Db, entry: Stored) {
+    COUNTERS.hits.add(1);
+    shard::tally(db, entry, |tally| tally.hits += 1);
+    entry.count_hit();
+}
+
 /// Counts what came of a FETCH.
 pub fn count(db: Db, name: &[u8], seen: &Seen, answer: Answer) {
     match (answer, seen.live()) {
-        (Answer::Fresh { .. }, entry) => {
-            COUNTERS.hits.add(1);
-            if let Some(entry) = entry {
-                shard::tally(db, entry, |tally| tally.hits += 1);
-                entry.count_hit();
-            }
-        }
+        (Answer::Fresh { .. }, Some(entry)) => count_hit(db, entry),
+        (Answer::Fresh { .. }, None) => COUNTERS.hits.add(1),
         (Answer::Stale { .. }, entry) => {
             COUNTERS.stale_hits.add(1);
             if let Some(entry) = entry {

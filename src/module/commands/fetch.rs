@@ -33,9 +33,9 @@ use crate::ffi::raw::{REDISMODULE_CMD_KEY_ACCESS as ACCESS, REDISMODULE_CMD_KEY_
 use crate::ffi::register::{Arg, Keys, Spec};
 use crate::leases;
 use crate::shard;
-use crate::sight::{see, Seen};
+use crate::sight::{glance, see, Seen};
 use crate::state::{MainThread, COUNTERS};
-use crate::waiters;
+use crate::waiters::{self, count_hit};
 
 pub const FRESH: &str = "FRESH";
 pub const STALE: &str = "STALE";
@@ -72,6 +72,13 @@ impl Command for FetchOf {
             if args.len() > 2 { FetchOptions::parse(args.from(2))? } else { FetchOptions::default() };
         let (db, name) = (ctx.database(), args.get(1));
         let key = Key::read(ctx, name);
+        if let Some((entry, left)) = glance(db, name.bytes(), &key) {
+            count_hit(db, entry);
+            let tags = options.with_tags.then(|| shard::tag_names(entry));
+            Fetch { state: FRESH, value: Some(entry.value()), token: None, left, tags: tags.as_deref() }
+                .reply(ctx);
+            return Ok(());
+        }
         let beta = options.beta.unwrap_or_else(|| directives::XFETCH_BETA.get());
         let seen = see(db, name.bytes(), &key, beta).ok_or(Error::WrongType)?;
         let answer = match seen.there {
@@ -143,7 +150,7 @@ pub struct Fetch<'a> {
 impl Fetch<'_> {
     pub fn reply(&self, ctx: Ctx) {
         ctx.reply_array(4 + usize::from(self.tags.is_some()));
-        if self.state != FRESH || !SAID_FRESH.with(|said| said.say(ctx)) {
+        if !std::ptr::eq(self.state, FRESH) || !SAID_FRESH.with(|said| said.say(ctx)) {
             ctx.reply_bytes(self.state.as_bytes());
         }
         match self.value {
