@@ -41,6 +41,11 @@ impl Index {
         all.for_each(|namespace| namespace.tally = Tally::default());
     }
 
+    /// Entries in all databases.
+    pub fn entries(&self) -> usize {
+        self.databases.iter().map(|database| database.slots.len()).sum()
+    }
+
     /// How much there is, in all databases.
     pub fn counts(&self) -> Counts {
         Counts {

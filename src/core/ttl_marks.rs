@@ -5,16 +5,22 @@
 //! Why: asking the server for a key's TTL is a look-up in a table of its own,
 //! a tenth of what reading an entry costs, and hardly ever says anything new.
 //! So it is asked only where it may. Native keys are marked too (their `SET … EX`
-//! sends the same event): bits, one for many names, which are taken back
-//! once many are set; what was born before that is always asked for.
+//! sends the same event): bits, one for many names, of which there are enough
+//! for twice as many keys as there are entries. Past that they are taken back,
+//! and of what was born before that is always asked.
 
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::units::Stamp;
 
-const BITS: usize = 1 << 17;
-/// Marks after which they are taken back: one in eight answers wrongly then.
-const MOST: usize = BITS / 8;
+/// Bits an entry.
+const BITS: usize = 16;
+/// The fewest and the most bits.
+const LEAST: usize = 1 << 17;
+const MOST: usize = 1 << 27;
+/// A mark in so many bits, and they are taken back: so many answers are wrong
+/// then.
+const DENSEST: usize = 8;
 
 /// See the module's text.
 #[derive(Debug, Default)]
@@ -25,27 +31,31 @@ pub struct TtlMarks {
     floor: Stamp,
 }
 
-fn place(name: &[u8]) -> (usize, u64) {
-    let bit = xxh3_64(name) as usize % BITS;
-    (bit / 64, 1 << (bit % 64))
-}
-
 impl TtlMarks {
     /// None.
     pub const fn new() -> TtlMarks {
         TtlMarks { bits: Vec::new(), set: 0, floor: Stamp(0) }
     }
 
+    /// Where a name's bit is; there are bits.
+    #[inline]
+    fn place(&self, name: &[u8]) -> (usize, u64) {
+        let hash = xxh3_64(name) as usize;
+        // A power of two.
+        (hash / 64 & (self.bits.len() - 1), 1 << (hash % 64))
+    }
+
     /// The TTL of the key of that name is what somebody says. `last`: the last
-    /// stamp drawn.
-    pub fn mark(&mut self, name: &[u8], last: Stamp) {
-        if self.set >= MOST {
+    /// stamp drawn; `entries`: how many there are.
+    pub fn mark(&mut self, name: &[u8], last: Stamp, entries: usize) {
+        if self.set * DENSEST >= self.bits.len() * 64 && self.set > 0 {
             self.mark_all(last);
         }
         if self.bits.is_empty() {
-            self.bits = vec![0; BITS / 64];
+            let bits = entries.saturating_mul(BITS).clamp(LEAST, MOST).next_power_of_two();
+            self.bits = vec![0; bits / 64];
         }
-        let (word, bit) = place(name);
+        let (word, bit) = self.place(name);
         if let Some(word) = self.bits.get_mut(word) {
             self.set += usize::from(*word & bit == 0);
             *word |= bit;
@@ -68,7 +78,7 @@ impl TtlMarks {
         if self.set == 0 {
             return false;
         }
-        let (word, bit) = place(name);
+        let (word, bit) = self.place(name);
         self.bits.get(word).is_some_and(|word| word & bit != 0)
     }
 
@@ -97,10 +107,10 @@ mod tests {
                         marks.mark_all(Stamp(stamp));
                         born.keys().for_each(|&name| { marked.insert(name, stamp); });
                     }
-                    1 => (0..20_000u32).for_each(|n| marks.mark(&(n + 1_000_000).to_le_bytes(), Stamp(stamp))),
+                    1 => (0..20_000u32).for_each(|n| marks.mark(&(n + 1_000_000).to_le_bytes(), Stamp(stamp), 0)),
                     2..=20 => { born.insert(name % 50, stamp); }
                     _ => {
-                        marks.mark(&(name % 50).to_le_bytes(), Stamp(stamp));
+                        marks.mark(&(name % 50).to_le_bytes(), Stamp(stamp), name as usize);
                         marked.insert(name % 50, stamp);
                     }
                 }
@@ -116,12 +126,20 @@ mod tests {
     fn most_are_told_apart_and_memory_is_bounded() {
         let mut marks = TtlMarks::default();
         assert!(!marks.may_differ(b"a", Stamp(1)) && marks.allocated() == 0);
-        (0..MOST as u64 - 1).for_each(|n| marks.mark(&n.to_le_bytes(), Stamp(5)));
-        let wrong =
-            (0..1000u64).filter(|n| marks.may_differ(&(n + (1 << 40)).to_le_bytes(), Stamp(6))).count();
-        assert!(wrong < 200, "{wrong}");
-        (0..10 * MOST as u64).for_each(|n| marks.mark(&n.to_le_bytes(), Stamp(9)));
+        let most = (LEAST / DENSEST) as u64;
+        (0..most - 1).for_each(|n| marks.mark(&n.to_le_bytes(), Stamp(5), 0));
+        let wrong = |marks: &TtlMarks| {
+            (0..1000u64).filter(|n| marks.may_differ(&(n + (1 << 40)).to_le_bytes(), Stamp(6))).count()
+        };
+        assert!(wrong(&marks) < 200, "{}", wrong(&marks));
+        (0..10 * most).for_each(|n| marks.mark(&n.to_le_bytes(), Stamp(9), 0));
         assert!(marks.may_differ(b"b", Stamp(9)), "taken back: older ones are asked for");
-        assert_eq!(marks.allocated(), BITS / 8);
+        assert_eq!(marks.allocated(), LEAST / 8);
+
+        // Where there are as many native keys as entries, most are told apart.
+        let mut marks = TtlMarks::default();
+        (0..100_000u64).for_each(|n| marks.mark(&n.to_le_bytes(), Stamp(5), 100_000));
+        assert!(wrong(&marks) < 100, "{}", wrong(&marks));
+        assert_eq!(marks.allocated(), 1 << 18);
     }
 }

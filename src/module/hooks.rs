@@ -92,7 +92,7 @@ unsafe extern "C" fn on_generic(
             _ => {}
         }
         match event {
-            b"expire" => shard::ttl_changed(name.bytes()),
+            b"expire" => shard::ttl_set(db, name.bytes()),
             b"rename_to" | b"move_to" | b"copy_to" | b"restore" => {
                 shard::ttl_changed(name.bytes());
                 leases::changed(db, name.bytes(), Change::Written);

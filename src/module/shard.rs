@@ -204,7 +204,16 @@ pub fn tally_by_name(db: Db, name: &[u8], count: impl FnOnce(&mut Tally)) {
 
 /// The TTL of a key was set by another than us, or may have been.
 pub fn ttl_changed(name: &[u8]) {
-    TTLS.with(|ttls| ttls.mark(name, state::last_stamp()));
+    let entries = with(|index| index.entries());
+    TTLS.with(|ttls| ttls.mark(name, state::last_stamp(), entries));
+}
+
+/// The TTL of a key was set, perhaps of a native one: such is every key of a
+/// namespace without entries.
+pub fn ttl_set(db: Db, name: &[u8]) {
+    if with(|index| index.namespace(db, namespace_of(name)).is_some_and(|of| of.entries > 0)) {
+        ttl_changed(name);
+    }
 }
 
 /// Whether the TTL of an entry's key may be another than its times say.
