@@ -115,3 +115,20 @@ def locker(server, key, ms=60_000, *, block=0, db=0):
 def expires(server, key):
     """Wait until nothing is held on a key."""
     wait_for(lambda: held_for(server, key) == 0, f"the end of what is held on {key}", LIMIT)
+
+
+def promoted(waiter):
+    """A waiter's new token: it is the one that computes now."""
+    found = waiter.answer()
+    assert found[:2] == (b"MISS", None) and found.token > 0, found
+    return found.token
+
+
+def in_line(server, key, count, *options):
+    """So many FETCHes, by arrival."""
+    return [fetcher(server, key, *options) for _ in range(count)]
+
+
+def fill(server, key, token, value="v", *options):
+    """A fill that is stored."""
+    assert server("CACHE.SET", key, value, "LEASE", token, *options) == b"OK"
