@@ -48,7 +48,7 @@ def test_a_fill_answers_all_with_its_value(server):
 
 VALUES = {
     "CACHE.SET": (("CACHE.SET", "k", "v"), b"v"),
-    "CACHE.SET, nothing of long life": (("CACHE.SET", "k", "v", "PX", 30_000), b"v"),
+    "CACHE.SET with a time": (("CACHE.SET", "k", "v", "PX", 30_000), b"v"),
     "CACHE.INCRBY": (("CACHE.INCRBY", "k", 42), b"42"),
     "RENAME": (("RENAME", "entry", "k"), b"e"),
     "RENAMENX": (("RENAMENX", "entry", "k"), b"e"),
