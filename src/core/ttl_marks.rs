@@ -42,7 +42,7 @@ impl TtlMarks {
     fn place(&self, name: &[u8]) -> (usize, u64) {
         let hash = xxh3_64(name) as usize;
         // A power of two.
-        (hash / 64 & (self.bits.len() - 1), 1 << (hash % 64))
+        ((hash / 64) & (self.bits.len() - 1), 1 << (hash % 64))
     }
 
     /// The TTL of the key of that name is what somebody says. `last`: the last

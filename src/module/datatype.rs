@@ -38,7 +38,7 @@ use crate::ffi::ctx::Ctx;
 use crate::ffi::io::{self, Io};
 use crate::ffi::{api, raw};
 use crate::hooks;
-use crate::leases;
+use crate::locks;
 use crate::shard;
 use crate::state::{self, COUNTERS};
 use crate::stored::Stored;
@@ -355,7 +355,7 @@ unsafe extern "C" fn aux_save(rdb: *mut raw::RedisModuleIO, _: c_int) {
 
 /// Tells the shard's state part by part; false where memory ran out.
 pub fn write_state(write: impl FnMut(&[u8])) -> bool {
-    leases::with_locks(|locks| shard::with(|index| Saved::write(index, locks, state::last_stamp(), write)))
+    locks::with_all(|locks| shard::with(|index| Saved::write(index, locks, state::last_stamp(), write)))
 }
 
 /// Emits the shard's state before the first entry of an AOF being rewritten,
@@ -401,7 +401,7 @@ unsafe extern "C" fn aux_load(rdb: *mut raw::RedisModuleIO, version: c_int, _: c
         }
         for _ in 0..saved.locks {
             let Some(part) = rdb.load_bytes() else { return refuse(&"truncated") };
-            if let Err(why) = Saved::decode_locks(part.bytes(), |lock| leases::apply(&lock)) {
+            if let Err(why) = Saved::decode_locks(part.bytes(), |lock| locks::apply(&lock)) {
                 return refuse(&why);
             }
         }

@@ -28,21 +28,22 @@ use cacheflow_core::index::{Db, Stamps};
 use cacheflow_core::leases::{
     Answer, Ask, At, Change, Event, Evidence, Filled, Leases, Limits, Lock, Refusal, Sight, WaiterId,
 };
-use cacheflow_core::saved::SavedLock;
-use cacheflow_core::units::{Millis, Stamp, Time, LAST_TIME};
+use cacheflow_core::units::{Millis, Stamp, Time};
 use lazy_static::lazy_static;
 
 use crate::border::cross;
-use crate::commands::apply_lock;
 use crate::directives;
 use crate::ffi::args::Str;
 use crate::ffi::blocked;
 use crate::ffi::ctx::{Ctx, Level};
 use crate::ffi::events::{self, subscribe};
+use crate::ffi::key::Key;
 use crate::ffi::raw;
 use crate::ffi::timer::{self, Timer};
 use crate::hooks;
+use crate::locks::{tell_end, tell_lock};
 use crate::shard;
+use crate::sight::see_any;
 use crate::state::{self, steady, MainThread};
 use crate::waiters;
 
@@ -226,9 +227,19 @@ pub fn lock(ctx: Ctx, name: Str<'_>, sight: Sight, length: Millis, block: Option
     answer
 }
 
+/// Voids what an invalidation has outdated: of that the table hears only when
+/// somebody looks at the key, or the sweep comes by.
+fn outdate(ctx: Ctx, db: Db, name: Str<'_>) {
+    if knows(db, name.bytes()) {
+        let sight = see_any(db, name.bytes(), &Key::look(ctx, name));
+        changed(db, name.bytes(), Change::Invalidated(sight.invalidated));
+    }
+}
+
 /// `CACHE.UNLOCK`.
 pub fn unlock(ctx: Ctx, name: Str<'_>, token: Stamp, retry: Option<Millis>) -> bool {
     let db = ctx.database();
+    outdate(ctx, db, name);
     let (done, locked) = with(|shard| {
         let at = shard.at(db, name.bytes());
         let locked = shard.leases.lock_on(at, steady()).is_some();
@@ -243,6 +254,7 @@ pub fn unlock(ctx: Ctx, name: Str<'_>, token: Stamp, retry: Option<Millis>) -> b
 /// `CACHE.EXTEND`.
 pub fn extend(ctx: Ctx, name: Str<'_>, token: Stamp, length: Millis) -> bool {
     let db = ctx.database();
+    outdate(ctx, db, name);
     let done = with(|shard| {
         let at = shard.at(db, name.bytes());
         shard.leases.extend(at, token, length, steady())
@@ -454,49 +466,22 @@ pub fn cut_short(id: WaiterId) -> Millis {
     with(|shard| shard.leases.cut_short(id, steady())).unwrap_or(Millis::ZERO)
 }
 
-// ── locks, told to others ───────────────────────────────────────────────────
+// ── locks' ──────────────────────────────────────────────────────────────────
 
-const WHOLE: i64 = 1;
-const NATIVE: i64 = 2;
-
-/// The numbers that `CACHE.APPLYLOCK` takes: token, end by the wall clock, marks.
-fn numbers(lock: &Lock<'_>) -> [i64; 3] {
-    let ends = state::now().after(lock.left).unwrap_or(Time(LAST_TIME));
-    let marks = if lock.whole { WHOLE } else { 0 } | if lock.native { NATIVE } else { 0 };
-    [lock.token.0 as i64, ends.0 as i64, marks]
-}
-
-/// A lock as `CACHE.APPLYLOCK` says it.
-pub fn of_numbers<'a>(db: Db, key: &'a [u8], token: Stamp, ends: Time, marks: u64) -> SavedLock<'a> {
-    let (whole, native) = (marks & WHOLE as u64 != 0, marks & NATIVE as u64 != 0);
-    SavedLock { db, key, token, ends, left: ends.since(state::now()), whole, native }
-}
-
-/// Tells replicas and the AOF of the lock on a key as it is now, if there is
-/// one.
-pub fn tell_lock(ctx: Ctx, db: Db, name: Str<'_>) {
-    let numbers = SHARD.with(|shard| {
-        let at = shard.known(db, name.bytes())?;
-        shard.leases.lock_on(at, steady()).map(|lock| numbers(&lock))
-    });
-    if let Some(numbers) = numbers {
-        ctx.replicate_numbers(apply_lock::NAME, name, numbers);
-    }
-}
-
-/// Tells them that a lock has ended.
-fn tell_end(ctx: Ctx, name: Str<'_>, token: Stamp) {
-    ctx.replicate_numbers(apply_lock::NAME, name, [token.0 as i64, apply_lock::ENDED, 0]);
+/// The lock that is held on a key, as `body` has it.
+pub fn with_lock<R>(db: Db, name: &[u8], body: impl FnOnce(&Lock<'_>) -> R) -> Option<R> {
+    SHARD.with(|shard| {
+        let at = shard.known(db, name)?;
+        shard.leases.lock_on(at, steady()).map(|lock| body(&lock))
+    })
 }
 
 /// A lock as another server had it, or this one before.
-pub fn apply(lock: &SavedLock<'_>) {
+pub fn apply_lock(db: Db, name: &[u8], token: Stamp, left: Millis, whole: bool, native: bool) {
     listen();
-    state::observe(lock.token);
     with(|shard| {
-        let at = shard.at(lock.db, lock.key);
-        let (left, whole, native) = (lock.left_at(state::now()), lock.whole, lock.native);
-        shard.leases.apply_lock(&Lock { at, token: lock.token, left, whole, native }, steady());
+        let at = shard.at(db, name);
+        shard.leases.apply_lock(&Lock { at, token, left, whole, native }, steady());
     });
 }
 
@@ -509,30 +494,9 @@ pub fn apply_end(db: Db, name: &[u8], token: Stamp) {
     });
 }
 
-/// Runs `body` on the locks that are held, to be saved.
-pub fn with_locks<R>(body: impl FnOnce(&[SavedLock<'_>]) -> R) -> R {
-    SHARD.with(|shard| {
-        let now = state::now();
-        let saved = |lock: Lock<'_>| {
-            let Lock { at: At { db, key, .. }, token, left, whole, native } = lock;
-            let (key, ends) = (key.to_vec(), now.after(left).unwrap_or(Time(LAST_TIME)));
-            (db, key, token, ends, left, whole, native)
-        };
-        let owned: Vec<_> = shard.leases.locks(steady()).map(saved).collect();
-        let locks: Vec<SavedLock<'_>> = owned
-            .iter()
-            .map(|&(db, ref key, token, ends, left, whole, native)| SavedLock {
-                db,
-                key,
-                token,
-                ends,
-                left,
-                whole,
-                native,
-            })
-            .collect();
-        body(&locks)
-    })
+/// Each lock that is held.
+pub fn each_lock(mut each: impl FnMut(&Lock<'_>)) {
+    SHARD.with(|shard| shard.leases.locks(steady()).for_each(|lock| each(&lock)));
 }
 
 // ── looking ─────────────────────────────────────────────────────────────────

@@ -26,6 +26,7 @@
 //! | [`directives`] | `cacheflow.*` |
 //! | [`info`] | the INFO sections |
 //! | [`leases`] | the table of leases and locks: told, timed, replicated |
+//! | [`locks`] | locks as replicas and files are told of them |
 //! | [`waiters`] | clients that are held back, and their answers |
 //! | [`sight`] | a key looked at for FETCH and LOCK |
 //! | [`shard`] | the index of the shard's entries |
@@ -41,6 +42,7 @@ mod hooks;
 mod info;
 mod invalidation;
 mod leases;
+mod locks;
 mod propagation;
 mod shard;
 mod sight;

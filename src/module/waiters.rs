@@ -25,6 +25,7 @@ use crate::ffi::key::Key;
 use crate::ffi::owned::Owned;
 use crate::ffi::raw;
 use crate::leases;
+use crate::locks;
 use crate::shard;
 use crate::sight::{see, see_any, Seen};
 use crate::state::{self, MainThread, COUNTERS};
@@ -178,7 +179,7 @@ fn look_for_lock(ctx: Ctx, id: WaiterId, db: Db, name: Str<'_>) -> Option<Sent> 
     let sight = see_any(db, name.bytes(), &Key::look(ctx, name));
     match leases::resume(id, sight, state::steady_moment())? {
         Answer::Locked { token, .. } => {
-            leases::tell_lock(ctx, db, name);
+            locks::tell_lock(ctx, db, name);
             Some(Sent::Lock(Some(token)))
         }
         Answer::Wait(_) => None,

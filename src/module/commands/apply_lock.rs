@@ -20,6 +20,7 @@ use crate::ffi::ctx::Ctx;
 use crate::ffi::raw::{REDISMODULE_CMD_KEY_RW as RW, REDISMODULE_CMD_KEY_UPDATE as UPDATE};
 use crate::ffi::register::{Arg, Keys, Spec};
 use crate::leases;
+use crate::locks;
 use crate::state;
 
 /// The command's name on the wire.
@@ -63,7 +64,7 @@ impl Command for ApplyLock {
         if ends == Time(0) {
             leases::apply_end(db, name.bytes(), token);
         } else {
-            leases::apply(&leases::of_numbers(db, name.bytes(), token, ends, marks));
+            locks::apply(&locks::of_numbers(db, name.bytes(), token, ends, marks));
         }
         ctx.replicate_verbatim();
         ctx.reply_ok();

@@ -17,7 +17,7 @@ use super::{Command, Error};
 use crate::ffi::args::Args;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::register::{Arg, Keys, Spec};
-use crate::leases;
+use crate::locks;
 use crate::shard;
 use crate::state;
 
@@ -64,7 +64,7 @@ impl Command for ApplyState {
                 }
                 match part {
                     Ok(()) => remember(bytes)?,
-                    Err(_) => Saved::decode_locks(bytes, |lock| leases::apply(&lock))?,
+                    Err(_) => Saved::decode_locks(bytes, |lock| locks::apply(&lock))?,
                 }
             }
             Err(other) => return Err(other.into()),

@@ -19,6 +19,7 @@ use crate::ffi::ctx::Ctx;
 use crate::ffi::raw::{REDISMODULE_CMD_KEY_RW as RW, REDISMODULE_CMD_KEY_UPDATE as UPDATE};
 use crate::ffi::register::{Arg, Keys, Spec};
 use crate::leases;
+use crate::locks;
 use crate::state;
 
 pub struct Tag;
@@ -76,7 +77,7 @@ pub fn retag<'a>(
         // Born anew it does not show any more what it was hit by.
         leases::changed(db, name.bytes(), Change::Invalidated(invalidated));
         // To a replica it is a write; the lock's fence is as it was.
-        leases::tell_lock(ctx, db, name);
+        locks::tell_lock(ctx, db, name);
     }
     ctx.reply_integer(changed as i64);
     Ok(())
