@@ -22,7 +22,7 @@ from harness.topology import assert_verified
 pytestmark = pytest.mark.topology("single")
 
 
-# --- laravel/framework#61328: a flexible refresh stores after the tag was flushed ----------------------
+# --- laravel/framework#61328: a flexible refresh stores after the tag was flushed ---
 @pytest.mark.parametrize("soft", [(), ("SOFT",)])
 def test_laravel_61328_refresh_in_flight_while_the_tag_is_invalidated(server, soft):
     server("CACHE.SET", "users", "old", "EX", 60, "GRACE", 600, "TAGS", "people")
@@ -38,7 +38,7 @@ def test_laravel_61328_refresh_in_flight_while_the_tag_is_invalidated(server, so
     assert server("CACHE.GET", "users") == b"new"
 
 
-# --- FusionCache#535: a factory that runs while a tag is removed stores an entry that outlives it -------
+# --- FusionCache#535: a factory that runs while a tag is removed stores an entry that outlives it ---
 def test_fusioncache_535_a_fill_of_a_tag_that_the_server_has_never_seen(server):
     """The key is absent and the tag unknown when it is invalidated: only the fill names it."""
     token = grant(server, "product:7", "KEEP")
@@ -47,7 +47,7 @@ def test_fusioncache_535_a_fill_of_a_tag_that_the_server_has_never_seen(server):
     assert server("CACHE.GET", "product:7") is None
 
 
-# --- FusionCache#628: an eager refresh and RemoveByTag ----------------------------------------------------
+# --- FusionCache#628: an eager refresh and RemoveByTag ---
 def test_fusioncache_628_early_refresh_against_an_invalidation(fresh_server):
     server = fresh_server(module_args=DEBUG)
     server("CACHE.SET", "k", "old", "EX", 100, "COST", 90_000, "TAGS", "t")
@@ -59,7 +59,7 @@ def test_fusioncache_628_early_refresh_against_an_invalidation(fresh_server):
     assert fetch(server, "k").state == b"MISS"
 
 
-# --- caffeine#193: a key deleted during its refresh comes back -------------------------------------------
+# --- caffeine#193: a key deleted during its refresh comes back ---
 @pytest.mark.parametrize("command", ["CACHE.DEL", "DEL", "UNLINK"])
 def test_caffeine_193_deletion_during_a_refresh(server, command):
     server("CACHE.SET", "k", "old", "EX", 60, "GRACE", 60)
@@ -70,7 +70,7 @@ def test_caffeine_193_deletion_during_a_refresh(server, command):
     assert server("EXISTS", "k") == 0
 
 
-# --- cashews#127: thousands wait on one key with a small pool, and starve or deadlock ----------------------
+# --- cashews#127: thousands wait on one key with a small pool, and starve or deadlock ---
 def test_cashews_127_five_thousand_waiters_and_one_computation(fresh_server):
     server = fresh_server(args=["--maxclients", 6000])
     token = grant(server, "hot", "KEEP", "LEASE", 60_000)
@@ -99,7 +99,7 @@ def test_cashews_127_a_pool_of_one_connection_cannot_deadlock(server):
     assert fetch(pooled.connection, "k").value == b"value"
 
 
-# --- symfony#63592: the holder is killed, the others wait for the lock's whole time -------------------------
+# --- symfony#63592: the holder is killed, the others wait for the lock's whole time ---
 HOLDER = """
     import sys, time
     sys.path.insert(0, sys.argv[2])
@@ -124,7 +124,7 @@ def test_symfony_63592_the_holder_is_killed(server):
     assert counted(server, "grants") == 2
 
 
-# --- rails#54229: what is stored in the race window lives for the window, not for its time --------------------
+# --- rails#54229: what is stored in the race window lives for the window, not for its time ---
 def test_rails_54229_what_a_refresh_stores_has_its_full_time(server):
     server("CACHE.SET", "k", "old", "EX", 100, "GRACE", 10)
     server("CACHE.STALE", "k")
@@ -138,7 +138,7 @@ def test_rails_54229_what_a_refresh_stores_has_its_full_time(server):
     assert fetch(reader, "k").ms > 990_000
 
 
-# --- RedLock.net#101: the lock's key is evicted under maxmemory ------------------------------------------------
+# --- RedLock.net#101: the lock's key is evicted under maxmemory ---
 @pytest.mark.parametrize("policy", ["allkeys-lru", "allkeys-random", "volatile-ttl", "noeviction"])
 def test_redlock_net_101_locks_under_maxmemory(server, policy):
     tokens = {f"lock:{n}": server("CACHE.LOCK", f"lock:{n}", 600_000) for n in range(50)}
@@ -157,7 +157,7 @@ def test_redlock_net_101_locks_under_maxmemory(server, policy):
     assert_nothing_held(server)
 
 
-# --- node-redlock#296: the time that one waits for a lock is taken off it ----------------------------------------
+# --- node-redlock#296: the time that one waits for a lock is taken off it ---
 def test_node_redlock_296_time_waiting_does_not_consume_the_lock(fresh_server):
     server = fresh_server(module_args=DEBUG)
     first = server("CACHE.LOCK", "k", 50_000)
