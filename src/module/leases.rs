@@ -6,11 +6,13 @@
 //!                                         or at its next deadline
 //!                                           │
 //!        timer ◀── armed for the earlier ───┘
-//!          └──► a turn: deadlines, then a batch of waiters; more: again
+//!          └──► a turn: deadlines, then a batch of waiters
+//!                 ▲                           │ more
+//!                 └── the next turn of the event loop, and the timer
 //! ```
-//! Everything that waits is answered from the timer, which runs after the
-//! commands of a turn of the event loop, and its answers are sent before the
-//! next turn's commands: so a batch is all that others wait for.
+//! Nobody is answered from within a command: what waits is answered between the
+//! commands of one turn of the event loop and those of the next, a batch each
+//! time, so that a batch is all that others wait for.
 //!
 //! # What the server does not say
 //! That an entry left its key is told by `unlink2`, but not why: expiry and
@@ -45,6 +47,7 @@ use crate::locks::{tell_end, tell_lock};
 use crate::shard;
 use crate::sight::see_any;
 use crate::state::{self, steady, MainThread};
+use crate::turns::{self, Who};
 use crate::waiters;
 
 /// What there is of it.
@@ -64,8 +67,8 @@ lazy_static! {
     static ref SHARD: MainThread<Shard> = MainThread::new(Shard::default());
 }
 
-/// Waiters answered in a turn: some 10 µs each.
-const BATCH: usize = 100;
+/// Waiters answered in a turn: some 20 µs each, what sending takes included.
+const BATCH: usize = 64;
 /// Deadlines worked off in a turn.
 const STEPS: usize = 2000;
 /// When it is looked again whether a pause is over.
@@ -153,9 +156,18 @@ unsafe extern "C" fn on_timer(ctx: *mut raw::RedisModuleCtx, _: *mut c_void) {
     SHARD.with(|shard| shard.armed = None);
     cross("leases", (), || {
         // SAFETY: what the server passed.
-        turn(unsafe { Ctx::new(ctx) });
+        let ctx = unsafe { Ctx::new(ctx) };
+        turn(ctx);
+        turns::want(ctx, Who::Waiters, SHARD.with(|shard| shard.leases.has_events()));
     });
     cross("leases_again", (), schedule);
+}
+
+/// Works on in a turn of the event loop, if there is anything to be done.
+pub fn work_on(ctx: Ctx) {
+    if SHARD.with(|shard| shard.leases.has_events()) {
+        turn(ctx);
+    }
 }
 
 /// Does what is due, and answers a batch of waiters.

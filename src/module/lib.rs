@@ -22,6 +22,7 @@
 //! | [`stored`] | an entry's memory |
 //! | [`invalidation`] | invalidations performed: channels, log |
 //! | [`sweep`] | the removal of what was invalidated |
+//! | [`turns`] | the event loop's turns, for who works in them |
 //! | [`state`] | counters, the clock, dice |
 //! | [`directives`] | `cacheflow.*` |
 //! | [`info`] | the INFO sections |
@@ -49,6 +50,7 @@ mod sight;
 mod state;
 mod stored;
 mod sweep;
+mod turns;
 mod waiters;
 
 use std::os::raw::{c_char, c_int};

@@ -29,7 +29,7 @@ use crate::commands::del;
 use crate::datatype::ours;
 use crate::directives::{MAX_TOMBSTONES, SWEEP_BUDGET_US, TOMBSTONE_TTL};
 use crate::ffi::ctx::Ctx;
-use crate::ffi::events::{subscribe, unsubscribe};
+use crate::ffi::events::subscribe;
 use crate::ffi::key::{Key, Kind};
 use crate::ffi::owned::Owned;
 use crate::ffi::{raw, timer};
@@ -39,6 +39,7 @@ use crate::shard::{self, Memory, Tagged};
 use crate::sight;
 use crate::state::{self, MainThread, COUNTERS};
 use crate::stored::Stored;
+use crate::turns::{self, Who};
 
 lazy_static! {
     static ref PACE: MainThread<Pace> = MainThread::new(Pace::default());
@@ -47,9 +48,6 @@ lazy_static! {
 }
 
 static ARMED: AtomicBool = AtomicBool::new(false);
-/// The event loop's turns are heard of only while there is something to do:
-/// each costs the server some 0.2 µs.
-static LISTENS: AtomicBool = AtomicBool::new(false);
 /// `CACHE.DEBUG SWEEP 0` holds it, so that a test can look at what is dead.
 pub static HELD: AtomicBool = AtomicBool::new(false);
 
@@ -116,37 +114,16 @@ unsafe extern "C" fn on_timer(ctx: *mut raw::RedisModuleCtx, _: *mut c_void) {
         // SAFETY: what the server passed.
         let ctx = unsafe { Ctx::new(ctx) };
         let after = slice(ctx);
-        listen(ctx, after == Some(SOON));
+        turns::want(ctx, Who::Sweep, after == Some(SOON));
         if let Some(after) = after {
             arm_in(ctx, after);
         }
     });
 }
 
-/// Hears of the event loop's turns, or not any more. Not from within one: the
-/// server is walking its list of listeners then.
-fn listen(ctx: Ctx, whether: bool) {
-    if LISTENS.load(Relaxed) != whether {
-        let event = raw::REDISMODULE_EVENT_EVENTLOOP;
-        let done = if whether { subscribe(ctx, event, on_turn) } else { unsubscribe(ctx, event) };
-        // Refused: the timer alone does it, in longer slices.
-        LISTENS.store(whether && done.is_ok(), Relaxed);
-    }
-}
-
-unsafe extern "C" fn on_turn(
-    ctx: *mut raw::RedisModuleCtx,
-    _: raw::RedisModuleEvent,
-    turn: u64,
-    _: *mut c_void,
-) {
-    if turn == raw::REDISMODULE_SUBEVENT_EVENTLOOP_BEFORE_SLEEP {
-        // What comes after this slice, the timer decides.
-        cross("turn", (), || {
-            // SAFETY: what the server passed.
-            slice(unsafe { Ctx::new(ctx) });
-        });
-    }
+/// Works on in a turn of the event loop.
+pub fn work_on(ctx: Ctx) {
+    slice(ctx);
 }
 
 /// Works for as long as a slice may take now; answers when to go on.

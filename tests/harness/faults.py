@@ -57,7 +57,8 @@ def _wake(server):
     token = server("CACHE.LOCK", "held", 600_000)
     unlucky = wait_in_line(server, "CACHE.LOCK", "held", 5, "BLOCK", 0)
     lucky = wait_in_line(server, "CACHE.FETCH", "held", "BLOCK", 0)
-    timer = wait_in_line(server, "CACHE.FETCH", "held", "BLOCK", 1)
+    timer = server.connect()
+    timer.send("CACHE.FETCH", "held", "BLOCK", 1)
     assert str(timer.read()) == LOST, "nor is a time that is up lost"
     assert server("CACHE.UNLOCK", "held", token) == 1
     assert str(unlucky.read()) == LOST
