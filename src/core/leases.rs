@@ -45,6 +45,7 @@
 //! | CACHE.DEL, DEL, UNLINK, RENAME or MOVE away; also where the key is absent | [`Leases::change`] with [`Change::Deleted`] |
 //! | CACHE.STALE; also where the key is absent | [`Leases::change`] with [`Change::Staled`] |
 //! | an invalidated entry leaves (sweep, expiry, eviction), or is born anew by TAG | [`Leases::change`] with [`Change::Invalidated`], the last stamp that hit it |
+//! | an invalidation of a namespace | [`Leases::outdate_awaited`] |
 //! | expiry or eviction of a valid entry, EXPIRE, PERSIST, TAG, UNTAG | nothing |
 //! | FLUSHDB, FLUSHALL, SWAPDB | [`Leases::flush`], [`Leases::swap`] |
 //! | a client's connection closes; CLIENT UNBLOCK | [`Leases::disconnect`]; [`Leases::forget`] |

@@ -253,6 +253,25 @@ impl Leases {
         }
     }
 
+    /// A namespace was invalidated: of its leases those that somebody waits for
+    /// are void at once. (The others are found to be by whoever looks next.) No
+    /// sweep comes by a key where nothing lies. `those`: whether a name is in the
+    /// namespace, whose number it may share with others. Walks the keys that are
+    /// waited for.
+    pub fn outdate_awaited(&mut self, db: Db, those: impl Fn(&[u8]) -> bool, invalidated: Stamp, now: Time) {
+        self.hear(now);
+        let (mut from, mut found) = (0, Vec::new());
+        while let Some(&(id, ..)) = self.queue.range((from, Kind::Fetch, WaiterId(0))..).next() {
+            if self.keys.get(id).is_some_and(|key| key.db == db && those(&key.name)) {
+                found.push(id);
+            }
+            from = id.saturating_add(1);
+        }
+        for id in found {
+            self.outdate(id, invalidated);
+        }
+    }
+
     /// The key, what is due on it done and its lease voided if an invalidation
     /// has outdated it.
     pub(super) fn look_at(&mut self, at: At<'_>, invalidated: Stamp) {

@@ -48,6 +48,29 @@ fn the_value_is_gone_before_it_is_told() {
 }
 
 #[test]
+fn a_namespaces_invalidation_promotes_whoever_waits_in_it() {
+    let mut bench = bench();
+    let [other, elsewhere] = [At { key: b"other", ..KEY }, At { db: 1, ..KEY }];
+    let mut line = Vec::new();
+    for at in [KEY, other, elsewhere] {
+        bench.fetch_at(at, ABSENT, ASK, 1);
+        for client in [2, 3] {
+            line.push(bench.fetch_at(at, ABSENT, BLOCK, client));
+        }
+    }
+    let (stamp, now) = (bench.draw(), bench.now());
+    bench.leases.outdate_awaited(0, |name| name == KEY.key, stamp, now);
+    let sight = Sight { invalidated: stamp, ..ABSENT };
+    let answers = bench.perform(sight);
+    let [(id, Answer::Miss { token, .. })] = answers[..] else { panic!("{answers:?}") };
+    assert_eq!(Answer::Wait(id), line[0]);
+    assert!(token > stamp);
+    // Of a grant that is newer there is nothing to void.
+    bench.leases.outdate_awaited(0, |_| true, Stamp(1), now);
+    assert_eq!(bench.perform(sight), []);
+}
+
+#[test]
 fn promotion_is_by_arrival_whatever_they_wait_for() {
     let mut bench = bench();
     let first = bench.token();

@@ -9,6 +9,7 @@ use crate::directives::LOG_MAX_LEN;
 use crate::ffi::client::{self, User};
 use crate::ffi::ctx::Ctx;
 use crate::ffi::owned::Owned;
+use crate::leases;
 use crate::shard;
 use crate::state::{MainThread, COUNTERS};
 use crate::sweep;
@@ -43,6 +44,9 @@ pub fn perform(ctx: Ctx, kind: Kind, mode: Mode, names: &[&[u8]], stamp: Stamp) 
         });
         each.collect::<Vec<u64>>()
     });
+    if kind == Kind::Namespaces {
+        names.iter().for_each(|name| leases::namespace_invalidated(db, name, stamp));
+    }
     COUNTERS.invalidations.add(names.len() as u64);
     COUNTERS.invalidated.add(hits.iter().sum());
     // Each may leave a tombstone: it takes two old ones away.

@@ -386,6 +386,17 @@ pub fn flushed(db: Option<Db>) {
     }
 }
 
+/// A namespace was invalidated. An entry's lease is void when the sweep comes by
+/// it; where there is none, nothing else would tell who waits.
+pub fn namespace_invalidated(db: Db, namespace: &[u8], stamp: Stamp) {
+    if !is_quiet() {
+        with(|shard| {
+            let those = |name: &[u8]| shard::namespace_of(name) == namespace;
+            shard.leases.outdate_awaited(db, those, stamp, steady());
+        });
+    }
+}
+
 /// Two databases were exchanged.
 pub fn swapped(one: Db, other: Db) {
     if !is_quiet() {
