@@ -19,6 +19,9 @@ from harness.leases import (
     waiters,
 )
 from harness.server import wait_for
+from harness.tagged import DEBUG, turn_clock
+
+single = pytest.mark.topology("single")
 
 
 @pytest.fixture(autouse=True)
@@ -315,3 +318,67 @@ def test_a_write_ends_the_back_off(server):
     assert waiter.answer()[:2] == (b"FRESH", b"v")
     server("CACHE.STALE", "k")
     assert fetch(server, "k").token is not None
+
+
+@pytest.mark.parametrize("soft", [(), ("SOFT",)])
+@pytest.mark.parametrize("there", [True, False])
+def test_a_namespaces_invalidation_promotes(server, soft, there):
+    """Also where nothing lies under the key: the fill that is awaited would be refused."""
+    if there:
+        server("CACHE.SET", "n:k", "v", "EX", 60)
+        server("CACHE.STALE", "n:k")
+    old = fetch(server, "n:k", "LEASE", 60_000).token
+    grant(server, "other:k", "LEASE", 60_000)
+    first, second = in_line(server, "n:k", 2, "MAXSTALE", 0)
+    other = fetcher(server, "other:k")
+    server("CACHE.INVALIDATE", *soft, "NAMESPACE", "n", "none")
+    token = promoted(first)
+    assert second.waits() and other.waits()
+    assert server("CACHE.SET", "n:k", "old", "LEASE", old) is None
+    fill(server, "n:k", token, "new")
+    assert second.answer()[:2] == (b"FRESH", b"new")
+
+
+@single
+def test_a_woken_waiter_is_never_elected(fresh_server):
+    server = fresh_server(module_args=DEBUG)
+    server("CACHE.SET", "near its end", "v", "EX", 100, "COST", 1_000_000)
+    turn_clock(server, 90_000)
+    grant(server, "k")
+    waiter = fetcher(server, "k", "BETA", 1e9)
+    server("RENAME", "near its end", "k")
+    assert waiter.answer()[:3] == (b"FRESH", b"v", None)
+    assert fetch(server, "k", "BETA", 1e9).token is not None, "whoever reads is"
+
+
+def test_all_leases_of_a_connection_end_with_it(server):
+    holder = server.connect()
+    for db in range(5):
+        holder("SELECT", db)
+        for n in range(20):
+            grant(holder, f"k{n}", "LEASE", 60_000)
+    waiter = fetcher(server, "k7")
+    assert gauges(server) == (100, 0, 1)
+    holder.close()
+    promoted(waiter)
+    wait_for(lambda: gauges(server) == (1, 0, 0), "all to be given up")
+
+
+def test_a_lease_of_a_transaction_is_its_connections(server):
+    holder = server.connect()
+    holder("MULTI")
+    holder("CACHE.FETCH", "k", "LEASE", 60_000)
+    assert holder("EXEC")[0][0] == b"MISS"
+    waiter = fetcher(server, "k")
+    holder.close()
+    promoted(waiter)
+
+
+@pytest.mark.xfail(strict=True, reason="the server tells a module nothing of whose script it is")
+def test_a_lease_of_a_script_is_its_connections(server):
+    """As it is, it is kept as with KEEP: until it is filled, given up, or has run out."""
+    holder = server.connect()
+    script = "return redis.call('CACHE.FETCH', KEYS[1], 'LEASE', 60000)"
+    assert holder("EVAL", script, 1, "k")[0] == b"MISS"
+    holder.close()
+    wait_for(lambda: held_for(server, "k") == 0, "it to be given up", seconds=2)

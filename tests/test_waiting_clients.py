@@ -14,6 +14,7 @@ from harness.leases import (
     fill,
     gauges,
     grant,
+    held_for,
     in_line,
     locker,
     promoted,
@@ -200,6 +201,85 @@ def test_a_flush_of_another_database_is_none_of_theirs(server):
     assert waiter.waits()
     server("FLUSHDB")
     promoted(waiter)
+
+
+@single
+def test_what_is_only_remembered_makes_room(fresh_server):
+    """The oldest first; its token is refused then."""
+    server = fresh_server()
+    server.config("cacheflow.max-leases", 3)
+    tokens = []
+    for n in range(10):
+        tokens.append(grant(server, f"k{n}", "LEASE", 1))
+        expires(server, f"k{n}")
+    fill(server, "k9", tokens[9])
+    assert server("CACHE.SET", "k0", "v", "LEASE", tokens[0]) is None
+
+
+def test_tracking_is_told_before_a_waiter_is_answered(server):
+    """What it remembers of the key is from when it began to wait: whoever is told of a change before
+    the answer comes does not keep the answer."""
+    token = grant(server, "k")
+    waiter = server.connect(protocol=3)
+    waiter("CLIENT", "TRACKING", "ON")
+    waiter.send("CACHE.FETCH", "k", "BLOCK", 0)
+    wait_for(lambda: waiters(server, "k") == 1, "it to wait")
+    fill(server, "k", token)
+    assert waiter.read()[:2] == [b"FRESH", b"v"]
+    assert waiter.pushed == [[b"invalidate", [b"k"]]]
+
+
+def test_a_reply_that_is_not_wanted(server):
+    """CLIENT REPLY SKIP and OFF: it waits, and nothing comes."""
+    token, connection = grant(server, "k"), server.connect()
+    connection.send("CLIENT", "REPLY", "SKIP")
+    connection.send("CACHE.FETCH", "k", "BLOCK", 0)
+    wait_for(lambda: waiters(server, "k") == 1, "it to wait")
+    fill(server, "k", token)
+    assert connection("PING") == b"PONG"
+    grant(server, "j", "LEASE", 60_000)
+    connection.send("CLIENT", "REPLY", "OFF")
+    connection.send("CACHE.FETCH", "j", "BLOCK", 50)
+    assert connection("CLIENT", "REPLY", "ON") == b"OK"
+
+
+def test_a_server_that_was_held_up(server):
+    """What became due meanwhile is done in its order: the lock ended before the FETCH's time was up."""
+    lock = server("CACHE.LOCK", "k", 100)
+    first, second = fetcher(server, "k", block=150), locker(server, "k", block=50)
+    server("DEBUG", "SLEEP", 0.5)
+    assert promoted(first) > lock
+    assert second.answer() is None
+
+
+@single
+def test_an_orderly_stop(fresh_server):
+    """With clients that wait the server ends as it should, and locks are in the file."""
+    server = fresh_server(["--save", "60 1"])
+    lock = server("CACHE.LOCK", "k", 600_000)
+    for _ in range(3):
+        fetcher(server, "k"), locker(server, "k", block=60_000)
+    server.restart()
+    assert waiters(server, "k") == 0
+    assert server("CACHE.UNLOCK", "k", lock) == 1
+
+
+@single
+def test_the_longest_times(fresh_server):
+    """Neither overflows, in memory or in a file."""
+    server = fresh_server()
+    locks = {f"k{ms}": (ms, server("CACHE.LOCK", f"k{ms}", ms)) for ms in (1 << 40, 1 << 46, (1 << 48) - 2)}
+    for key, (ms, lock) in locks.items():
+        assert server("CACHE.EXTEND", key, lock, ms) == 1
+        line = [fetcher(server, key, "LEASE", ms, block=ms), locker(server, key, ms, block=ms)]
+        assert all(waiter.waits() for waiter in line)
+    assert fetch(server, "m", "LEASE", (1 << 48) - 2).ms == 600_000
+    server("SAVE")
+    server.kill9()
+    server.restart()
+    for key, (_, lock) in locks.items():
+        assert held_for(server, key) > 1 << 39
+        assert server("CACHE.UNLOCK", key, lock) == 1
 
 
 # --- roles -----------------------------------------------------------------------------------------
