@@ -19,9 +19,10 @@
 //! eviction void nothing, a native command that overwrites does. Of the first
 //! two a notification follows at once; where none has come by the time the
 //! table is next asked, it was the last ([`entry_left`]).
+//!
+//! What happens to keys, databases and connections is told in `leases_told.rs`.
 
-use std::os::raw::{c_char, c_int, c_void};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::os::raw::c_void;
 
 use cacheflow_core::decide::Moment;
 use cacheflow_core::entry::Cost;
@@ -36,9 +37,7 @@ use lazy_static::lazy_static;
 use crate::border::cross;
 use crate::directives;
 use crate::ffi::args::Str;
-use crate::ffi::blocked;
-use crate::ffi::ctx::{Ctx, Level};
-use crate::ffi::events::{self, subscribe};
+use crate::ffi::ctx::Ctx;
 use crate::ffi::key::Key;
 use crate::ffi::raw;
 use crate::ffi::timer::{self, Timer};
@@ -332,132 +331,6 @@ impl Fill {
     }
 }
 
-// ── what happens to keys ────────────────────────────────────────────────────
-
-/// Whether nothing is held, remembered or waited for: nobody need be told.
-#[inline]
-pub fn is_quiet() -> bool {
-    SHARD.with(|shard| shard.leases.is_empty())
-}
-
-/// Whether anything is known of a key.
-pub fn knows(db: Db, name: &[u8]) -> bool {
-    !is_quiet() && SHARD.with(|shard| shard.known(db, name).is_some())
-}
-
-/// Something happened to a key, and is done.
-#[inline]
-pub fn changed(db: Db, name: &[u8], change: Change) {
-    if !is_quiet() {
-        tell(db, name, change);
-    }
-}
-
-#[cold]
-fn tell(db: Db, name: &[u8], change: Change) {
-    // If the key's entry has left, this says why.
-    explained(db, name);
-    with(|shard| {
-        if let Some(at) = shard.known(db, name) {
-            shard.leases.change(at, change, steady());
-        }
-    });
-}
-
-/// An entry that no invalidation had hit left its key, by whatever way.
-pub fn entry_left(db: Db, name: &[u8]) {
-    if knows(db, name) {
-        with(|shard| shard.left = Some((db, name.to_vec())));
-    }
-}
-
-/// Why the entry of a key left is known.
-pub fn explained(db: Db, name: &[u8]) {
-    SHARD.with(|shard| shard.left = shard.left.take().filter(|(of, key)| (*of, &**key) != (db, name)));
-}
-
-/// A database was emptied, or all were.
-pub fn flushed(db: Option<Db>) {
-    if !is_quiet() {
-        with(|shard| {
-            shard.left = None;
-            shard.leases.flush(db, steady());
-        });
-    }
-}
-
-/// A namespace was invalidated. An entry's lease is void when the sweep comes by
-/// it; where there is none, nothing else would tell who waits.
-pub fn namespace_invalidated(db: Db, namespace: &[u8], stamp: Stamp) {
-    if !is_quiet() {
-        with(|shard| {
-            let those = |name: &[u8]| shard::namespace_of(name) == namespace;
-            shard.leases.outdate_awaited(db, those, stamp, steady());
-        });
-    }
-}
-
-/// Two databases were exchanged.
-pub fn swapped(one: Db, other: Db) {
-    if !is_quiet() {
-        with(|shard| shard.leases.swap(one, other, steady()));
-    }
-}
-
-/// The server has become a replica.
-pub fn demoted() {
-    with(|shard| shard.leases.demote(steady()));
-}
-
-/// Subscribes to what only matters once something is held: the ends of
-/// connections, and why entries leave.
-fn listen() {
-    static LISTENS: AtomicBool = AtomicBool::new(false);
-    if LISTENS.swap(true, Relaxed) {
-        return;
-    }
-    hooks::on_entry();
-    let own = hooks::own();
-    let classes = raw::REDISMODULE_NOTIFY_EXPIRED | raw::REDISMODULE_NOTIFY_EVICTED;
-    let done = subscribe(own, raw::REDISMODULE_EVENT_CLIENT_CHANGE, on_client)
-        .and_then(|()| events::subscribe_to_keys(own, classes as c_int, on_end));
-    if let Err(why) = done {
-        own.log(Level::Warning, why);
-    }
-}
-
-unsafe extern "C" fn on_client(
-    _: *mut raw::RedisModuleCtx,
-    _: raw::RedisModuleEvent,
-    subevent: u64,
-    data: *mut c_void,
-) {
-    cross("client_event", (), || {
-        // SAFETY: what the server passes with this event.
-        if let Some(client) = unsafe { blocked::client_that_left(subevent, data) } {
-            if !is_quiet() {
-                with(|shard| shard.leases.disconnect(client, steady()));
-            }
-        }
-    });
-}
-
-unsafe extern "C" fn on_end(
-    ctx: *mut raw::RedisModuleCtx,
-    _: c_int,
-    _: *const c_char,
-    key: *mut raw::RedisModuleString,
-) -> c_int {
-    cross("end_event", (), || {
-        // SAFETY: what the server passed.
-        let (ctx, name) = unsafe { (Ctx::new(ctx), Str::new(key)) };
-        if SHARD.with(|shard| shard.left.is_some()) {
-            explained(ctx.database(), name.bytes());
-        }
-    });
-    blocked::DONE
-}
-
 // ── waiters' ────────────────────────────────────────────────────────────────
 
 /// Whom a waiter waits for, if it still does: database, key, whether it is a
@@ -552,3 +425,8 @@ pub fn about(db: Db, name: &[u8]) -> (Millis, usize) {
 pub fn allocated() -> usize {
     SHARD.with(|shard| shard.leases.allocated() + shard.fills.allocated())
 }
+
+#[path = "leases_told.rs"]
+mod told;
+
+pub use told::*;
