@@ -374,11 +374,15 @@ def test_a_lease_of_a_transaction_is_its_connections(server):
     promoted(waiter)
 
 
-@pytest.mark.xfail(strict=True, reason="the server tells a module nothing of whose script it is")
-def test_a_lease_of_a_script_is_its_connections(server):
-    """As it is, it is kept as with KEEP: until it is filled, given up, or has run out."""
+def test_a_lease_of_a_script_is_kept(server):
+    """The server tells a module nothing of whose script it is: as with KEEP it lasts until it is filled,
+    given up, or has run out."""
     holder = server.connect()
     script = "return redis.call('CACHE.FETCH', KEYS[1], 'LEASE', 60000)"
-    assert holder("EVAL", script, 1, "k")[0] == b"MISS"
+    state, _, token, _ = holder("EVAL", script, 1, "k")
+    assert state == b"MISS"
+    clients = int(server.info("clients")["connected_clients"])
     holder.close()
-    wait_for(lambda: held_for(server, "k") == 0, "it to be given up", seconds=2)
+    wait_for(lambda: int(server.info("clients")["connected_clients"]) < clients, "the connection to be gone")
+    assert held_for(server, "k") > 0
+    fill(server, "k", token)
