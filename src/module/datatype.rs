@@ -32,7 +32,7 @@ use cacheflow_core::tag::Names;
 use cacheflow_core::units::{Millis, Stamp, Time};
 
 use crate::border::cross;
-use crate::commands::{apply, apply_state};
+use crate::commands::{apply, apply_lock, apply_state};
 use crate::ffi::args::Str;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::io::{self, Io};
@@ -225,6 +225,11 @@ unsafe extern "C" fn aof_rewrite(
         with_encoded(aof.database(), entry, true, |meta, value| {
             aof.emit(apply::NAME, key, apply::NO_EXPIRE, meta, value);
         });
+        // The state before the first entry has the locks, but their fences take
+        // what follows for writes by others. This says that they were none.
+        if let Some(numbers) = locks::numbers(aof.database(), key.bytes()) {
+            aof.emit_numbers(apply_lock::NAME, key, numbers);
+        }
         true
     });
     if !emitted {

@@ -29,15 +29,19 @@ pub fn of_numbers(db: Db, key: &[u8], token: Stamp, ends: Time, marks: u64) -> S
     SavedLock { db, key, token, ends, left: ends.since(state::now()), whole, native }
 }
 
-/// Tells replicas and the AOF of the lock on a key as it is now, if there is
-/// one.
-pub fn tell_lock(ctx: Ctx, db: Db, name: Str<'_>) {
-    let numbers = leases::with_lock(db, name.bytes(), |lock| {
+/// The lock on a key as it is now, if there is one: the numbers that
+/// `CACHE.APPLYLOCK` takes.
+pub fn numbers(db: Db, name: &[u8]) -> Option<[i64; 3]> {
+    leases::with_lock(db, name, |lock| {
         let marks = if lock.whole { WHOLE } else { 0 } | if lock.native { NATIVE } else { 0 };
         // Stamps stay below 2^53, times below 2^48.
         [lock.token.0 as i64, end(lock.left).0 as i64, marks as i64]
-    });
-    if let Some(numbers) = numbers {
+    })
+}
+
+/// Tells replicas and the AOF of the lock on a key, if there is one.
+pub fn tell_lock(ctx: Ctx, db: Db, name: Str<'_>) {
+    if let Some(numbers) = numbers(db, name.bytes()) {
         ctx.replicate_numbers(apply_lock::NAME, name, numbers);
     }
 }

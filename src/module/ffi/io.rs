@@ -103,6 +103,23 @@ impl Io {
         };
     }
 
+    /// Emits `command key number number number` into the AOF being rewritten.
+    pub fn emit_numbers(self, command: &CStr, key: Str<'_>, numbers: [i64; 3]) {
+        let [one, two, three] = numbers.map(|number| number as c_longlong);
+        // SAFETY: the format names the arguments' types; the server copies.
+        unsafe {
+            api!(RedisModule_EmitAOF)(
+                self.raw,
+                command.as_ptr(),
+                c"slll".as_ptr(),
+                key.raw(),
+                one,
+                two,
+                three,
+            )
+        };
+    }
+
     /// Logs what is wrong with the stream.
     pub fn log(self, text: &str) {
         let clean = super::ctx::c_text(text);
