@@ -59,7 +59,7 @@ TRIVIAL = {"get_number", "set_number"}
 
 def test_every_border_has_a_test():
     assert commands() == {*COMMANDS, "cache.debug"}
-    assert callbacks() == {*CALLBACKS, "replication_event", "defrag"} | OUT_OF_REACH
+    assert callbacks() == {*CALLBACKS, "replication_event", "send_state", "defrag"} | OUT_OF_REACH
 
 
 def test_every_callback_crosses_a_border():
@@ -463,6 +463,24 @@ def test_a_panic_at_an_event_loses_no_write(fresh_server):
     primary("CACHE.SET", "after", "v", "EX", 1000, "GRACE", 1000)
     replica.wait_replica_of(primary)
     assert scan(replica.connect()) == [b"after", b"before", b"during"]
+
+
+def test_a_panic_before_the_state_is_sent(fresh_server):
+    """A file that is rewritten without an entry lacks what was invalidated; the next one has it."""
+    server = fresh_server(["--appendonly", "yes", "--aof-use-rdb-preamble", "no"], module_args=DEBUG)
+    server("CACHE.SET", "k", "v", "TAGS", "a")
+    payload = server("DUMP", "k")
+    server("CACHE.INVALIDATE", "TAGS", "a")
+    server.wait_swept()
+    with server.expect_panics() as caught:
+        arm(server, "send_state")
+        server.bgrewriteaof()
+        wait_for(caught, "the panic")
+        arm(server, "")
+    server.bgrewriteaof()
+    server.restart()
+    server("RESTORE", "k", 0, payload)
+    assert server("CACHE.GET", "k") is None
 
 
 def test_a_panic_in_defrag_leaves_the_entry_where_it_is(fresh_server):

@@ -194,8 +194,9 @@ def test_the_fence_of_a_lock_survives(fresh_server, file):
     server = fresh_server(args)
     server("CACHE.SET", "broken", "v")
     server("SET", "native", "n")
-    keys = ("whole", "broken", "native", "late", "tagged", "staled")
+    keys = ("whole", "broken", "native", "late", "cached", "tagged", "staled")
     server("CACHE.SET", "staled", "v", "EX", 1000)
+    server("CACHE.SET", "cached", "v", "EX", 1000, "TAGS", "c")
     tokens = {key: server("CACHE.LOCK", key, LONG) for key in keys}
     server("CACHE.SET", "broken", "w")
     server("RPUSH", "late", "native")
@@ -204,8 +205,8 @@ def test_the_fence_of_a_lock_survives(fresh_server, file):
     write(server)
     server.kill9()
     server.restart()
-    stored = {key: server("CACHE.SET", key, "new", "LEASE", tokens[key], "TAGS", "b") for key in keys[:4]}
-    assert stored == {"whole": b"OK", "broken": None, "native": b"OK", "late": None}
+    stored = {key: server("CACHE.SET", key, "new", "LEASE", tokens[key], "TAGS", "b") for key in keys[:5]}
+    assert stored == {"whole": b"OK", "broken": None, "native": b"OK", "late": None, "cached": b"OK"}
     assert server("CACHE.SET", "tagged", "new", "LEASE", tokens["tagged"], "TAGS", "a") is None
     assert server("CACHE.SET", "staled", "new", "LEASE", tokens["staled"]) is None
     assert server("CACHE.GET", "broken") == b"w" and server("TYPE", "late") == b"list"
@@ -316,6 +317,19 @@ def test_replicas_refuse_writes(pair):
     ):
         assert replica.error(*command).startswith("READONLY"), command
     assert fetch(replica, "k") == (b"BUSY", None, None, 0, None)
+    assert held_for(replica, "k") > 0
+
+
+@pytest.mark.parametrize("begin", ["BGSAVE", "BGREWRITEAOF"])
+def test_a_replica_does_not_save_because_its_primary_does(pair, begin):
+    """Without an entry what is saved is sent as well; the command that began it is not."""
+    primary, replica = pair
+    primary("CACHE.LOCK", "k", LONG)
+    replica.wait_replica_of(primary)
+    primary.bgsave() if begin == "BGSAVE" else primary.bgrewriteaof()
+    primary("SET", "native", "n")
+    replica.wait_replica_of(primary)
+    assert f"cmdstat_{begin.lower()}" not in replica.info("commandstats")
     assert held_for(replica, "k") > 0
 
 

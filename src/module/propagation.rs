@@ -14,6 +14,7 @@ use crate::datatype;
 use crate::ffi::ctx::{Ctx, Level};
 use crate::ffi::events::subscribe;
 use crate::ffi::raw;
+use crate::ffi::timer;
 use crate::leases;
 use crate::shard;
 use crate::state::MainThread;
@@ -59,19 +60,48 @@ unsafe extern "C" fn on_event(
         }
         if sign == Sign::Forked && subevent == raw::REDISMODULE_SUBEVENT_FORK_CHILD_BORN {
             // SAFETY: what the server passed.
-            send_state(unsafe { Ctx::new(ctx) });
+            send_state_later(unsafe { Ctx::new(ctx) }, 0);
         }
     });
+}
+
+/// Not at once: the fork may be a command's (BGSAVE, BGREWRITEAOF), which would
+/// be replicated with what it makes us say, and replicas would save too.
+fn send_state_later(ctx: Ctx, milliseconds: i64) {
+    if is_state_to_be_sent(ctx) {
+        let _ = timer::start(ctx, milliseconds, on_timer);
+    }
+}
+
+unsafe extern "C" fn on_timer(ctx: *mut raw::RedisModuleCtx, _: *mut c_void) {
+    cross("send_state", (), || {
+        // SAFETY: what the server passed.
+        let ctx = unsafe { Ctx::new(ctx) };
+        if ctx.is_paused() {
+            send_state_later(ctx, PAUSE);
+        } else {
+            send_state(ctx);
+        }
+    });
+}
+
+/// When it is looked again, in milliseconds, whether a pause is over.
+const PAUSE: i64 = 10;
+
+/// Whether a rewritten file may have no place for the shard's state, and there
+/// is some.
+fn is_state_to_be_sent(ctx: Ctx) -> bool {
+    let locks = leases::look(|table| table.counts().locks);
+    let nothing =
+        |index: &mut Index| index.counts().entries > 0 || (index.latest() == Stamp(0) && locks == 0);
+    !shard::with(nothing) && !ctx.is_replica() && is_heard(ctx)
 }
 
 /// A file that is rewritten without an RDB preamble has a place for the shard's
 /// state only before an entry. Where there is none, the state is sent behind it:
 /// the server has begun the file of what comes after before it forked.
 fn send_state(ctx: Ctx) {
-    let locks = leases::look(|table| table.counts().locks);
-    let nothing =
-        |index: &mut Index| index.counts().entries > 0 || (index.latest() == Stamp(0) && locks == 0);
-    if shard::with(nothing) || ctx.is_replica() || !is_heard(ctx) {
+    if ctx.is_replica() || !is_heard(ctx) {
         return;
     }
     let mut parts = Vec::new();
