@@ -6,8 +6,8 @@ import time
 import pytest
 
 from harness.leases import expires, fetch, fetcher, fill, gauges, grant, held_for, locker
-from harness.server import wait_for
-from harness.tagged import DEBUG, turn_clock
+from harness.server import Server, wait_for
+from harness.tagged import DEBUG, hold, let_go, turn_clock
 from harness.topology import assert_verified
 
 pytestmark = pytest.mark.topology("single")
@@ -75,24 +75,16 @@ def save(server):
     server("SAVE")
 
 
-def save_in_the_background(server):
-    server.bgsave()
-
-
-def rewrite(server):
-    server.bgrewriteaof()
-
-
 def nothing(server):
     pass
 
 
 FILES = {
     "RDB": ((), save),
-    "RDB in the background": ((), save_in_the_background),
+    "RDB in the background": ((), Server.bgsave),
     "AOF": (AOF, nothing),
-    "AOF, rewritten": ((*AOF, "--aof-use-rdb-preamble", "no"), rewrite),
-    "AOF, rewritten with preamble": ((*AOF, "--aof-use-rdb-preamble", "yes"), rewrite),
+    "AOF, rewritten": ((*AOF, "--aof-use-rdb-preamble", "no"), Server.bgrewriteaof),
+    "AOF, rewritten with preamble": ((*AOF, "--aof-use-rdb-preamble", "yes"), Server.bgrewriteaof),
 }
 
 
@@ -408,3 +400,44 @@ def test_five_thousand_locks_are_saved(fresh_server):
     assert gauges(server) == (0, 5000, 0) and size < 5000 * 100
     done = server.connect().pipeline([("CACHE.UNLOCK", f"l:{n}", token) for n, token in enumerate(tokens)])
     assert set(done) == {1} and gauges(server) == (0, 0, 0)
+
+
+KEEPS = {
+    "nothing": (),
+    "TAG": (("CACHE.TAG", "k", "b"),),
+    "UNTAG": (("CACHE.UNTAG", "k", "a"),),
+    "EXPIRE": (("EXPIRE", "k", 500),),
+    "PERSIST": (("PERSIST", "k"),),
+    "expiry": (("PEXPIRE", "k", 1),),
+    "eviction": (("CONFIG", "SET", "maxmemory", 1), ("CACHE.GET", "k"), ("CACHE.SET", "j", "v")),
+}
+
+
+@pytest.mark.parametrize("what", [*KEEPS, "sweep"])
+@pytest.mark.parametrize("way", ["a replica", "AOF"])
+def test_what_voids_nothing_voids_nothing_elsewhere(fresh_server, what, way):
+    """Expiry and eviction are told to others as deletions, tags as writes."""
+    args = (*AOF, "--maxmemory-policy", "allkeys-random")
+    server = fresh_server(args, module_args=DEBUG)
+    replica = join(fresh_server, server)
+    server("CACHE.SET", "k", "v", "EX", 1000, "GRACE", 1000, "TAGS", "a")
+    if what == "sweep":  # of what had died before the grant
+        hold(server)
+        server("CACHE.INVALIDATE", "TAGS", "a")
+    token = server("CACHE.LOCK", "k", LONG)
+    if what == "sweep":
+        let_go(server)
+    for command in KEEPS.get(what, ()):
+        server.connect().pipeline([command])
+    if what in ("expiry", "eviction", "sweep"):
+        wait_for(lambda: server("EXISTS", "k") == 0, "it to go")
+    server.config("maxmemory", 0)
+    replica.wait_replica_of(server)
+    server.kill9()
+    if way == "AOF":
+        replica = server
+        server.restart()
+    else:
+        replica("REPLICAOF", "NO", "ONE")
+    assert held_for(replica, "k") > LONG / 2
+    assert replica("CACHE.SET", "k", "new", "LEASE", token, "TAGS", "a") == b"OK"

@@ -39,6 +39,7 @@ use crate::directives;
 use crate::ffi::args::Str;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::key::Key;
+use crate::ffi::owned::Owned;
 use crate::ffi::raw;
 use crate::ffi::timer::{self, Timer};
 use crate::hooks;
@@ -56,6 +57,10 @@ struct Shard {
     fills: Fills,
     /// An entry that left its key, we do not know yet why.
     left: Option<(Db, Vec<u8>)>,
+    /// Locks whose key expired or was evicted: others hear of that as of a
+    /// deletion, which breaks a fence, and are to be told that it was none.
+    /// Later, for the server tells them of the deletion after telling us.
+    retell: Vec<(Db, Vec<u8>)>,
     /// The timer, and when it is due.
     armed: Option<(Time, Timer)>,
     /// LOCKs to be answered once the pause is over.
@@ -107,7 +112,7 @@ impl Shard {
     }
 
     fn due(&self) -> Option<Time> {
-        if self.left.is_some() || self.leases.has_events() {
+        if self.left.is_some() || !self.retell.is_empty() || self.leases.has_events() {
             return Some(Time(0));
         }
         let paused = (!self.paused.is_empty()).then(|| steady().after(PAUSE).unwrap_or_default());
@@ -178,6 +183,7 @@ fn turn(ctx: Ctx) {
         shard.leases.take_events(BATCH)
     });
     if !paused {
+        tell_again(ctx);
         events.extend(SHARD.with(|shard| std::mem::take(&mut shard.paused)).into_iter().map(Event::Look));
     }
     let mut values = waiters::Values::default();
@@ -190,6 +196,14 @@ fn turn(ctx: Ctx) {
         if !answered {
             cross("wake_lost", (), || waiters::abandon(event));
         }
+    }
+}
+
+/// Tells others of locks as they are, behind what they were told of their keys.
+fn tell_again(ctx: Ctx) {
+    for (db, name) in SHARD.with(|shard| std::mem::take(&mut shard.retell)) {
+        ctx.select(db);
+        tell_lock(ctx, db, Owned::new(&name).get());
     }
 }
 

@@ -116,6 +116,14 @@ unsafe extern "C" fn on_client(
     });
 }
 
+/// A key expired or was evicted.
+#[cold]
+fn ended(db: Db, name: &[u8]) {
+    if with_lock(db, name, |lock| lock.whole) == Some(true) {
+        with(|shard| shard.retell.push((db, name.to_vec())));
+    }
+}
+
 unsafe extern "C" fn on_end(
     ctx: *mut raw::RedisModuleCtx,
     _: c_int,
@@ -127,6 +135,9 @@ unsafe extern "C" fn on_end(
         let (ctx, name) = unsafe { (Ctx::new(ctx), Str::new(key)) };
         if SHARD.with(|shard| shard.left.is_some()) {
             explained(ctx.database(), name.bytes());
+        }
+        if !is_quiet() && !ctx.is_replica() {
+            ended(ctx.database(), name.bytes());
         }
     });
     blocked::DONE

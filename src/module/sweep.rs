@@ -34,6 +34,7 @@ use crate::ffi::key::{Key, Kind};
 use crate::ffi::owned::Owned;
 use crate::ffi::{raw, timer};
 use crate::leases;
+use crate::locks;
 use crate::propagation;
 use crate::shard::{self, Memory, Tagged};
 use crate::sight;
@@ -177,8 +178,15 @@ fn remove(ctx: Ctx, db: Db, entry: Stored) {
     key.unlink();
     ctx.signal_modified(name.get());
     ctx.notify(c"cache.invalidated", name.get());
-    if propagation::is_heard(ctx) && !ctx.replicate_key(UNLINK, name.get()) {
-        ctx.replicate_key(del::NAME, name.get());
+    if propagation::is_heard(ctx) {
+        if !ctx.replicate_key(UNLINK, name.get()) {
+            ctx.replicate_key(del::NAME, name.get());
+        }
+        if !leases::is_quiet() {
+            // Others take it for a deletion, which breaks a lock's fence: whether
+            // the invalidation did is ours to say.
+            locks::tell_lock(ctx, db, name.get());
+        }
     }
     COUNTERS.swept.add(1);
 }
