@@ -72,7 +72,7 @@ lazy_static! {
 }
 
 /// Waiters answered in a turn: some 20 µs each, what sending takes included.
-const BATCH: usize = 64;
+const BATCH: usize = 100;
 /// Deadlines worked off in a turn.
 const STEPS: usize = 2000;
 /// When it is looked again whether a pause is over.
