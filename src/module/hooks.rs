@@ -30,6 +30,7 @@ use crate::ffi::raw;
 use crate::leases;
 use crate::shard;
 use crate::stored::Stored;
+use crate::ttl;
 
 /// The database that MOVE or COPY works from, see [`go_back`].
 static SOURCE: AtomicI64 = AtomicI64::new(NO_SOURCE);
@@ -92,9 +93,9 @@ unsafe extern "C" fn on_generic(
             _ => {}
         }
         match event {
-            b"expire" => shard::ttl_set(db, name.bytes()),
+            b"expire" => ttl::was_set(db, name.bytes()),
             b"rename_to" | b"move_to" | b"copy_to" | b"restore" => {
-                shard::ttl_changed(name.bytes());
+                ttl::changed(name.bytes());
                 leases::changed(db, name.bytes(), Change::Written);
             }
             b"del" | b"rename_from" | b"move_from" => leases::changed(db, name.bytes(), Change::Deleted),

@@ -18,7 +18,7 @@
 //! That an entry left its key is told by `unlink2`, but not why: expiry and
 //! eviction void nothing, a native command that overwrites does. Of the first
 //! two a notification follows at once; where none has come by the time the
-//! table is next asked, it was the last ([`entry_left`]).
+//! table is next asked, it was the last ([`entry_leaves`]).
 //!
 //! What happens to keys, databases and connections is told in `leases_told.rs`.
 

@@ -3,10 +3,13 @@
 use std::os::raw::{c_char, c_int};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use cacheflow_core::index::Verdict;
+
 use super::*;
 use crate::ffi::blocked;
 use crate::ffi::ctx::Level;
 use crate::ffi::events::{subscribe, subscribe_to_keys};
+use crate::stored::Stored;
 
 /// Whether nothing is held, remembered or waited for: nobody need be told.
 #[inline]
@@ -38,8 +41,23 @@ fn tell(db: Db, name: &[u8], change: Change) {
     });
 }
 
-/// An entry that no invalidation had hit left its key, by whatever way.
-pub fn entry_left(db: Db, name: &[u8]) {
+/// An entry leaves its key, and is in the index still: what had become of it.
+#[cold]
+pub fn entry_leaves(db: Db, entry: Stored) {
+    let (view, name) = (entry.view(), entry.view().name());
+    let (verdict, last) = shard::with(|index| {
+        (index.verdict(db, view), index.invalidated_at(db, shard::namespace_of(name), Some(view)))
+    });
+    if verdict != Verdict::Untouched {
+        changed(db, name, Change::Invalidated(last));
+    }
+    if verdict != Verdict::Dead {
+        entry_left(db, name);
+    }
+}
+
+/// An entry left its key alive, by whatever way.
+fn entry_left(db: Db, name: &[u8]) {
     if knows(db, name) {
         with(|shard| shard.left = Some((db, name.to_vec())));
     }

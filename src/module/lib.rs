@@ -22,6 +22,7 @@
 //! | [`stored`] | an entry's memory |
 //! | [`invalidation`] | invalidations performed: channels, log |
 //! | [`sweep`] | the removal of what was invalidated |
+//! | [`ttl`] | whose TTL may be another than its entry's times say |
 //! | [`turns`] | the event loop's turns, for who works in them |
 //! | [`state`] | counters, the clock, dice |
 //! | [`directives`] | `cacheflow.*` |
@@ -50,6 +51,7 @@ mod sight;
 mod state;
 mod stored;
 mod sweep;
+mod ttl;
 mod turns;
 mod waiters;
 

@@ -19,10 +19,8 @@ use cacheflow_core::codec;
 use cacheflow_core::decide;
 use cacheflow_core::entry::{mark_dead, BuildError, Meta, TagId};
 use cacheflow_core::index::{Counts, Db, Entries, Index, Tally, Verdict};
-use cacheflow_core::leases::Change;
 use cacheflow_core::namespace;
 use cacheflow_core::slots::Handle;
-use cacheflow_core::ttl_marks::TtlMarks;
 use cacheflow_core::units::Stamp;
 use lazy_static::lazy_static;
 use parking_lot::Mutex;
@@ -34,14 +32,13 @@ use crate::directives::NAMESPACE_DELIMITER;
 use crate::ffi::ctx::{Ctx, Level};
 use crate::ffi::key::Key;
 use crate::leases;
-use crate::state::{self, is_main_thread, MainThread};
+use crate::state::{is_main_thread, MainThread};
 use crate::stored::Stored;
+use crate::ttl;
 
 lazy_static! {
     static ref INDEX: MainThread<Index> = MainThread::new(Index::default());
 }
-
-static TTLS: MainThread<TtlMarks> = MainThread::new(TtlMarks::new());
 
 /// The address of the entry that was loaded last, and its database: it is in
 /// the index, and if the server does not want its key (it has expired) it is
@@ -202,26 +199,6 @@ pub fn tally_by_name(db: Db, name: &[u8], count: impl FnOnce(&mut Tally)) {
     });
 }
 
-/// The TTL of a key was set by another than us, or may have been.
-pub fn ttl_changed(name: &[u8]) {
-    let entries = with(|index| index.entries());
-    TTLS.with(|ttls| ttls.mark(name, state::last_stamp(), entries));
-}
-
-/// The TTL of a key was set, perhaps of a native one: such is every key of a
-/// namespace without entries.
-pub fn ttl_set(db: Db, name: &[u8]) {
-    if with(|index| index.namespace(db, namespace_of(name)).is_some_and(|of| of.entries > 0)) {
-        ttl_changed(name);
-    }
-}
-
-/// Whether the TTL of an entry's key may be another than its times say.
-#[inline]
-pub fn ttl_may_differ(name: &[u8], born: Stamp) -> bool {
-    TTLS.with(|ttls| ttls.may_differ(name, born))
-}
-
 // ── tags ────────────────────────────────────────────────────────────────────
 
 /// Lays out an entry that is to lie in `db`, its tags all different.
@@ -379,7 +356,7 @@ pub fn arrived(db: Db, name: &[u8], entry: Stored) {
 pub fn left(db: Db, entry: Stored) {
     clear(&LOADING, entry);
     if !leases::is_quiet() {
-        leave_lease(db, entry);
+        leases::entry_leaves(db, entry);
     }
     with(|index| {
         match index.verdict(db, entry.view()) {
@@ -392,20 +369,6 @@ pub fn left(db: Db, entry: Stored) {
         }
         index.detach(db, handle(entry), &mut Memory);
     });
-}
-
-/// Tells the leases of an entry that leaves its key what had become of it.
-#[cold]
-fn leave_lease(db: Db, entry: Stored) {
-    let (view, name) = (entry.view(), entry.view().name());
-    let (verdict, last) =
-        with(|index| (index.verdict(db, view), index.invalidated_at(db, namespace_of(name), Some(view))));
-    if verdict != Verdict::Untouched {
-        leases::changed(db, name, Change::Invalidated(last));
-    }
-    if verdict != Verdict::Dead {
-        leases::entry_left(db, name);
-    }
 }
 
 /// What an entry that just came under a key by RENAME or MOVE has to become
@@ -480,7 +443,7 @@ pub fn loaded(db: Db, name: &[u8], entry: Stored) {
 /// Loading has ended: what was loaded has its key.
 pub fn loading_ended() {
     LOADING.store(0, Relaxed);
-    TTLS.with(|ttls| ttls.mark_all(state::last_stamp()));
+    ttl::all_may_differ();
 }
 
 /// Clears a place if it holds an entry.
@@ -506,7 +469,7 @@ pub fn counts() -> Counts {
 
 /// Bytes that the index holds.
 pub fn allocated() -> usize {
-    with(|index| index.allocated()) + TTLS.with(|ttls| ttls.allocated())
+    with(|index| index.allocated()) + ttl::allocated()
 }
 
 /// The entries that the index holds in a database.

@@ -13,6 +13,7 @@ use crate::leases;
 use crate::shard;
 use crate::state;
 use crate::stored::Stored;
+use crate::ttl;
 
 /// What lies under a key that is held open.
 #[derive(Clone, Copy)]
@@ -67,7 +68,7 @@ pub fn glance(db: Db, name: &[u8], key: &Key) -> Option<(Stored, Option<Millis>)
     let entry = unsafe { Stored::new(value) };
     entry.prefetch();
     let left = entry.left_at_a_glance(state::now())?;
-    if shard::ttl_may_differ(name, entry.head().born()) {
+    if ttl::may_differ(name, entry.head().born()) {
         return None;
     }
     (shard::verdict(db, name, entry) == Verdict::Untouched).then_some((entry, left))
@@ -91,7 +92,7 @@ pub fn see(db: Db, name: &[u8], key: &Key, beta: f64) -> Option<Seen> {
                 refresh::elect(left, length, cost, beta, state::wide_dice)
             };
             let Fetched { there, left } =
-                decide::fetch(&meta, shard::ttl_may_differ(name, meta.born), expire, state::now(), elects);
+                decide::fetch(&meta, ttl::may_differ(name, meta.born), expire, state::now(), elects);
             Some(Seen { there, left, entry: Some(entry), cost: meta.cost })
         }
         Kind::Absent => Some(Seen::NOTHING),

@@ -22,6 +22,7 @@ use crate::shard::{self, Tagged};
 use crate::sight;
 use crate::state;
 use crate::stored::Stored;
+use crate::ttl;
 
 /// Refuses a value past `cacheflow.max-value-size`.
 ///
@@ -174,7 +175,7 @@ impl<'a> Target<'a> {
             }
         }
         if expire != decide::own_expire(meta) {
-            shard::ttl_changed(name);
+            ttl::changed(name);
         }
         if expire.is_some() || had_expire {
             self.key.set_expire(expire.map(|at| at.0));
