@@ -1,6 +1,6 @@
 """Leases, locks and waiters seen through the commands: who waits awaited, the gauges at zero."""
 
-from .sample import meta
+from .leases import waiters
 from .server import wait_for
 from .tagged import figure
 
@@ -27,12 +27,6 @@ def refused(server):
         if name.startswith(prefix) and name != prefix + "fills" and int(value):
             found[name.removeprefix(prefix)] = int(value)
     return found
-
-
-def waiters(connection, key):
-    """How many wait on a key."""
-    found = meta(connection, key)
-    return found["waiters"] if found else 0
 
 
 def wait_in_line(server, *request, db=0, key=None):
