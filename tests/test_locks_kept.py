@@ -318,6 +318,7 @@ def test_a_replica_does_not_save_because_its_primary_does(pair, begin):
     primary, replica = pair
     primary("CACHE.LOCK", "k", LONG)
     replica.wait_replica_of(primary)
+    wait_for(lambda: primary.info("persistence")["rdb_bgsave_in_progress"] == "0", "the resync's child")
     primary.bgsave() if begin == "BGSAVE" else primary.bgrewriteaof()
     primary("SET", "native", "n")
     replica.wait_replica_of(primary)
