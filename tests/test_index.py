@@ -75,6 +75,10 @@ def steps(dice):
                 ["SWAPDB", dice.randrange(3), dice.randrange(3)],
                 ["EVAL", "redis.call('CACHE.SET', KEYS[1], 'v') redis.call('DEL', KEYS[2])", 2, one, other],
                 ["RESTORE-OF", one, other],
+                ["CACHE.FETCH", one, "LEASE", dice.choice([1, 5, 100_000])],
+                ["CACHE.LOCK", one, dice.choice([1, 5, 100_000])],
+                ["FILL-OF", one, *dice.sample(TAGS, 2)],
+                ["UNLOCK-OF", one],
             ]
             + [["FLUSHDB"], ["FLUSHDB", "ASYNC"], ["FLUSHALL", "ASYNC"], ["DEBUG", "RELOAD"]]
             * (dice.random() < 0.1)
@@ -95,6 +99,14 @@ def run(server, request):
             payload = server("DUMP", request[1])
             if payload is not None:
                 server("RESTORE", request[2], random.choice([0, 1, 100_000]), payload, "REPLACE")
+        elif request[0] == "FILL-OF":
+            token = server("CACHE.FETCH", request[1], "BETA", 0)[2]
+            if token is not None:
+                server("CACHE.SET", request[1], "v", "LEASE", token, "EX", 1000, "TAGS", *request[2:])
+        elif request[0] == "UNLOCK-OF":
+            token = server("CACHE.LOCK", request[1], 5)
+            if token is not None:
+                server("CACHE.UNLOCK", request[1], token)
         else:
             if request == ["DEBUG", "RELOAD"]:
                 expire(server)
@@ -304,6 +316,7 @@ def test_what_is_dead_stale_and_fresh_is_as_the_model_says(topology, seed):
             churn.look(f"seed {seed} step {number}, upset")
         if number % 100 == 99:
             churn.look_closely(f"seed {seed} step {number}, swept")
+    assert churn.model.filled > 10, "fills by lease were among it"
     freshen(churn.server, CHURNED)
 
 

@@ -2,9 +2,9 @@
 
 `requests(dice)` deals commands; `Model.apply(request, reply)` asserts that a reply is what the contract
 says and follows it; `Model.compare(connections)` asks the server about every key. The model keeps no
-index: an invalidation walks all entries, once, when it is given. It knows no time: nothing that it is
-told of expires by itself. Where the contract leaves open what native commands see (a dead key that
-is not swept yet) it follows the reply.
+index, and of leases only their tokens (what those may do is harness/leasing.py's): an invalidation walks
+all entries, once, when it is given. It knows no time: nothing that it is told of expires by itself. Where
+the contract leaves open what native commands see (a dead key that is not swept yet) it follows the reply.
 """
 
 from dataclasses import dataclass, replace
@@ -42,6 +42,12 @@ def requests(dice, lone=False):
             ["CACHE.TOUCH", one],
             ["CACHE.TOUCH", one, "EX", 1000],
             ["CACHE.STALE", one],
+            ["CACHE.FETCH", one],
+            ["CACHE.FETCH", one, "MAXSTALE", 0, "LEASE", dice.choice([1, 1000, 100_000])],
+            ["CACHE.LOCK", one, dice.choice([1, 100, 100_000])],
+            ["CACHE.UNLOCK", one, *dice.choice([[], ["RETRY", 5]])],
+            ["CACHE.SET-LEASE", one, value, "EX", 1000, "GRACE", 1000, *tagged],
+            ["CACHE.SET-LEASE", one, plain, *tagged],
             ["CACHE.TAG", one, *some],
             ["CACHE.TAG", one, *some],
             ["CACHE.UNTAG", one, *some],
@@ -148,6 +154,8 @@ class Model:
         self.dbs = [Database() for _ in range(DATABASES)]
         self.selected, self.now = 0, 0
         self.payloads = []  # (payload, entry or None for a dead one)
+        self.tokens = []  # (token, key), of whatever database
+        self.filled = 0  # how many fills were stored
         self.lossy = lossy  # whether keys may be evicted
 
     @property
@@ -162,11 +170,19 @@ class Model:
 
     def request(self, dice, request):
         """The request as it is to be sent; None where it cannot be."""
-        if request[0] != "RESTORE":
-            return request
-        if not self.payloads:
-            return None
-        return ["RESTORE", request[1], 0, dice.choice(self.payloads)[0], "REPLACE"]
+        if request[0] == "RESTORE":
+            if not self.payloads:
+                return None
+            return ["RESTORE", request[1], 0, dice.choice(self.payloads)[0], "REPLACE"]
+        if request[0] in ("CACHE.SET-LEASE", "CACHE.UNLOCK"):
+            if not self.tokens:
+                return None
+            # Most likely the last, with which something can still be done.
+            token, key = dice.choice([*self.tokens, *[self.tokens[-1]] * 10])
+            if request[0] == "CACHE.UNLOCK":
+                return ["CACHE.UNLOCK", key, token, *request[2:]]
+            return ["CACHE.SET", key, request[2], "LEASE", token, *request[3:]]
+        return request
 
     def apply(self, request, reply):
         """Follow a command that was answered so."""
@@ -180,6 +196,9 @@ class Model:
 
     def _notice(self, name, request, reply):
         """An entry that the reply says is not there any more was evicted."""
+        if name == "fetch" and reply[0] in (b"MISS", b"BUSY") and "MAXSTALE" not in request:
+            self.db.entries.pop(request[1], None)
+            return
         missing = {"touch": 0, "tag": None, "untag": None, "copy": 0, "dump": None, "del": 0}
         gone = (
             isinstance(reply, ReplyError) if name == "rename" else name in missing and reply == missing[name]
@@ -202,11 +221,14 @@ class Model:
             assert reply == b"OK"
             self.db.put(key, Entry(value.encode(), self.now, native=True))
             return
+        if "LEASE" in options and reply is None:
+            return  # refused
         there = key in self.db.entries
         if ("NX" in options and there) or ("XX" in options and not there):
             assert reply is None, (request, reply)
             return
         assert reply == b"OK", (request, reply)
+        self.filled += "LEASE" in options
         tags = options[options.index("TAGS") + 1 :] if "TAGS" in options else ()
         self.db.put(key, Entry(value, self.now, frozenset(tags)))
         if "EXAT" in options:
@@ -217,6 +239,31 @@ class Model:
         assert reply == (there is not None), (request, reply, there)
         if there:
             self.db.entries[request[1]] = replace(there, born=self.now, stale=False)
+
+    def _fetch(self, request, reply):
+        state, value, token, _ = reply
+        there, insists = self.db.entries.get(request[1]), "MAXSTALE" in request
+        if token is not None:
+            self._granted(token, request[1])
+        if state in (b"MISS", b"BUSY"):
+            assert value is None and (state == b"MISS") == (token is not None), (request, reply)
+            known = there is None or self.lossy or (there.stale and insists)
+            assert known, (request, reply, there)
+        else:
+            assert there is not None and value == there.value, (request, reply, there)
+            assert state == (b"STALE" if there.stale else b"FRESH"), (request, reply, there)
+            assert not (there.stale and insists), (request, reply, there)
+
+    def _lock(self, request, reply):
+        if reply is not None:
+            self._granted(reply, request[1])
+
+    def _unlock(self, request, reply):
+        assert reply in (0, 1), (request, reply)
+
+    def _granted(self, token, key):
+        assert all(token > before for before, _ in self.tokens), (token, self.tokens)
+        self.tokens = [*self.tokens[-9:], (token, key)]
 
     def _stale(self, request, reply):
         turned = 0
@@ -358,6 +405,8 @@ class Model:
             connection.close()
             for at, key in enumerate(KEYS):
                 *found, exists = replies[4 * at : 4 * at + 4]
+                if found[0] and fields(found[0])["state"] == b"absent":  # only a lease or a lock is there
+                    found[0] = None
                 there = db.entries.get(key)
                 if self.lossy and found == [None, None, None] and not exists:
                     db.entries.pop(key, None)
