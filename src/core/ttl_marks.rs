@@ -22,6 +22,10 @@ const MOST: usize = 1 << 27;
 /// then.
 const DENSEST: usize = 8;
 
+fn bits_for(entries: usize) -> usize {
+    entries.saturating_mul(BITS).clamp(LEAST, MOST).next_power_of_two()
+}
+
 /// See the module's text.
 #[derive(Debug, Default)]
 pub struct TtlMarks {
@@ -52,13 +56,21 @@ impl TtlMarks {
             self.mark_all(last);
         }
         if self.bits.is_empty() {
-            let bits = entries.saturating_mul(BITS).clamp(LEAST, MOST).next_power_of_two();
-            self.bits = vec![0; bits / 64];
+            self.bits = vec![0; bits_for(entries) / 64];
         }
         let (word, bit) = self.place(name);
         if let Some(word) = self.bits.get_mut(word) {
             self.set += usize::from(*word & bit == 0);
             *word |= bit;
+        }
+    }
+
+    /// Gives bits back that so few entries do not need. `last`: as above.
+    pub fn trim(&mut self, last: Stamp, entries: usize) {
+        if entries == 0 {
+            (self.bits, self.set) = (Vec::new(), 0);
+        } else if self.bits.len() * 64 > 4 * bits_for(entries) {
+            self.mark_all(last);
         }
     }
 
@@ -141,5 +153,12 @@ mod tests {
         (0..100_000u64).for_each(|n| marks.mark(&n.to_le_bytes(), Stamp(5), 100_000));
         assert!(wrong(&marks) < 100, "{}", wrong(&marks));
         assert_eq!(marks.allocated(), 1 << 18);
+        marks.trim(Stamp(7), 50_000);
+        assert!(marks.allocated() == 1 << 18 && !marks.may_differ(b"b", Stamp(7)), "worth keeping");
+        marks.trim(Stamp(7), 5_000);
+        assert!(marks.allocated() == 0 && marks.may_differ(b"b", Stamp(7)));
+        marks.mark(b"c", Stamp(8), 5_000);
+        marks.trim(Stamp(9), 0);
+        assert!(marks.allocated() == 0 && !marks.may_differ(b"c", Stamp(8)), "there are none");
     }
 }

@@ -40,6 +40,7 @@ use crate::shard::{self, Memory, Tagged};
 use crate::sight;
 use crate::state::{self, MainThread, COUNTERS};
 use crate::stored::Stored;
+use crate::ttl;
 use crate::turns::{self, Who};
 
 lazy_static! {
@@ -83,6 +84,7 @@ unsafe extern "C" fn on_cron(
             }
         }
         forget(FORGOTTEN_A_TICK);
+        ttl::trim();
         if shard::with(|index| index.backlog()) > 0 {
             arm(ctx);
         }

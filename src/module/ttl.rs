@@ -24,6 +24,12 @@ pub fn was_set(db: Db, name: &[u8]) {
     }
 }
 
+/// Gives memory back that so few entries do not need.
+pub fn trim() {
+    let entries = shard::with(|index| index.entries());
+    MARKS.with(|marks| marks.trim(state::last_stamp(), entries));
+}
+
 /// A file was loaded, with whatever TTLs.
 pub fn all_may_differ() {
     MARKS.with(|marks| marks.mark_all(state::last_stamp()));
