@@ -19,7 +19,7 @@ use crate::ffi::raw::{
     REDISMODULE_CMD_KEY_ACCESS as ACCESS, REDISMODULE_CMD_KEY_RW as RW, REDISMODULE_CMD_KEY_UPDATE as UPDATE,
 };
 use crate::ffi::register::{Arg, Keys, Spec};
-use crate::state::{self, COUNTERS};
+use crate::state;
 
 pub struct IncrBy;
 
@@ -43,7 +43,6 @@ impl Command for IncrBy {
         let target = Target::open(ctx, args.get(1));
         let (sum, write) = decide::incr(by, target.found(), target.expire(), at, NO_DEFAULTS)?;
         target.perform(write, Value::New(sum.to_string().as_bytes()), Tags::Same, c"cache.incrby")?;
-        COUNTERS.writes.add(1);
         ctx.reply_integer(sum);
         Ok(())
     }

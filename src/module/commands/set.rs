@@ -20,20 +20,18 @@
 //! a deletion, an invalidation of one of the tags named here or of the key's
 //! namespace, a later lease. The lease or lock ends either way.
 
-use cacheflow_core::decide::{self, Write};
-use cacheflow_core::entry::Cost;
+use cacheflow_core::decide;
 use cacheflow_core::request::SetOptions;
 use cacheflow_core::tag::{self, Names};
 
-use super::write::{check_size, Tags, Target, Told, Value, NO_DEFAULTS};
+use super::write::{check_size, Tags, Target, Value, NO_DEFAULTS};
 use super::{Command, Error};
 use crate::directives;
 use crate::ffi::args::Args;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::raw::{REDISMODULE_CMD_KEY_OW as OW, REDISMODULE_CMD_KEY_UPDATE as UPDATE};
 use crate::ffi::register::{Arg, Keys, Spec};
-use crate::leases::Fill;
-use crate::state::{self, COUNTERS};
+use crate::state;
 
 pub struct Set;
 
@@ -83,31 +81,16 @@ impl Command for Set {
         let mut tags = Names::new();
         tag::once(args.last(options.tags).bytes(), directives::tag_limits(), &mut tags)?;
         let at = state::moment();
-        let name = args.get(1);
-        let mut target = Target::open(ctx, name);
-        let fill = options.lease.map(|token| target.judge(token, false, &mut tags.iter().copied()));
-        let old_cost = target.meta().map(|meta| meta.cost);
-        if let Some(filled) = fill.as_ref().and_then(Fill::accepted) {
-            options.cost = decide::cost_of_fill(options.cost, old_cost, filled.took);
+        let mut target = Target::open(ctx, args.get(1));
+        if let Some(token) = options.lease {
+            target = target.filling(token, false, &mut tags.iter().copied());
+            options.cost = target.cost(options.cost);
         }
         let write = decide::set(&options, target.found(), || target.expire(), at, NO_DEFAULTS)?;
-        let refused = fill.as_ref().is_some_and(|fill| fill.accepted().is_none());
-        if write == Write::Nothing || refused {
-            drop(target);
-            if let Some(fill) = fill {
-                fill.end(ctx, name, Cost(0));
-            }
+        if !target.perform(write, Value::New(value), Tags::These(&tags), c"cache.set")? {
             ctx.reply_null();
             return Ok(());
         }
-        if fill.is_some() {
-            target = target.telling(Told::Fill);
-        }
-        target.perform(write, Value::New(value), Tags::These(&tags), c"cache.set")?;
-        if let Some(fill) = fill {
-            fill.end(ctx, name, old_cost.unwrap_or_default());
-        }
-        COUNTERS.writes.add(1);
         ctx.reply_ok();
         Ok(())
     }

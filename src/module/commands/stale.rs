@@ -17,7 +17,7 @@ use std::ffi::CStr;
 use cacheflow_core::decide;
 use cacheflow_core::leases::Change;
 
-use super::write::{Tags, Target, Told, Value};
+use super::write::{Tags, Target, Value};
 use super::{Command, Error};
 use crate::ffi::args::Args;
 use crate::ffi::ctx::Ctx;
@@ -50,7 +50,7 @@ impl Command for Stale {
         let now = state::now();
         let mut turned = 0;
         for name in args.strings_from(1) {
-            let target = Target::open(ctx, name).telling(Told::Nothing);
+            let target = Target::open(ctx, name).writing_nothing();
             let db = target.database();
             let staled = match target.meta() {
                 Some(old) => {

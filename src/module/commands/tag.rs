@@ -11,7 +11,7 @@ use cacheflow_core::decide::{self, Write};
 use cacheflow_core::leases::Change;
 use cacheflow_core::tag::{self, Names};
 
-use super::write::{Tags, Target, Told, Value};
+use super::write::{Tags, Target, Value};
 use super::{Command, Error};
 use crate::directives;
 use crate::ffi::args::Args;
@@ -58,7 +58,7 @@ pub fn retag<'a>(
 ) -> Result<(), Error> {
     let at = state::moment();
     let name = args.get(1);
-    let target = Target::open(ctx, name).telling(Told::Nothing);
+    let target = Target::open(ctx, name).writing_nothing();
     let Some(settled) = target.meta() else {
         // Native keys have no tags yet.
         if target.is_visible() {

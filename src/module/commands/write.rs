@@ -5,7 +5,7 @@ use std::ffi::CStr;
 
 use cacheflow_core::codec::Decoded;
 use cacheflow_core::decide::{self, Found, Live, Write};
-use cacheflow_core::entry::Meta;
+use cacheflow_core::entry::{Cost, Meta};
 use cacheflow_core::leases::{Change, Evidence, Under};
 use cacheflow_core::times::Defaults;
 use cacheflow_core::units::{Millis, Stamp, Time};
@@ -20,7 +20,7 @@ use crate::leases::{self, Fill};
 use crate::propagation;
 use crate::shard::{self, Tagged};
 use crate::sight;
-use crate::state;
+use crate::state::{self, COUNTERS};
 use crate::stored::Stored;
 use crate::ttl;
 
@@ -52,19 +52,11 @@ pub struct Target<'a> {
     settled: Option<Meta>,
     /// Whether anything is there, of whatever type.
     present: bool,
-    /// What a write is to leases and those who wait.
-    told: Told,
-}
-
-/// What a write is to leases and those who wait.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Told {
-    /// This change of the key.
-    Change(Change),
-    /// None of their business.
-    Nothing,
-    /// The fill of a lease, which is ended by whoever writes.
-    Fill,
+    /// Whether it is a write, to leases and those who wait. What is none is told
+    /// them by the command.
+    is_write: bool,
+    /// The lease that is filled.
+    fill: Option<Fill>,
 }
 
 impl<'a> Target<'a> {
@@ -78,17 +70,23 @@ impl<'a> Target<'a> {
             _ => None,
         };
         let settled = old.and_then(|entry| shard::settled(db, name.bytes(), entry));
-        let told = Told::Change(Change::Written);
-        Target { ctx, name, db, key, old, settled, present: kind != Kind::Absent, told }
+        let present = kind != Kind::Absent;
+        Target { ctx, name, db, key, old, settled, present, is_write: true, fill: None }
     }
 
-    /// The write is something else to leases than a write.
-    pub fn telling(self, told: Told) -> Target<'a> {
-        Target { told, ..self }
+    /// It is no write to leases and those who wait.
+    pub fn writing_nothing(self) -> Target<'a> {
+        Target { is_write: false, ..self }
     }
 
-    /// Judges the fill of a lease by what is there.
-    pub fn judge(&self, token: Stamp, touch: bool, tags: &mut dyn Iterator<Item = &[u8]>) -> Fill {
+    /// The write fills a lease: it is judged by what is there, and
+    /// [`Target::perform`] ends it, whichever way.
+    pub fn filling(self, token: Stamp, touch: bool, tags: &mut dyn Iterator<Item = &[u8]>) -> Target<'a> {
+        let fill = Some(self.judge(token, touch, tags));
+        Target { fill, ..self }
+    }
+
+    fn judge(&self, token: Stamp, touch: bool, tags: &mut dyn Iterator<Item = &[u8]>) -> Fill {
         let (db, name) = (self.db, self.name.bytes());
         let under = match self.found() {
             Found::Absent => Under::Nothing,
@@ -97,6 +95,13 @@ impl<'a> Target<'a> {
         };
         let evidence = Evidence { under, touch, ..sight::evidence(db, name, self.old) };
         Fill::judge(db, name, token, evidence, tags)
+    }
+
+    /// What the entry's cost becomes, where a command names this or nothing;
+    /// `None`: it stays.
+    pub fn cost(&self, named: Option<Cost>) -> Option<Cost> {
+        let took = self.fill.as_ref().and_then(Fill::accepted).and_then(|filled| filled.took);
+        decide::cost_of_fill(named, self.settled.map(|meta| meta.cost), took)
     }
 
     /// The last invalidation that hit what is there.
@@ -196,15 +201,16 @@ impl<'a> Target<'a> {
             self.ctx.signal_modified(self.name);
             self.ctx.notify_deleted(self.name);
         }
-        match self.told {
-            Told::Fill => leases::explained(self.db, self.name.bytes()),
-            _ => leases::changed(self.db, self.name.bytes(), Change::Deleted),
+        match self.fill {
+            Some(_) => leases::explained(self.db, self.name.bytes()),
+            None => leases::changed(self.db, self.name.bytes(), Change::Deleted),
         }
         self.present
     }
 
     /// Performs a write that the core decided on; the effect is replicated with
-    /// its absolute times. False where there was nothing to do.
+    /// its absolute times. False where there was nothing to do, or the fill of a
+    /// lease is refused.
     ///
     /// # Errors
     /// Where the entry cannot be built; nothing is changed then.
@@ -215,19 +221,21 @@ impl<'a> Target<'a> {
         tags: Tags<'_>,
         event: &'static CStr,
     ) -> Result<bool, Error> {
+        let is_refused = self.fill.as_ref().is_some_and(|fill| fill.accepted().is_none());
         match write {
-            Write::Nothing => Ok(false),
-            Write::Remove => {
+            Write::Store { meta, expire } if !is_refused => self.store(&meta, expire, value, tags, event)?,
+            Write::Remove if !is_refused => {
                 if self.remove() {
                     self.ctx.replicate_key(del::NAME, self.name);
                 }
-                Ok(true)
+                self.end();
             }
-            Write::Store { meta, expire } => {
-                self.store(&meta, expire, value, tags, event)?;
-                Ok(true)
+            _ => {
+                self.end();
+                return Ok(false);
             }
         }
+        Ok(true)
     }
 
     /// Puts an entry as another server had it, and passes it on verbatim.
@@ -253,24 +261,38 @@ impl<'a> Target<'a> {
         event: &'static CStr,
     ) -> Result<(), Error> {
         let new = self.put(meta, value, tags, expire)?;
-        shard::tally(self.db, new, |tally| tally.writes += 1);
+        if self.is_write {
+            COUNTERS.writes.add(1);
+            shard::tally(self.db, new, |tally| tally.writes += 1);
+        }
         self.replicate(meta, expire, value, new);
         // Last, and with the key closed: an entry whose time is up just now is
         // removed where its watchers are told (Redis 8.6), and replicas hear of
         // that; they must have heard of this before.
-        let Target { ctx, name, key, db, told, .. } = self;
+        let Target { ctx, name, key, db, is_write, fill, settled, .. } = self;
         drop(key);
         ctx.signal_modified(name);
         ctx.notify(event, name);
-        if let Told::Change(change) = told {
-            leases::changed(db, name.bytes(), change);
+        match fill {
+            Some(fill) => fill.end(ctx, name, settled.map(|meta| meta.cost).unwrap_or_default()),
+            None if is_write => leases::changed(db, name.bytes(), Change::Written),
+            None => {}
         }
         Ok(())
     }
 
+    /// Ends a fill of which nothing is stored.
+    fn end(self) {
+        let Target { ctx, name, key, fill, .. } = self;
+        drop(key);
+        if let Some(fill) = fill {
+            fill.end(ctx, name, Cost(0));
+        }
+    }
+
     fn replicate(&self, meta: &Meta, expire: Option<Time>, value: Value<'_>, new: Stored) {
         // A fill's token means nothing to others.
-        if self.told != Told::Fill && !propagation::is_heard(self.ctx) {
+        if self.fill.is_none() && !propagation::is_heard(self.ctx) {
             return self.ctx.replicate_verbatim();
         }
         let sent = match value {
