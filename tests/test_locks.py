@@ -421,3 +421,13 @@ def test_a_wait_that_is_served_by_promotion_takes_its_own_length(server):
     server("CACHE.UNLOCK", "k", token)
     promoted(line[1])
     assert 5000 < held_for(server, "k") <= 70_000
+
+
+def test_a_lock_that_a_client_applies_is_bound_by_the_cap(server):
+    """What a primary or a file says is taken whatever the cap; who plays one is not."""
+    server.config("cacheflow.max-leases", 2)
+    ends = (server("CACHE.LOCK", "one", 1000) // 1000) + 60_000
+    assert server("CACHE.APPLYLOCK", "two", 5, ends, 1) == b"OK"
+    assert server.error("CACHE.APPLYLOCK", "three", 5, ends, 1).startswith("OOM ")
+    assert server("CACHE.APPLYLOCK", "two", 6, ends, 1) == b"OK", "of a key that is known"
+    assert server("CACHE.UNLOCK", "two", 6) == 1

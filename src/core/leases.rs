@@ -229,6 +229,16 @@ pub fn accepts(maxstale: Option<Millis>, age: Millis) -> bool {
     maxstale.is_none_or(|most| most > Millis::ZERO && age <= most)
 }
 
+/// What FETCH answers on a replica, which grants nothing and knows of no lease:
+/// as CACHE.GET … STALE does.
+pub fn on_replica(there: There, maxstale: Option<Millis>) -> Answer {
+    match there {
+        There::Native | There::Fresh { .. } => Answer::Fresh { token: None },
+        There::Stale { age } if accepts(maxstale, age) => Answer::Stale { token: None },
+        There::Stale { .. } | There::Absent => Answer::Busy { hint: Millis::ZERO },
+    }
+}
+
 /// When to ask again where nothing tells.
 const SHORT_HINT: Millis = Millis(100);
 
@@ -449,7 +459,9 @@ impl Leases {
         let key = self.find(at).and_then(|id| self.keys.get(id));
         if let Some(grant) = key.and_then(|key| key.held()) {
             let left = grant.ends.since(now);
-            let expected = end_of(grant.granted, typical).since(now).max(Millis(typical.0 / 4));
+            // Overdue, it is asked for the less often the longer it takes.
+            let patience = Millis(typical.max(now.since(grant.granted)).0 / 4);
+            let expected = end_of(grant.granted, typical).since(now).max(patience);
             let guess = if typical == Millis::ZERO { SHORT_HINT } else { expected };
             return guess.min(left).max(Millis(1));
         }

@@ -130,6 +130,13 @@ impl Leases {
         self.find(at).is_some()
     }
 
+    /// Whether one more key may be known: of locks that another has granted the
+    /// caller asks, for those that must be known are, whatever the caps.
+    pub fn has_room(&self, at: At<'_>) -> bool {
+        self.knows(at)
+            || (self.keys.len() < self.limits.keys && self.bytes + at.key.len() <= self.limits.bytes)
+    }
+
     /// Whether the table is empty: so it is for every write of most caches, most
     /// of the time.
     #[inline]

@@ -179,6 +179,8 @@ fn a_miss_then_busy_with_a_hint() {
     assert_eq!(bench.fetch(ABSENT, ask), Answer::Busy { hint: Millis(400) }, "when it is usually done");
     bench.now += 380;
     assert_eq!(bench.fetch(ABSENT, ask), Answer::Busy { hint: Millis(100) }, "not in a hurry");
+    let quick = Ask { typical: Millis(1), ..ask };
+    assert_eq!(bench.fetch(ABSENT, quick), Answer::Busy { hint: Millis(95) }, "long overdue");
     bench.now += 600;
     assert_eq!(bench.fetch(ABSENT, ask), Answer::Busy { hint: Millis(20) }, "the lease's end");
 }
@@ -425,4 +427,26 @@ fn leases_that_run_out_open_the_breaker() {
     }
     assert!(is_busy(bench.fetch(ABSENT, ASK)));
     assert!(matches!(bench.lock(5, None), Answer::Locked { .. }), "locks do not count");
+}
+
+#[test]
+fn a_replica_reads_and_grants_nothing() {
+    let stale = There::Stale { age: Millis(5) };
+    assert_eq!(on_replica(There::Native, None), Answer::Fresh { token: None });
+    assert_eq!(on_replica(There::Fresh { elected: true }, None), Answer::Fresh { token: None });
+    assert_eq!(on_replica(stale, None), Answer::Stale { token: None });
+    assert_eq!(on_replica(stale, Some(Millis(4))), Answer::Busy { hint: Millis::ZERO });
+    assert_eq!(on_replica(There::Absent, None), Answer::Busy { hint: Millis::ZERO });
+}
+
+#[test]
+fn room_is_for_what_is_new() {
+    let mut bench = bench();
+    let other = At { key: b"other", ..KEY };
+    bench.leases.set_limits(Limits { keys: 1, ..Limits::default() });
+    assert!(bench.leases.has_room(KEY));
+    bench.lock(500, None);
+    assert!(bench.leases.has_room(KEY) && !bench.leases.has_room(other));
+    bench.leases.set_limits(Limits { bytes: KEY.key.len() + 4, ..Limits::default() });
+    assert!(!bench.leases.has_room(other));
 }

@@ -26,7 +26,7 @@ use std::os::raw::c_void;
 
 use cacheflow_core::decide::Moment;
 use cacheflow_core::entry::Cost;
-use cacheflow_core::fills::Fills;
+use cacheflow_core::fills::{Fills, SHARED};
 use cacheflow_core::index::{Db, Stamps};
 use cacheflow_core::leases::{
     Answer, Ask, At, Change, Event, Evidence, Filled, Leases, Limits, Lock, Refusal, Sight, WaiterId,
@@ -94,10 +94,15 @@ impl Shard {
         At { db, key, namespace: self.fills.number(shard::namespace_of(key)) }
     }
 
-    /// As [`Shard::at`], of a key that the table may know: no number is given.
+    /// As [`Shard::at`], for what grants nothing: no number is given for it.
+    fn looked_up<'a>(&self, db: Db, key: &'a [u8]) -> At<'a> {
+        let namespace = self.fills.known(shard::namespace_of(key)).unwrap_or(SHARED);
+        At { db, key, namespace }
+    }
+
+    /// As [`Shard::at`], of a key that the table may know; `None`: it does not.
     fn known<'a>(&self, db: Db, key: &'a [u8]) -> Option<At<'a>> {
-        let namespace = self.fills.known(shard::namespace_of(key))?;
-        let at = At { db, key, namespace };
+        let at = self.looked_up(db, key);
         self.leases.knows(at).then_some(at)
     }
 
@@ -177,13 +182,16 @@ pub fn work_on(ctx: Ctx) {
 /// Does what is due, and answers a batch of waiters.
 fn turn(ctx: Ctx) {
     let paused = ctx.is_paused();
+    if !paused {
+        tell_again(ctx);
+    }
+    // From here on each is done on its own: nothing may keep the others from it.
     let mut events = SHARD.with(|shard| {
         shard.settle();
         shard.leases.tick(steady(), STEPS);
         shard.leases.take_events(BATCH)
     });
     if !paused {
-        tell_again(ctx);
         events.extend(SHARD.with(|shard| std::mem::take(&mut shard.paused)).into_iter().map(Event::Look));
     }
     let mut values = waiters::Values::default();
@@ -266,7 +274,7 @@ pub fn unlock(ctx: Ctx, name: Str<'_>, token: Stamp, retry: Option<Millis>) -> b
     let db = ctx.database();
     outdate(ctx, db, name);
     let (done, locked) = with(|shard| {
-        let at = shard.at(db, name.bytes());
+        let at = shard.looked_up(db, name.bytes());
         let locked = shard.leases.lock_on(at, steady()).is_some();
         (shard.leases.unlock(at, token, retry, steady()), locked)
     });
@@ -281,7 +289,7 @@ pub fn extend(ctx: Ctx, name: Str<'_>, token: Stamp, length: Millis) -> bool {
     let db = ctx.database();
     outdate(ctx, db, name);
     let done = with(|shard| {
-        let at = shard.at(db, name.bytes());
+        let at = shard.looked_up(db, name.bytes());
         shard.leases.extend(at, token, length, steady())
     });
     if done {
@@ -313,7 +321,7 @@ impl Fill {
             shard::with(|index| tags.map(|tag| index.stamps(db, tag)).collect());
         let now = steady();
         let verdict = with(|shard| {
-            let at = shard.at(db, name);
+            let at = shard.looked_up(db, name);
             shard.leases.judge(at, token, &evidence, stamps.iter().copied(), now)
         });
         Fill { token, evidence, stamps, verdict, now }
@@ -328,7 +336,7 @@ impl Fill {
     pub fn end(self, ctx: Ctx, name: Str<'_>, cost_before: Cost) {
         let db = ctx.database();
         let locked = with(|shard| {
-            let at = shard.at(db, name.bytes());
+            let at = shard.looked_up(db, name.bytes());
             let locked = shard.leases.lock_on(at, steady()).is_some_and(|lock| lock.token == self.token);
             let filled =
                 shard.leases.fill(at, self.token, &self.evidence, self.stamps.iter().copied(), self.now);
@@ -393,6 +401,11 @@ pub fn apply_lock(db: Db, name: &[u8], token: Stamp, left: Millis, whole: bool, 
         let at = shard.at(db, name);
         shard.leases.apply_lock(&Lock { at, token, left, whole, native }, steady());
     });
+}
+
+/// Whether one more lock may be known of.
+pub fn has_room(db: Db, name: &[u8]) -> bool {
+    with(|shard| shard.leases.has_room(shard.looked_up(db, name)))
 }
 
 /// The end of one.

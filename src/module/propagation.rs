@@ -69,7 +69,7 @@ unsafe extern "C" fn on_event(
 /// be replicated with what it makes us say, and replicas would save too.
 fn send_state_later(ctx: Ctx, milliseconds: i64) {
     if is_state_to_be_sent(ctx) {
-        let _ = timer::start(ctx, milliseconds, on_timer);
+        timer::start(ctx, milliseconds, on_timer);
     }
 }
 

@@ -106,7 +106,7 @@ pub fn arm(ctx: Ctx) {
 
 fn arm_in(ctx: Ctx, after: Millis) {
     if !ARMED.swap(true, Relaxed) {
-        let _ = timer::start(ctx, after.0 as i64, on_timer);
+        timer::start(ctx, after.0 as i64, on_timer);
     }
 }
 

@@ -16,7 +16,7 @@ use cacheflow_core::units::{Millis, Stamp};
 use lazy_static::lazy_static;
 
 use crate::border::cross;
-use crate::commands::fetch::{Fetch, BUSY, FRESH, MISS, STALE};
+use crate::commands::fetch::{Fetch, State};
 use crate::commands::read::native_string;
 use crate::ffi::args::Str;
 use crate::ffi::blocked::{Blocked, Calls, DONE};
@@ -69,7 +69,7 @@ lazy_static! {
 /// What a client that waited is answered.
 enum Sent {
     Fetch {
-        state: &'static str,
+        state: State,
         value: Option<Rc<[u8]>>,
         token: Option<Stamp>,
         left: Option<Millis>,
@@ -143,7 +143,7 @@ fn time_is_up(client: Client, hint: Millis) -> Sent {
         return Sent::Lock(None);
     }
     let tags = client.with_tags.then(Vec::new);
-    Sent::Fetch { state: BUSY, value: None, token: None, left: Some(hint), tags }
+    Sent::Fetch { state: State::Busy, value: None, token: None, left: Some(hint), tags }
 }
 
 /// A waiter that could not be answered: it is told so, and forgotten.
@@ -213,15 +213,15 @@ fn look_for_fetch(ctx: Ctx, id: WaiterId, db: Db, name: Str<'_>, values: &mut Va
 
 /// What an answer is on the wire: the state, whether the value goes with it,
 /// the token, the time (`None`: no end).
-pub fn outcome(seen: &Seen, answer: Answer) -> (&'static str, bool, Option<Stamp>, Option<Millis>) {
+pub fn outcome(seen: &Seen, answer: Answer) -> (State, bool, Option<Stamp>, Option<Millis>) {
     match answer {
-        Answer::Fresh { token } => (FRESH, true, token, seen.left),
-        Answer::Stale { token } => (STALE, true, token, seen.left),
+        Answer::Fresh { token } => (State::Fresh, true, token, seen.left),
+        Answer::Stale { token } => (State::Stale, true, token, seen.left),
         Answer::Miss { token, length } | Answer::Locked { token, length } => {
-            (MISS, false, Some(token), Some(length))
+            (State::Miss, false, Some(token), Some(length))
         }
-        Answer::Busy { hint } => (BUSY, false, None, Some(hint)),
-        Answer::Held | Answer::Wait(_) => (BUSY, false, None, Some(Millis::ZERO)),
+        Answer::Busy { hint } => (State::Busy, false, None, Some(hint)),
+        Answer::Held | Answer::Wait(_) => (State::Busy, false, None, Some(Millis::ZERO)),
     }
 }
 
@@ -282,8 +282,14 @@ const LOST: &str = "ERR internal error while waiting; see the server's log";
 fn reply(ctx: Ctx, sent: &Sent) {
     match sent {
         Sent::Fetch { state, value, token, left, tags } => {
-            Fetch { state, value: value.as_deref(), token: *token, left: *left, tags: tags.as_deref() }
-                .reply(ctx);
+            Fetch {
+                state: *state,
+                value: value.as_deref(),
+                token: *token,
+                left: *left,
+                tags: tags.as_deref(),
+            }
+            .reply(ctx);
         }
         Sent::Lock(Some(token)) => ctx.reply_integer(token.0),
         Sent::Lock(None) => ctx.reply_null(),

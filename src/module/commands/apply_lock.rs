@@ -57,10 +57,15 @@ impl Command for ApplyLock {
         let ends = Time(ends.ok_or(RequestError::NotAnInteger)?);
         let marks = parse_u64(args.get(4).bytes()).filter(|&marks| marks <= 3);
         let marks = marks.ok_or(RequestError::NotAnInteger)?;
-        if !ctx.is_replicated() && !state::may_be(token) {
-            return Err(SavedError::Stamp.into());
-        }
         let db = ctx.database();
+        if !ctx.is_replicated() {
+            if !state::may_be(token) {
+                return Err(SavedError::Stamp.into());
+            }
+            if ends != Time(0) && !leases::has_room(db, name.bytes()) {
+                return Err(Error::TooManyLeases);
+            }
+        }
         if ends == Time(0) {
             leases::apply_end(db, name.bytes(), token);
         } else {

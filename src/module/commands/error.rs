@@ -21,6 +21,7 @@ pub enum Error {
     NoRoom,
     Payload(CodecError),
     NothingToApplyTo,
+    TooManyLeases,
     Tags(TagError),
     MayNotInvalidate,
     State(SavedError),
@@ -46,6 +47,7 @@ impl Error {
             Error::OutOfMemory => "OOM command not allowed when used memory > 'maxmemory'.".into(),
             Error::NoRoom => "OOM the allocator has no room for this entry".into(),
             Error::Payload(why) => format!("ERR refused payload: {why}"),
+            Error::TooManyLeases => "OOM more keys with leases or locks than cacheflow.max-leases".into(),
             Error::NothingToApplyTo => "ERR no entry to apply this to".into(),
             Error::Request(RequestError::Cursor) => "ERR invalid cursor".into(),
             Error::Tags(TagError::TooMany { count, limit }) => {

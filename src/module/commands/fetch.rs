@@ -19,7 +19,7 @@
 //! stores it by `CACHE.SET … LEASE token`; all others wait (BLOCK), or use the
 //! stale value meanwhile.
 
-use cacheflow_core::leases::{accepts, Answer, Ask, There};
+use cacheflow_core::leases::{on_replica, Answer, Ask, There};
 use cacheflow_core::request_lease::FetchOptions;
 use cacheflow_core::units::{Millis, Stamp};
 
@@ -37,10 +37,25 @@ use crate::sight::{glance, see, Seen};
 use crate::state::{MainThread, COUNTERS};
 use crate::waiters::{self, count_hit};
 
-pub const FRESH: &str = "FRESH";
-pub const STALE: &str = "STALE";
-pub const MISS: &str = "MISS";
-pub const BUSY: &str = "BUSY";
+/// FETCH's states.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    Fresh,
+    Stale,
+    Miss,
+    Busy,
+}
+
+impl State {
+    fn text(self) -> &'static str {
+        match self {
+            State::Fresh => "FRESH",
+            State::Stale => "STALE",
+            State::Miss => "MISS",
+            State::Busy => "BUSY",
+        }
+    }
+}
 
 pub struct FetchOf;
 
@@ -51,7 +66,7 @@ impl Command for FetchOf {
         since: c"0.1.0",
         complexity: c"O(1), and O(log N) where a lease is granted or waited for, N being the number of leases and waiters",
         flags: c"readonly blocking",
-        acl: c"read blocking",
+        acl: c"read slow blocking",
         arity: -2,
         keys: Keys::First(RO | ACCESS),
         tips: None,
@@ -75,8 +90,14 @@ impl Command for FetchOf {
         if let Some((entry, left)) = glance(db, name.bytes(), &key) {
             count_hit(db, entry);
             let tags = options.with_tags.then(|| shard::tag_names(entry));
-            Fetch { state: FRESH, value: Some(entry.value()), token: None, left, tags: tags.as_deref() }
-                .reply(ctx);
+            Fetch {
+                state: State::Fresh,
+                value: Some(entry.value()),
+                token: None,
+                left,
+                tags: tags.as_deref(),
+            }
+            .reply(ctx);
             return Ok(());
         }
         let beta = options.beta.unwrap_or_else(|| directives::XFETCH_BETA.get());
@@ -107,15 +128,11 @@ impl Command for FetchOf {
 /// What somebody gets who finds no simply fresh value.
 fn decide(ctx: Ctx, db: usize, name: Str<'_>, options: &FetchOptions, seen: &Seen) -> Answer {
     if ctx.is_replica() {
-        // As CACHE.GET STALE.
-        return match seen.there {
-            There::Fresh { .. } => Answer::Fresh { token: None },
-            There::Stale { age } if accepts(options.maxstale, age) => Answer::Stale { token: None },
-            _ => {
-                COUNTERS.misses.add(1);
-                Answer::Busy { hint: Millis::ZERO }
-            }
-        };
+        let answer = on_replica(seen.there, options.maxstale);
+        if matches!(answer, Answer::Busy { .. }) {
+            COUNTERS.misses.add(1);
+        }
+        return answer;
     }
     let sight = seen.sight(db, name.bytes());
     let block = options.block.filter(|_| ctx.may_block());
@@ -133,12 +150,12 @@ static SAID_FRESH: MainThread<Said> = MainThread::new(Said::new());
 
 /// Has the server say the state of most answers once, for all of them.
 pub fn learn(ctx: Ctx) {
-    SAID_FRESH.with(|said| said.learn(ctx, FRESH));
+    SAID_FRESH.with(|said| said.learn(ctx, State::Fresh.text()));
 }
 
 /// FETCH's answer.
 pub struct Fetch<'a> {
-    pub state: &'a str,
+    pub state: State,
     pub value: Option<&'a [u8]>,
     pub token: Option<Stamp>,
     /// `None`: no end.
@@ -150,8 +167,8 @@ pub struct Fetch<'a> {
 impl Fetch<'_> {
     pub fn reply(&self, ctx: Ctx) {
         ctx.reply_array(4 + usize::from(self.tags.is_some()));
-        if !std::ptr::eq(self.state, FRESH) || !SAID_FRESH.with(|said| said.say(ctx)) {
-            ctx.reply_bytes(self.state.as_bytes());
+        if self.state != State::Fresh || !SAID_FRESH.with(|said| said.say(ctx)) {
+            ctx.reply_bytes(self.state.text().as_bytes());
         }
         match self.value {
             Some(value) => ctx.reply_bytes(value),
