@@ -6,7 +6,7 @@ import re
 import pytest
 
 from harness.dataset import digest
-from harness.leased import lease, wait_in_line
+from harness.leases import lease, wait_in_line
 from harness.malformed import FORMS, I64_MAX, LAST_TIME, LIMIT, NUMBER, PAYLOAD
 from harness.resp import ReplyError, Simple, fields
 from harness.sample import BINARY, meta, prepare

@@ -10,8 +10,8 @@ import pytest
 
 from harness.borders import callbacks, commands, sources
 from harness.dataset import assert_same, digest, scan, snapshot
-from harness.faults import OF_LEASES, arm, panics
-from harness.leased import assert_nothing_held, lease, wait_in_line
+from harness.faults import OF_LEASES, OF_SWEEP, arm, panics
+from harness.leases import assert_nothing_held, lease, wait_in_line
 from harness.resp import ReplyError, fields
 from harness.sample import fill
 from harness.server import wait_for
@@ -289,41 +289,6 @@ def hold_the_sweep(server):
     hold(server)
 
 
-def _sweep(server):
-    """The slice is lost, no more: the cron has another begin."""
-    server("CACHE.DEBUG", "SWEEP", 1)
-    server("CACHE.SET", "victim", "v", "TAGS", "victims")
-    before = panics(server)
-    assert server("CACHE.INVALIDATE", "TAGS", "victims") == 1
-    wait_for(lambda: panics(server) > before, "a panic in the sweep")
-    assert server("CACHE.GET", "victim", "STALE") is None
-    arm(server, "")
-    wait_for(lambda: server("EXISTS", "victim") == 0, "the sweep that the cron began")
-
-
-def _turn(server):
-    """A short slice between the timer's is lost, no more."""
-    server("CACHE.DEBUG", "SWEEP", 1)
-    server("CONFIG", "SET", "cacheflow.sweep-budget-us", 10)
-    victims = [f"victim:{n}" for n in range(3000)]
-    server.connect().pipeline([("CACHE.SET", victim, "v", "TAGS", "victims") for victim in victims])
-    before = panics(server)
-    assert server("CACHE.INVALIDATE", "TAGS", "victims") == len(victims)
-    wait_for(lambda: panics(server) > before, "a panic in a turn of the event loop")
-    arm(server, "")
-    wait_for(lambda: server("EXISTS", *victims) == 0, "the sweep")
-
-
-def _cron(server):
-    """The sweep does not need it."""
-    server("CACHE.DEBUG", "SWEEP", 1)
-    before = panics(server)
-    wait_for(lambda: panics(server) > before + 2, "ticks")
-    server("CACHE.SET", "victim", "v", "TAGS", "victims")
-    assert server("CACHE.INVALIDATE", "TAGS", "victims") == 1
-    wait_for(lambda: server("EXISTS", "victim") == 0, "the sweep")
-
-
 def _scan(server):
     server("CACHE.VERIFY")
 
@@ -333,7 +298,8 @@ CALLBACKS = {
     for function in (
         *(_rdb_load, _rdb_save, _mem_usage, _digest, _free, _free_effort, _unlink, _copy, _info, _config),
         *(_aof_rewrite, _aux_save, _aux_load),
-        *(_key_event, _flush_event, _swap_event, _scan, _sweep, _turn, _cron),
+        *(_key_event, _flush_event, _swap_event, _scan),
+        *OF_SWEEP,
         *OF_LEASES,
     )
 }

@@ -3,7 +3,7 @@ invalidates, the reader stores what it has loaded. Run in every order of its ste
 
 import pytest
 
-from harness.leased import assert_nothing_held
+from harness.leases import assert_nothing_held
 
 LONG = 600_000
 

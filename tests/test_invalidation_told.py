@@ -289,6 +289,20 @@ def test_counters(server):
     assert [stats(server)[name] for name in COUNTERS] == [0] * 5
 
 
+def test_a_namespaces_writes_are_what_all_writes_are(server):
+    """Values written: not what is made stale or tagged, nor fills that are refused."""
+    server("CACHE.STATS", "RESET")
+    server("CACHE.SET", "n:k", "5", "EX", 100, "GRACE", 100)
+    server("CACHE.INCRBY", "n:k", 1)
+    server("CACHE.TOUCH", "n:k")
+    server("CACHE.STALE", "n:k")
+    server("CACHE.TAG", "n:k", "t")
+    token = server("CACHE.FETCH", "n:k")[2]
+    assert server("CACHE.SET", "n:k", "6", "LEASE", token + 1) is None
+    assert server("CACHE.SET", "n:k", "6", "LEASE", token) == b"OK"
+    assert stats(server)["writes"] == stats(server, "NAMESPACE", "n")["writes"] == 4
+
+
 def test_gauges(server):
     await_sweep(server)
     was = stats(server)

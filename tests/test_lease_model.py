@@ -1,13 +1,13 @@
 """Random interleavings of everything that leases, locks and waiters meet, against a naive model of
-them (harness/leasing.py): over the wire, on a clock that the test turns."""
+them (harness/lease_model.py): over the wire, on a clock that the test turns."""
 
 import os
 import random
 
 import pytest
 
-from harness.leased import GAUGES, counted
-from harness.leasing import Model
+from harness.lease_model import Model
+from harness.leases import GAUGES, counted
 from harness.tagged import DEBUG, await_sweep
 from harness.topology import assert_verified
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.leased import wait_in_line
+from harness.leases import wait_in_line
 from harness.sample import meta
 from harness.server import wait_for
 from harness.topology import assert_verified

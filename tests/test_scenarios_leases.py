@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from harness.leased import assert_nothing_held, counted, lease, wait_in_line, waiters
+from harness.leases import assert_nothing_held, counted, lease, wait_in_line, waiters
 from harness.sample import meta
 from harness.server import wait_for
 from harness.tagged import DEBUG, turn_clock

@@ -2,7 +2,7 @@
 
 `requests(dice)` deals commands; `Model.apply(request, reply)` asserts that a reply is what the contract
 says and follows it; `Model.compare(connections)` asks the server about every key. The model keeps no
-index, and of leases only their tokens (what those may do is harness/leasing.py's): an invalidation walks
+index, and of leases only their tokens (what those may do is harness/lease_model.py's): an invalidation walks
 all entries, once, when it is given. It knows no time: nothing that it is told of expires by itself. Where
 the contract leaves open what native commands see (a dead key that is not swept yet) it follows the reply.
 """

@@ -1,7 +1,7 @@
-"""Panics made on purpose, and those at the borders of leases, locks and waiters: a function each that
-provokes the panic and says what must come of it."""
+"""Panics made on purpose, and those at the borders of the sweep and of leases, locks and waiters: a function
+each that provokes the panic and says what must come of it."""
 
-from .leased import assert_nothing_held, counted, lease, refused, wait_in_line, waiters
+from .leases import assert_nothing_held, counted, lease, refused, wait_in_line, waiters
 from .server import wait_for
 
 LOST = "ERR internal error while waiting; see the server's log"
@@ -15,6 +15,41 @@ def panics(server):
 def arm(server, name):
     """Make a border panic from now on; "" ends it."""
     assert server("CACHE.DEBUG", "FAULT", name) == b"OK"
+
+
+def _sweep(server):
+    """The slice is lost, no more: the cron has another begin."""
+    server("CACHE.DEBUG", "SWEEP", 1)
+    server("CACHE.SET", "victim", "v", "TAGS", "victims")
+    before = panics(server)
+    assert server("CACHE.INVALIDATE", "TAGS", "victims") == 1
+    wait_for(lambda: panics(server) > before, "a panic in the sweep")
+    assert server("CACHE.GET", "victim", "STALE") is None
+    arm(server, "")
+    wait_for(lambda: server("EXISTS", "victim") == 0, "the sweep that the cron began")
+
+
+def _turn(server):
+    """A short slice between the timer's is lost, no more."""
+    server("CACHE.DEBUG", "SWEEP", 1)
+    server("CONFIG", "SET", "cacheflow.sweep-budget-us", 10)
+    victims = [f"victim:{n}" for n in range(3000)]
+    server.connect().pipeline([("CACHE.SET", victim, "v", "TAGS", "victims") for victim in victims])
+    before = panics(server)
+    assert server("CACHE.INVALIDATE", "TAGS", "victims") == len(victims)
+    wait_for(lambda: panics(server) > before, "a panic in a turn of the event loop")
+    arm(server, "")
+    wait_for(lambda: server("EXISTS", *victims) == 0, "the sweep")
+
+
+def _cron(server):
+    """The sweep does not need it."""
+    server("CACHE.DEBUG", "SWEEP", 1)
+    before = panics(server)
+    wait_for(lambda: panics(server) > before + 2, "ticks")
+    server("CACHE.SET", "victim", "v", "TAGS", "victims")
+    assert server("CACHE.INVALIDATE", "TAGS", "victims") == 1
+    wait_for(lambda: server("EXISTS", "victim") == 0, "the sweep")
 
 
 def _leases(server):
@@ -148,6 +183,7 @@ def _waiter_free(server):
     assert_nothing_held(server)
 
 
+OF_SWEEP = (_sweep, _turn, _cron)
 OF_LEASES = (
     _leases,
     _leases_again,

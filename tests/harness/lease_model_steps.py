@@ -1,4 +1,4 @@
-"""What writers, operators and time do to the keys of harness/leasing.py, and what the model makes of it."""
+"""What writers, operators and time do to the keys of lease_model.py, and what the model makes of it."""
 
 from dataclasses import dataclass
 

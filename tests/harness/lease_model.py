@@ -15,8 +15,8 @@ import select
 import time
 from dataclasses import dataclass, field
 
-from .leased import counted
-from .leasing_steps import DATABASES, KEYS, LONG, TAGS, Entry, Steps
+from .lease_model_steps import DATABASES, KEYS, LONG, TAGS, Entry, Steps
+from .leases import counted
 from .resp import ReplyError
 from .server import wait_for
 
