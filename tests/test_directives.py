@@ -282,6 +282,11 @@ def test_module_arguments_over_defaults(fresh_server):
     assert meta(server, "a|b:c")["namespace"] == b"a"
 
 
+def test_decimals_among_the_modules_arguments(fresh_server):
+    server = fresh_server(module_args=("xfetch-beta", "2.50", "max-leases", "7"))
+    assert directives(server) == but(xfetch_beta="2.5", max_leases="7")
+
+
 def test_the_last_of_a_module_argument_wins(fresh_server):
     server = fresh_server(module_args=("max-value-size", "1mb", "max-value-size", "2mb"))
     assert limit_in_effect(server) == 2 << 20

@@ -338,6 +338,19 @@ def test_swapdb(server):
     one("CACHE.DEL", KEY)
 
 
+@pytest.mark.parametrize("how", [("MOVE", KEY, 1), ("COPY", KEY, KEY, "DB", 1)])
+def test_what_a_transaction_brings_to_another_database(server, how):
+    """Valkey 9 names the transaction's database where it tells of the key."""
+    there = server.connect(db=1)
+    token = lease(there, KEY, "LEASE", LONG, "KEEP")
+    server("CACHE.SET", KEY, "brought", "EX", 100)
+    server("MULTI")
+    server(*how)
+    assert server("EXEC") == [1]
+    assert there("CACHE.SET", KEY, "filled", "LEASE", token) is None
+    assert there("CACHE.GET", KEY) == b"brought"
+
+
 @pytest.mark.parametrize("how", ["MULTI", "script"])
 def test_the_fence_holds_within_transactions_and_scripts(server, how):
     token = grant(server, "FETCH")

@@ -49,6 +49,15 @@ pub fn parse_bytes(text: &[u8]) -> Option<u64> {
     parse_u64(number)?.checked_mul(factor)
 }
 
+/// A number with decimals: finite and not negative. Rust reads more than a user
+/// means by a number: `inf`, `nan`, and what overflows to infinity are none, and
+/// `-0` is 0.
+pub fn parse_decimal(text: &[u8]) -> Option<f64> {
+    let number = std::str::from_utf8(text).ok()?.parse::<f64>().ok()?;
+    // -0.0 + 0.0 is 0.0.
+    (number.is_finite() && number >= 0.0).then_some(number + 0.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,6 +84,15 @@ mod tests {
         assert_eq!(parse_bytes(b"7"), Some(7));
         for bad in [&b""[..], b"mb", b"-1", b"1tb", b"1 mb", b"18446744073709551615gb"] {
             assert_eq!(parse_bytes(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn decimals() {
+        assert_eq!([&b"0"[..], b"1.5", b"2", b"1e2"].map(parse_decimal), [0.0, 1.5, 2.0, 100.0].map(Some));
+        assert_eq!(parse_decimal(b"-0").map(f64::to_bits), Some(0));
+        for none in [&b""[..], b"x", b"-1", b"nan", b"inf", b"1e999", b" 1", b"\xff"] {
+            assert_eq!(parse_decimal(none), None);
         }
     }
 }

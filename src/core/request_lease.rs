@@ -1,7 +1,7 @@
 //! The options of FETCH, LOCK, UNLOCK and EXTEND, from raw arguments, as
 //! [`crate::request`] reads those of the data commands.
 
-use crate::number::parse_u64;
+use crate::number::{parse_decimal, parse_u64};
 use crate::request::{once, token, RequestError};
 use crate::units::{Millis, Stamp, LAST_TIME};
 
@@ -60,17 +60,6 @@ fn positive(text: &[u8]) -> Result<Millis, RequestError> {
     length(text).and_then(|ms| if ms == Millis::ZERO { Err(RequestError::NotAnInteger) } else { Ok(ms) })
 }
 
-/// XFetch's beta: finite and not negative. Rust reads more than a user means by a number: `inf`, `nan`,
-/// and what overflows to infinity are refused, `-0` is 0.
-///
-/// # Errors
-/// [`RequestError::NotAnInteger`].
-pub fn beta(text: &[u8]) -> Result<f64, RequestError> {
-    let number = std::str::from_utf8(text).ok().and_then(|text| text.parse::<f64>().ok());
-    // -0.0 + 0.0 is 0.0.
-    number.filter(|b| b.is_finite() && *b >= 0.0).map(|b| b + 0.0).ok_or(RequestError::NotAnInteger)
-}
-
 /// Sets a flag that was not set before.
 fn flag(place: &mut bool) -> Result<(), RequestError> {
     match std::mem::replace(place, true) {
@@ -116,7 +105,7 @@ impl FetchOptions {
                     "BLOCK" => once(&mut options.block, length(text)?)?,
                     "LEASE" => once(&mut options.lease, positive(text)?)?,
                     "MAXSTALE" => once(&mut options.maxstale, length(text)?)?,
-                    _ => once(&mut options.beta, beta(text)?)?,
+                    _ => once(&mut options.beta, parse_decimal(text).ok_or(RequestError::NotAnInteger)?)?,
                 }
             }
         }

@@ -5,12 +5,12 @@
 //! arguments (`loadmodule libcacheflow.so max-value-size 1mb`), redis.conf,
 //! CONFIG SET.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::sync::atomic::{AtomicI64, AtomicU8};
 
 use cacheflow_core::entry::LONGEST_VALUE;
 use cacheflow_core::leases::queue::MOST_WAITERS;
-use cacheflow_core::number::{parse_bytes, parse_i64};
+use cacheflow_core::number::{parse_bytes, parse_decimal, parse_i64};
 use cacheflow_core::tag::{Limits, LONGEST_TAG, MOST_TAGS};
 
 use crate::ffi::args::Args;
@@ -86,6 +86,7 @@ static BYTES: &[&Byte] = &[&NAMESPACE_DELIMITER];
 pub struct Arguments {
     numbers: Vec<(usize, i64)>,
     bytes: Vec<(usize, u8)>,
+    decimals: Vec<(usize, CString)>,
     /// `debug yes`: the commands for tests are there.
     pub debug: bool,
 }
@@ -122,6 +123,9 @@ impl Arguments {
             } else if let Some(at) = BYTES.iter().position(|b| b.name.to_bytes() == name) {
                 let [byte] = value else { return Err(wrong()) };
                 parsed.bytes.push((at, *byte));
+            } else if let Some(at) = DECIMALS.iter().position(|d| d.name.to_bytes() == name) {
+                parse_decimal(value).ok_or_else(wrong)?;
+                parsed.decimals.push((at, CString::new(value).map_err(|_| wrong())?));
             } else {
                 return Err(format!("unknown module argument '{shown}'"));
             }
@@ -139,8 +143,9 @@ impl Arguments {
             let given = self.numbers.iter().rev().find(|(at, _)| *at == i);
             number.register(ctx, given.map_or(number.default, |(_, value)| *value))?;
         }
-        for decimal in DECIMALS {
-            decimal.register(ctx)?;
+        for (i, decimal) in DECIMALS.iter().enumerate() {
+            let given = self.decimals.iter().rev().find(|(at, _)| *at == i);
+            decimal.register(ctx, given.map_or(decimal.default, |(_, text)| text))?;
         }
         for (i, byte) in BYTES.iter().enumerate() {
             let given = self.bytes.iter().rev().find(|(at, _)| *at == i);
@@ -168,8 +173,17 @@ mod tests {
 
     #[test]
     fn arguments_are_directives_with_values() {
-        let parsed = parse("max-value-size 1mb debug yes namespace-delimiter /").expect("valid");
-        assert_eq!(parsed, Arguments { numbers: vec![(0, 1 << 20)], bytes: vec![(0, b'/')], debug: true });
+        let parsed =
+            parse("max-value-size 1mb debug yes namespace-delimiter / xfetch-beta 1.5").expect("valid");
+        assert_eq!(
+            parsed,
+            Arguments {
+                numbers: vec![(0, 1 << 20)],
+                bytes: vec![(0, b'/')],
+                decimals: vec![(0, c"1.5".into())],
+                debug: true
+            }
+        );
     }
 
     #[test]
@@ -180,6 +194,7 @@ mod tests {
             ("max-value-size 0", "invalid value '0'"),
             ("max-value-size 1tb", "invalid value '1tb'"),
             ("namespace-delimiter ::", "invalid value '::'"),
+            ("xfetch-beta -1", "invalid value '-1'"),
             ("debug maybe", "invalid value 'maybe'"),
         ] {
             let error = parse(line).expect_err(line);

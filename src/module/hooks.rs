@@ -96,7 +96,11 @@ unsafe extern "C" fn on_generic(
             b"expire" => ttl::was_set(db, name.bytes()),
             b"rename_to" | b"move_to" | b"copy_to" | b"restore" => {
                 ttl::changed(name.bytes());
-                leases::changed(db, name.bytes(), Change::Written);
+                if !leases::is_quiet() {
+                    // In a transaction Valkey 9 names another: the key knows its own.
+                    let db = Key::write_untouched(ctx, name).database();
+                    leases::changed(db, name.bytes(), Change::Written);
+                }
             }
             b"del" | b"rename_from" | b"move_from" => leases::changed(db, name.bytes(), Change::Deleted),
             _ => {}

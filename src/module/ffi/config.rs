@@ -6,7 +6,7 @@ use std::ffi::CStr;
 use std::os::raw::{c_char, c_int, c_longlong, c_void};
 use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64, AtomicU8, Ordering::Relaxed};
 
-use cacheflow_core::request_lease::beta;
+use cacheflow_core::number::parse_decimal;
 
 use super::args::Str;
 use super::ctx::Ctx;
@@ -97,10 +97,10 @@ impl Byte {
 
 /// A directive that is a number with decimals, finite and not negative.
 pub struct Decimal {
-    name: &'static CStr,
+    pub name: &'static CStr,
     /// The bits of the number.
     value: AtomicU64,
-    default: &'static CStr,
+    pub default: &'static CStr,
     /// What CONFIG GET shows, which the server does not free.
     shown: AtomicPtr<raw::RedisModuleString>,
 }
@@ -116,17 +116,18 @@ impl Decimal {
         f64::from_bits(self.value.load(Relaxed))
     }
 
-    /// Registers the directive.
+    /// Registers the directive with `default` in place of its own.
     ///
     /// # Errors
     /// Where the server refuses.
-    pub fn register(&'static self, ctx: Ctx) -> Result<(), &'static str> {
-        // SAFETY: C strings; the private data is a static of this type.
+    pub fn register(&'static self, ctx: Ctx, default: &CStr) -> Result<(), &'static str> {
+        // SAFETY: C strings, which the server copies; the private data is a static
+        // of this type.
         let done = unsafe {
             api!(RedisModule_RegisterStringConfig)(
                 ctx.raw(),
                 self.name.as_ptr(),
-                self.default.as_ptr(),
+                default.as_ptr(),
                 raw::REDISMODULE_CONFIG_DEFAULT,
                 Some(get_decimal),
                 Some(set_decimal),
@@ -158,7 +159,7 @@ unsafe extern "C" fn set_decimal(
     border::cross("config", raw::REDISMODULE_ERR as c_int, || {
         // SAFETY: as above; the server passes a live string.
         let (decimal, text) = unsafe { (&*data.cast::<Decimal>(), Str::new(value).bytes()) };
-        if let Ok(number) = beta(text) {
+        if let Some(number) = parse_decimal(text) {
             decimal.value.store(number.to_bits(), Relaxed);
             return raw::REDISMODULE_OK as c_int;
         }
