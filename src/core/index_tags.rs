@@ -51,9 +51,6 @@ impl Index {
         for id in likely.iter().flatten() {
             black_box(self.tags.get(*id).map(|tag| (tag.name.first(), tag.members.len())));
         }
-        for id in likely.iter().flatten() {
-            black_box(self.tags.get(*id).map(|tag| tag.members.last_place()));
-        }
         for (name, likely) in names.zip(likely) {
             let known = likely.and_then(|id| self.tags.get_mut(id).map(|tag| (id, tag)));
             match known.filter(|(_, tag)| tag.space == space && tag.name[..] == *name) {
@@ -64,6 +61,13 @@ impl Index {
                 None => each(self.intern(db, name)),
             }
         }
+    }
+
+    /// Where the next member of a tag is going to be noted, as a rule: for who
+    /// has it fetched before [`Index::attach`].
+    #[inline]
+    pub fn members_end(&self, id: TagId) -> *const Slot {
+        self.tags.get(id).map_or(std::ptr::null(), |tag| tag.members.end())
     }
 
     /// Refers to a tag once more.

@@ -131,11 +131,12 @@ impl<T: Copy> Segments<T> {
         self.first.iter().chain(self.more.iter().flat_map(|more| more.iter()).flatten()).copied()
     }
 
-    /// What stands last in the first segment, beside which the next is going to
-    /// stand as a rule: for who fetches it before it is needed.
+    /// Where the next element is going to stand, as a rule: for who has it
+    /// fetched before it is needed, and nothing else.
     #[inline]
-    pub fn last_place(&self) -> Option<T> {
-        self.first.last().copied()
+    pub fn end(&self) -> *const T {
+        let last = self.more.as_deref().and_then(|more| more.last()).unwrap_or(&self.first);
+        last.as_ptr_range().end
     }
 
     /// Bytes allocated for it, its own size aside. Constant work.

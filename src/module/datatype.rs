@@ -143,7 +143,7 @@ unsafe extern "C" fn rdb_load(rdb: *mut raw::RedisModuleIO, version: c_int) -> *
         match restore(db, meta, name, value) {
             Ok(entry) => {
                 if Ctx::none().is_loading() {
-                    shard::loaded(db, name, entry);
+                    shard::loaded(db, entry);
                 }
                 entry.raw().as_ptr()
             }
@@ -319,7 +319,8 @@ unsafe extern "C" fn defrag(
     value: *mut *mut c_void,
 ) -> c_int {
     shard::told("defrag", || {
-        // SAFETY: what the server passed.
+        shard::settle_loaded(); // it may be this one, and move
+                                // SAFETY: what the server passed.
         unsafe {
             if io::defrag(ctx, value) {
                 if let Some(entry) = stored(*value) {

@@ -44,6 +44,7 @@ mod hooks;
 mod info;
 mod invalidation;
 mod leases;
+mod loading;
 mod locks;
 mod propagation;
 mod shard;

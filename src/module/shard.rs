@@ -2,7 +2,7 @@
 //!
 //! Who tells the index what: a command that writes ([`replace`], [`arrived`]), `unlink2` when an
 //! entry leaves its key by whatever way ([`left`]), the notifications of what
-//! brought one under a key ([`arrived`]), loading ([`loaded`]), whole-database events (`hooks`), the
+//! brought one under a key ([`arrived`]), loading (`loading`), whole-database events (`hooks`), the
 //! defragmenter ([`moved`]), CACHE.INVALIDATE (`invalidation`).
 //!
 //! # Tags of an entry
@@ -13,7 +13,7 @@
 
 use std::os::raw::c_void;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use cacheflow_core::codec;
 use cacheflow_core::decide;
@@ -31,7 +31,9 @@ use crate::datatype::ours;
 use crate::directives::NAMESPACE_DELIMITER;
 use crate::ffi::ctx::{Ctx, Level};
 use crate::ffi::key::Key;
+use crate::ffi::prefetch;
 use crate::leases;
+use crate::loading;
 use crate::state::{is_main_thread, MainThread};
 use crate::stored::Stored;
 use crate::ttl;
@@ -39,14 +41,6 @@ use crate::ttl;
 lazy_static! {
     static ref INDEX: MainThread<Index> = MainThread::new(Index::default());
 }
-
-/// The address of the entry that was loaded last, and its database: it is in
-/// the index, and if the server does not want its key (it has expired) it is
-/// freed without having been there. 0: of none. Atomic, for `free` may run on
-/// any thread. Why not the notification `loaded`: it costs every key of a file
-/// some 0.2 µs, native ones included.
-static LOADING: AtomicU64 = AtomicU64::new(0);
-static LOADING_INTO: AtomicUsize = AtomicUsize::new(0);
 
 /// The address of an entry that left its key stale by invalidation, and since
 /// when: if it is on its way to another key, it takes that along. Nobody frees
@@ -95,7 +89,20 @@ pub fn stored(handle: Handle) -> Stored {
 /// Runs `body` on the index. `body` calls nothing of the server's.
 #[inline]
 pub fn with<R>(body: impl FnOnce(&mut Index) -> R) -> R {
+    if loading::is_any() {
+        settle_loaded();
+    }
     INDEX.with(body)
+}
+
+/// Takes in the entry that was loaded last.
+#[cold]
+#[inline(never)]
+pub fn settle_loaded() {
+    if let Some((db, entry)) = loading::take() {
+        let namespace = namespace_of(entry.view().name());
+        INDEX.with(|index| index.attach(db, handle(entry), namespace, &mut Memory));
+    }
 }
 
 /// As [`with`], for what may raise the stamp of the last invalidation.
@@ -137,7 +144,7 @@ pub fn told_again(name: &'static str, body: impl Fn()) -> bool {
 /// believed, and what was invalidated: it is dead before they are back, and
 /// invalidations go on to hit what is not.
 fn distrust() {
-    LOADING.store(0, Relaxed);
+    loading::take();
     with(|index| (0..index.extent()).for_each(|db| index.disown(db)));
     let text = "the index missed something and has forgotten its entries; run CACHE.VERIFY REPAIR";
     Ctx::none().log(Level::Warning, text);
@@ -211,7 +218,10 @@ pub fn make(db: Db, meta: &Meta, name: &[u8], value: &[u8], tags: &[&[u8]]) -> R
     }
     settle_debts();
     let mut ids = Ids::new();
-    with(|index| index.intern_all(db, tags.iter().copied(), |id| ids.push(id)));
+    with(|index| {
+        index.intern_all(db, tags.iter().copied(), |id| ids.push(id));
+        ids.iter().for_each(|&id| prefetch(index.members_end(id)));
+    });
     build_with(meta, name, value, &ids)
 }
 
@@ -354,7 +364,6 @@ pub fn arrived(db: Db, name: &[u8], entry: Stored) {
 /// An entry left its key. If it goes to another it takes along what has become
 /// of it here.
 pub fn left(db: Db, entry: Stored) {
-    clear(&LOADING, entry);
     if !leases::is_quiet() {
         leases::entry_leaves(db, entry);
     }
@@ -405,7 +414,7 @@ pub fn moved(db: Db, to: Stored) {
 
 /// A database was emptied, or all were.
 pub fn flushed(db: Option<Db>) {
-    LOADING.store(0, Relaxed);
+    loading::take();
     with(|index| match db {
         Some(db) => index.flush(db),
         None => (0..index.extent()).for_each(|db| index.flush(db)),
@@ -434,30 +443,22 @@ pub fn swapped(one: Db, other: Db) {
 }
 
 /// An entry was loaded from a file: its key comes next.
-pub fn loaded(db: Db, name: &[u8], entry: Stored) {
-    arrived(db, name, entry);
-    LOADING_INTO.store(db, Relaxed);
-    LOADING.store(handle(entry).0, Relaxed);
+pub fn loaded(db: Db, entry: Stored) {
+    settle_loaded();
+    loading::set(db, entry);
 }
 
 /// Loading has ended: what was loaded has its key.
 pub fn loading_ended() {
-    LOADING.store(0, Relaxed);
+    settle_loaded();
     ttl::all_may_differ();
 }
 
-/// Clears a place if it holds an entry.
-fn clear(place: &AtomicU64, entry: Stored) -> bool {
-    place.compare_exchange(handle(entry).0, 0, Relaxed, Relaxed).is_ok()
-}
-
-/// An entry is about to be freed: one that was loaded and is not wanted leaves
-/// the index, and one that left its key goes nowhere. On any thread.
+/// An entry is about to be freed: it goes under no key. On any thread.
 pub fn freed(entry: Stored) {
-    clear(&PASSING, entry);
-    if clear(&LOADING, entry) && is_main_thread() {
-        with(|index| index.detach(LOADING_INTO.load(Relaxed), handle(entry), &mut Memory));
-    }
+    loading::freed(entry);
+    // Where it is another's it stays.
+    let _ = PASSING.compare_exchange(handle(entry).0, 0, Relaxed, Relaxed);
 }
 
 // ── looking ─────────────────────────────────────────────────────────────────

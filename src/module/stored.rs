@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use cacheflow_core::entry::{self, BuildError, Meta, TagId, View, BASE};
 use cacheflow_core::units::{Millis, Time};
 
+use crate::ffi::prefetch;
 use crate::hooks;
 use crate::shard;
 use crate::state::{dice, BYTES, ENTRIES};
@@ -117,14 +118,9 @@ impl Stored {
     /// copied next.
     #[inline]
     pub fn prefetch(self) {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: a hint, whatever the address.
-        unsafe {
-            use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
-            let ptr = self.ptr.as_ptr().cast_const().cast::<i8>();
-            _mm_prefetch(ptr.wrapping_add(64), _MM_HINT_T0);
-            _mm_prefetch(ptr.wrapping_add(128), _MM_HINT_T0);
-        }
+        let ptr = self.ptr.as_ptr().cast_const().cast::<u8>();
+        prefetch(ptr.wrapping_add(64));
+        prefetch(ptr.wrapping_add(128));
     }
 
     /// Counts a read answered with the value.

@@ -24,6 +24,19 @@ pub mod timer;
 
 pub use redis_module::raw;
 
+/// Has the processor fetch the cache line at `at` while other work goes on.
+#[inline]
+pub fn prefetch<T>(at: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, whatever the address.
+    unsafe {
+        use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
+        _mm_prefetch::<_MM_HINT_T0>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
 /// A function that some servers lack.
 macro_rules! optional_api {
     ($name:ident) => {{
