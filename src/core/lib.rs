@@ -39,9 +39,14 @@
 //! | [`fills`] | namespaces as leases know them, and their measured fill times |
 //! | [`origin`] | how many leases a namespace may have: MAXFILLS, BREAKER |
 //! | [`refresh`] | early refresh, and the lengths of leases from measured fill times |
+//! | [`bus`] | what the nodes of a cluster say to each other |
+//! | [`relay`], [`relay_seen`] | invalidations on their way to the other primaries, and what came from there |
+//! | [`acknowledged`] | what waits until enough replicas have it |
 //! | [`request_lease`] | the options of FETCH, LOCK, UNLOCK and EXTEND |
 #![forbid(unsafe_code)]
 
+pub mod acknowledged;
+pub mod bus;
 pub mod codec;
 pub mod decide;
 pub mod entry;
@@ -56,7 +61,10 @@ pub mod names;
 pub mod namespace;
 pub mod number;
 pub mod origin;
+mod packed;
 pub mod refresh;
+pub mod relay;
+pub mod relay_seen;
 pub mod request;
 pub mod request_index;
 pub mod request_lease;

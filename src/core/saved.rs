@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::index::{Db, Index, Invalidated, Stamps};
+use crate::packed::Bytes;
 use crate::tag::LONGEST_TAG;
 use crate::units::{Millis, Stamp, Time, LAST_TIME, STAMP_LIMIT};
 
@@ -70,22 +71,6 @@ impl SavedLock<'_> {
 /// database, key, token, end, time left, whole, native
 #[derive(Debug, Serialize, Deserialize)]
 struct LockRecord<'a>(u32, #[serde(borrow)] Bytes<'a>, u64, u64, u64, bool, bool);
-
-/// Bytes, as MessagePack has them.
-#[derive(Debug)]
-struct Bytes<'a>(&'a [u8]);
-
-impl Serialize for Bytes<'_> {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(self.0)
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Bytes<'a> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        <&'de [u8]>::deserialize(deserializer).map(Bytes)
-    }
-}
 
 /// database, namespace?, name, hard, soft
 #[derive(Debug, Serialize, Deserialize)]
