@@ -65,7 +65,7 @@ def scan(connection, *options):
 def snapshot(server):
     """Read everything, on a connection of its own to this very server."""
     server.wait_swept()
-    connection = server.connect()
+    connection = server.reader()
     result = Snapshot(began=now_ms(connection))
     for db in databases(connection):
         connection("SELECT", db)

@@ -20,11 +20,15 @@ class Push(list):
     """A RESP3 push message, such as an invalidation of CLIENT TRACKING."""
 
 
+def as_bytes(arg):
+    """An argument as it is sent: str as UTF-8, numbers as their text."""
+    return arg if isinstance(arg, bytes) else str(arg).encode()
+
+
 def encode(*args):
-    """One command as RESP; str is sent as UTF-8, numbers as their text."""
+    """One command as RESP."""
     parts = [b"*%d\r\n" % len(args)]
-    for arg in args:
-        data = arg if isinstance(arg, bytes) else str(arg).encode()
+    for data in map(as_bytes, args):
         parts.append(b"$%d\r\n%s\r\n" % (len(data), data))
     return b"".join(parts)
 

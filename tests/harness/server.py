@@ -6,6 +6,7 @@ own process, never by name. Whatever way pytest ends, the kernel ends them with 
 
 import ctypes
 import os
+import random
 import re
 import shutil
 import signal
@@ -32,19 +33,34 @@ def _end_with_parent():
     _prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
+# Below what the kernel gives to outgoing connections (32768 on): else one might hold the port of a
+# server that restarts, or a node that tries a dead one's port again meet itself there.
+PORTS = range(10_000, 32_000)
+_given = set()
+
+
 def free_port():
-    """A port that is free now; start() tries another if somebody was faster."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that is free now and was given to nobody else of this run; start() tries another if
+    another process was faster."""
+    while True:
+        port = random.choice(PORTS)
+        if port in _given:
+            continue
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        _given.add(port)
+        return port
 
 
-def wait_for(condition, what, seconds=30.0):
+def wait_for(condition, what, seconds=30.0, pause=0.005):
     """Wait until condition() is true; its last value is returned. A bound, not a measurement."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, f"waited {seconds} s in vain for {what}"
-        time.sleep(0.005)
+        time.sleep(pause)
     return value
 
 
@@ -55,6 +71,8 @@ class Server:
         self.binary, self.directory, self.args = binary, directory, [str(arg) for arg in args]
         self.module, self.module_args = module, module_args
         self.process = self.port = None
+        self.bus_port = None  # of a node of a cluster
+        self.paused = False
         self.restarts = 0  # deliberate stops: the data that was only in memory may be gone
         self.running = False  # what the test wants, whatever the process does
         self._connections, self._main = [], None
@@ -68,11 +86,13 @@ class Server:
         for _ in range(5):
             if self.port is None:
                 self.port = free_port()
+                self.bus_port = free_port() if "--cluster-enabled" in self.args else None
             log_from = os.path.getsize(self.log_path) if os.path.exists(self.log_path) else 0
             self._write_config()
+            bus = [] if self.bus_port is None else ["--cluster-port", str(self.bus_port)]
             with open(self.log_path, "ab") as log:
                 self.process = subprocess.Popen(
-                    [self.binary, "redis.conf", "--port", str(self.port), *self.args],
+                    [self.binary, "redis.conf", "--port", str(self.port), *bus, *self.args],
                     cwd=self.directory,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
@@ -93,6 +113,10 @@ class Server:
         path = os.path.join(self.directory, "redis.conf")
         if os.path.exists(path):
             return  # CONFIG REWRITE may have written it
+        with open(path, "w", encoding="utf-8") as out:
+            out.write("\n".join(self._config_lines()) + "\n")
+
+    def _config_lines(self):
         lines = [
             "bind 127.0.0.1",
             'save ""',
@@ -104,8 +128,7 @@ class Server:
         ]
         if self.module:
             lines.append(" ".join(["loadmodule", self.module, *self.module_args]))
-        with open(path, "w", encoding="utf-8") as out:
-            out.write("\n".join(lines) + "\n")
+        return lines
 
     def _wait_ready(self):
         deadline = time.monotonic() + START_SECONDS
@@ -133,6 +156,7 @@ class Server:
         self.close_connections()
         if self.process is None or self.process.poll() is not None:
             return
+        self.resume()
         self.process.terminate()
         try:
             self.process.wait(STOP_SECONDS)
@@ -143,11 +167,22 @@ class Server:
 
     def kill9(self):
         """SIGKILL, on purpose: no crash for the check at the end of the test."""
-        self.running = False
+        self.running = self.paused = False
         self.restarts += 1
         self.close_connections()
         self.process.kill()
         self.process.wait()
+
+    def pause(self):
+        """SIGSTOP: it answers nobody, until resume()."""
+        self.process.send_signal(signal.SIGSTOP)
+        self.paused = True
+
+    def resume(self):
+        """SIGCONT, if it is paused."""
+        if self.paused:
+            self.process.send_signal(signal.SIGCONT)
+            self.paused = False
 
     def restart(self, args=None):
         """Stop it if it runs, start it on the same port and data (with other arguments, if given)."""
@@ -180,19 +215,24 @@ class Server:
 
     def connect(self, protocol=2, db=0, timeout=60.0):
         """A raw connection of its own, closed after the test."""
-        connection = Connection(self.port, protocol, db, timeout)
+        return self.keep(Connection(self.port, protocol, db, timeout))
+
+    def reader(self):
+        """A connection to this very server that may read all of its keys."""
+        return self.connect()
+
+    def keep(self, connection):
+        """Close this connection or client too after the test."""
         self._connections.append(connection)
         return connection
 
     def client(self, protocol=2, db=0, **options):
         """A redis-py client as applications have it, closed after the test."""
         options = {"socket_timeout": 60, **options}
-        client = redis.Redis("127.0.0.1", self.port, db=db, protocol=protocol, **options)
-        self._connections.append(client)
-        return client
+        return self.keep(redis.Redis("127.0.0.1", self.port, db=db, protocol=protocol, **options))
 
     def close_connections(self):
-        """Close whatever connect() and client() opened."""
+        """Close whatever connect(), reader() and client() opened."""
         for connection in self._connections:
             connection.close()
         self._connections, self._main = [], None
@@ -331,10 +371,11 @@ class Fleet:
         self.binary, self.module, self.directory = binary, module, str(directory)
         self.servers, self._made = [], 0
 
-    def start(self, args=(), name="server", module_args=(), module=...):
-        """Start a server with these arguments in a directory of its own."""
+    def start(self, args=(), name="server", module_args=(), module=..., kind=Server):
+        """Start a server (of a class of its own, if need be) with these arguments in a directory of
+        its own."""
         self._made += 1
-        server = Server(
+        server = kind(
             self.binary,
             os.path.join(self.directory, f"{name}-{self._made}"),
             self.module if module is ... else module,
