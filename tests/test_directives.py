@@ -28,6 +28,8 @@ DEFAULTS = {
     "cacheflow.max-waiters": "10000",
     "cacheflow.max-waiters-per-key": "10000",
     "cacheflow.xfetch-beta": "1",
+    "cacheflow.invalidate-timeout": "1000",
+    "cacheflow.invalidate-min-replicas": "0",
 }
 # The least and the most of each that is a plain number.
 BOUNDS = {
@@ -41,6 +43,8 @@ BOUNDS = {
     "cacheflow.max-leases": (1, 100_000_000),
     "cacheflow.max-waiters": (0, 2**20 - 256),
     "cacheflow.max-waiters-per-key": (0, 2**20 - 256),
+    "cacheflow.invalidate-timeout": (0, (2**63 - 1) // 1000),
+    "cacheflow.invalidate-min-replicas": (0, 1000),
 }
 
 

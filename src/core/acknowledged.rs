@@ -67,7 +67,7 @@ impl<T> Acknowledged<T> {
         };
         let mut ready = Vec::new();
         while let Some((Some(target), _)) = self.waiting.front() {
-            if !reached.is_some_and(|reached| reached >= *target) {
+            if reached.is_none_or(|reached| reached < *target) {
                 break;
             }
             ready.extend(self.waiting.pop_front().map(|(_, item)| item));

@@ -41,6 +41,7 @@
 //! | [`refresh`] | early refresh, and the lengths of leases from measured fill times |
 //! | [`bus`] | what the nodes of a cluster say to each other |
 //! | [`relay`], [`relay_seen`] | invalidations on their way to the other primaries, and what came from there |
+//! | [`topology`] | which primaries of a cluster count |
 //! | [`acknowledged`] | what waits until enough replicas have it |
 //! | [`request_lease`] | the options of FETCH, LOCK, UNLOCK and EXTEND |
 #![forbid(unsafe_code)]
@@ -76,5 +77,6 @@ pub mod stamp;
 pub mod sweep;
 pub mod tag;
 pub mod times;
+pub mod topology;
 pub mod ttl_marks;
 pub mod units;

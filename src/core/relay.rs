@@ -85,6 +85,8 @@ pub struct Told {
 #[derive(Debug)]
 struct Call {
     message: Rc<[u8]>,
+    /// All primaries are to have it, not this node alone.
+    everywhere: bool,
     began: Time,
     /// Primaries that have not acknowledged, this node included.
     left: usize,
@@ -188,22 +190,23 @@ impl Relay {
     fn send_all(&mut self, node: &Node, now: Time) {
         self.expire(now);
         let Some(peer) = self.peers.get_mut(node) else { return };
-        for (number, call) in &mut self.calls {
+        for (number, call) in self.calls.iter_mut().filter(|(_, call)| call.everywhere) {
             // What was told stays told: this is for the node's sake.
             call.left += usize::from(peer.add(*number, now));
         }
-        self.complete.clear(); // all of what is kept is pending now
+        let calls = &self.calls;
+        self.complete.retain(|number| calls.get(number).is_some_and(|call| call.left == 0));
     }
 
-    /// An invalidation begins: it is due to all primaries ([`Relay::due`]).
-    /// `timeout`: how long the caller waits, `None` without end. `None` where
-    /// there is no room, with nothing done.
+    /// An invalidation begins: with `everywhere` it is due to all primaries
+    /// ([`Relay::due`]). `None` where there is no room, with nothing done.
     pub fn begin(
         &mut self,
         now: Time,
         number: Number,
         message: Rc<[u8]>,
         own: Own,
+        everywhere: bool,
         limits: Limits,
     ) -> Option<Option<Told>> {
         let (count, bytes) = (self.calls.len() + 1, self.bytes + message.len());
@@ -218,6 +221,7 @@ impl Relay {
         // One for the call itself, until everybody is counted.
         let call = Call {
             message,
+            everywhere,
             began: now,
             left: 1 + usize::from(matches!(own, Own::Awaited(_))),
             own,
@@ -227,7 +231,7 @@ impl Relay {
             told: false,
         };
         let call = self.calls.entry(number).or_insert(call);
-        for peer in self.peers.values_mut() {
+        for peer in self.peers.values_mut().filter(|_| everywhere) {
             peer.add(number, now);
             call.left += 1;
         }
@@ -274,14 +278,16 @@ impl Relay {
     /// What can be said of one that is not complete.
     pub fn partial(&self, number: Number) -> Option<Outcome> {
         let call = self.calls.get(&number)?;
-        let of = self.peers.len() + usize::from(call.own != Own::No);
+        let others = if call.everywhere { self.peers.len() } else { 0 };
+        let of = others + usize::from(call.own != Own::No);
         Some(Outcome::Partial { done: of.saturating_sub(call.left), of })
     }
 
     /// Those whose caller has waited long enough.
     pub fn timed_out(&mut self, now: Time) -> Vec<Told> {
         let mut told = Vec::new();
-        while let Some(&(deadline, number)) = self.deadlines.first().filter(|(deadline, _)| *deadline <= now) {
+        while let Some(&(deadline, number)) = self.deadlines.first().filter(|(deadline, _)| *deadline <= now)
+        {
             self.deadlines.remove(&(deadline, number));
             let Some(outcome) = self.partial(number) else { continue };
             let Some(call) = self.calls.get_mut(&number) else { continue };
@@ -292,11 +298,12 @@ impl Relay {
         told
     }
 
-    /// The caller was told what is known without having waited.
-    pub fn told(&mut self, number: Number) {
-        if let Some(call) = self.calls.get_mut(&number) {
-            call.told = true;
-        }
+    /// The caller is told what is known without having waited for all of it;
+    /// the message, if nobody was told anything before.
+    pub fn told(&mut self, number: Number) -> Option<Rc<[u8]>> {
+        let call = self.calls.get_mut(&number)?;
+        let first = !std::mem::replace(&mut call.told, true);
+        first.then(|| call.message.clone())
     }
 
     /// A node has acknowledged.
@@ -382,14 +389,6 @@ impl Relay {
             }
             self.make_room(1, 0);
         }
-    }
-
-    /// Whether there is anything to do but to wait for messages: when, at the
-    /// latest. `None`: nothing is kept.
-    pub fn next(&self) -> Option<Time> {
-        let due = self.peers.values().filter_map(|peer| peer.due.first()).map(|(due, _)| *due);
-        let deadline = self.deadlines.first().map(|(deadline, _)| *deadline);
-        due.chain(deadline).min().or((!self.calls.is_empty()).then_some(Time(u64::MAX)))
     }
 
     /// How many there are.

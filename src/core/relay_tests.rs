@@ -20,7 +20,7 @@ fn begun(own: Own, timeout: Option<u64>) -> (Relay, Number) {
     let mut relay = Relay::default();
     relay.primaries(Time(0), &nodes([0, 1]));
     let number = relay.number();
-    assert_eq!(relay.begin(Time(0), number, message(number), own, LIMITS), Some(None));
+    assert_eq!(relay.begin(Time(0), number, message(number), own, true, LIMITS), Some(None));
     relay.wait(number, Time(0), timeout.map(Millis));
     (relay, number)
 }
@@ -45,8 +45,22 @@ fn all_have_it() {
 fn alone_it_is_done_at_once() {
     let mut relay = Relay::default();
     let number = relay.number();
-    let told = relay.begin(Time(0), number, message(number), Own::Done(2), LIMITS).expect("room");
+    let told = relay.begin(Time(0), number, message(number), Own::Done(2), true, LIMITS).expect("room");
     assert_eq!(outcome(told), Some((Outcome::All(2), false, true)));
+}
+
+#[test]
+fn of_this_node_alone() {
+    let mut relay = Relay::default();
+    relay.primaries(Time(0), &nodes([0]));
+    let number = relay.number();
+    assert_eq!(relay.begin(Time(0), number, message(number), Own::Awaited(2), false, LIMITS), Some(None));
+    assert_eq!(relay.partial(number), Some(Outcome::Partial { done: 0, of: 1 }));
+    relay.primaries(Time(0), &nodes([1]));
+    assert_eq!(relay.due(Time(0), 9), vec![]);
+    assert_eq!(outcome(relay.own_done(number)), Some((Outcome::All(2), false, true)));
+    relay.primaries(Time(0), &nodes([2]));
+    assert_eq!(relay.due(Time(0), 9), vec![]);
 }
 
 #[test]
@@ -134,7 +148,7 @@ fn there_is_no_room_for_everything() {
     let limits = Limits { count: 2, bytes: 100 };
     let begin = |relay: &mut Relay, bytes: usize| {
         let number = relay.number();
-        relay.begin(Time(0), number, vec![0; bytes].into(), Own::Done(0), limits).map(|_| number)
+        relay.begin(Time(0), number, vec![0; bytes].into(), Own::Done(0), true, limits).map(|_| number)
     };
     let first = begin(&mut relay, 10).expect("room");
     begin(&mut relay, 10).expect("room");
@@ -194,7 +208,7 @@ proptest! {
                 }
                 1 => {
                     let number = relay.number();
-                    told.extend(relay.begin(Time(now), number, message(number), Own::Done(n), LIMITS).expect("room"));
+                    told.extend(relay.begin(Time(now), number, message(number), Own::Done(n), true, LIMITS).expect("room"));
                     let timeout = (which % 2 == 0).then_some(n);
                     let naive = Naive { pending: peers.clone(), hits: n, waits: !peers.is_empty(),
                         deadline: timeout.map(|timeout| now + timeout), began: now };

@@ -48,6 +48,12 @@ pub static MAX_LEASES: Number = count(c"max-leases", 100_000, 1, 100_000_000);
 pub static MAX_WAITERS: Number = count(c"max-waiters", 10_000, 0, MOST_WAITERS as i64);
 /// The same, for one key.
 pub static MAX_WAITERS_PER_KEY: Number = count(c"max-waiters-per-key", 10_000, 0, MOST_WAITERS as i64);
+/// How long INVALIDATE waits for the other primaries without TIMEOUT, in ms; 0:
+/// without an end.
+pub static INVALIDATE_TIMEOUT: Number = count(c"invalidate-timeout", 1000, 0, i64::MAX / 1000);
+/// How many replicas of a primary must have an invalidation before the primary
+/// acknowledges it.
+pub static INVALIDATE_MIN_REPLICAS: Number = count(c"invalidate-min-replicas", 0, 0, 1000);
 /// XFetch's beta where FETCH names none.
 pub static XFETCH_BETA: Decimal = Decimal::new(c"xfetch-beta", c"1");
 
@@ -77,6 +83,8 @@ static NUMBERS: &[&Number] = &[
     &MAX_LEASES,
     &MAX_WAITERS,
     &MAX_WAITERS_PER_KEY,
+    &INVALIDATE_TIMEOUT,
+    &INVALIDATE_MIN_REPLICAS,
 ];
 static DECIMALS: &[&Decimal] = &[&XFETCH_BETA];
 static BYTES: &[&Byte] = &[&NAMESPACE_DELIMITER];

@@ -12,6 +12,8 @@ use crate::ffi::ctx::Ctx;
 use crate::ffi::info::Info;
 use crate::ffi::{api, raw};
 use crate::leases;
+use crate::relay::{self, BUS};
+use crate::relay_clients;
 use crate::shard;
 use crate::state::{BYTES, COUNTERS, ENTRIES, UNLINKED};
 
@@ -93,6 +95,18 @@ unsafe extern "C" fn info(info: *mut raw::RedisModuleInfoCtx, _for_crash_report:
             info.number(c"wait_ms", totals.wait_ms);
             info.number(c"busy", totals.busy);
             info.number(c"coalesced", totals.coalesced);
+        }
+        if info.section(c"cluster") {
+            let counts = relay::counts();
+            info.number(c"bus_sent", BUS.sent.get());
+            info.number(c"bus_received", BUS.received.get());
+            info.number(c"bus_refused", BUS.refused.get());
+            info.number(c"relay_primaries", counts.peers as u64);
+            info.number(c"relay_waiting", relay_clients::count() as u64);
+            info.number(c"relay_incomplete", counts.incomplete as u64);
+            info.number(c"relay_remembered", counts.kept as u64);
+            info.number(c"relay_bytes", counts.bytes as u64);
+            info.number(c"relay_partial", BUS.partial.get());
         }
         if info.section(c"sweep") {
             info.number(c"sweep_queued", shard::counts().backlog);

@@ -1,17 +1,21 @@
 //! Invalidations performed: the index told, the channels, the log.
 
+use std::ffi::CStr;
+
+use cacheflow_core::bus::Invalidation;
 use cacheflow_core::index::Mode;
 use cacheflow_core::log::{Log, Record};
 use cacheflow_core::units::{Stamp, Time};
 use lazy_static::lazy_static;
 
+use crate::commands::invalidated;
 use crate::directives::LOG_MAX_LEN;
-use crate::ffi::client::{self, User};
 use crate::ffi::ctx::Ctx;
 use crate::ffi::owned::Owned;
 use crate::leases;
+use crate::propagation;
 use crate::shard;
-use crate::state::{MainThread, COUNTERS};
+use crate::state::{self, MainThread, COUNTERS};
 use crate::sweep;
 
 lazy_static! {
@@ -55,6 +59,37 @@ pub fn perform(ctx: Ctx, kind: Kind, mode: Mode, names: &[&[u8]], stamp: Stamp) 
     hits
 }
 
+/// Performs an invalidation that another node of the cluster relays, as a
+/// user's command would be; answers what it hit.
+pub fn relayed(ctx: Ctx, kind: Kind, it: &Invalidation<'_>) -> u64 {
+    let at = state::moment();
+    let hits = perform(ctx, kind, it.mode, &it.names, at.stamp);
+    let (user, client) = (it.user, it.client);
+    log(&Entry { kind, mode: it.mode, names: &it.names, hits: &hits, user, client, at: at.now });
+    if propagation::is_heard(ctx) {
+        // Below 2^53.
+        let words = [word_of_mode(it.mode), word_of_kind(kind)];
+        ctx.replicate_names(invalidated::NAME, at.stamp.0 as i64, words, &it.names);
+    }
+    hits.iter().sum()
+}
+
+/// As the internal command writes it.
+pub fn word_of_mode(mode: Mode) -> &'static CStr {
+    match mode {
+        Mode::Hard => c"HARD",
+        Mode::Soft => c"SOFT",
+    }
+}
+
+/// As the internal command writes it.
+pub fn word_of_kind(kind: Kind) -> &'static CStr {
+    match kind {
+        Kind::Tags => c"TAGS",
+        Kind::Namespaces => c"NAMESPACE",
+    }
+}
+
 /// Tells who listens.
 pub fn publish(ctx: Ctx, kind: Kind, mode: Mode, names: &[&[u8]]) {
     let message = Owned::new(match mode {
@@ -72,18 +107,18 @@ pub struct Entry<'a> {
     pub mode: Mode,
     pub names: &'a [&'a [u8]],
     pub hits: &'a [u64],
-    pub user: Option<&'a User>,
+    /// The user's name and the client's address; empty: of nobody.
+    pub user: &'a [u8],
+    pub client: &'a [u8],
     pub at: Time,
 }
 
 /// Writes it into the log.
-pub fn log(ctx: Ctx, entry: &Entry<'_>) {
+pub fn log(entry: &Entry<'_>) {
     let most = usize::try_from(LOG_MAX_LEN.get()).unwrap_or(0);
     if most == 0 {
         return with_log(Log::reset);
     }
-    let client = client::address(ctx).unwrap_or_default();
-    let user = entry.user.map(User::name).unwrap_or_default();
     for (name, &hits) in entry.names.iter().zip(entry.hits) {
         let record = Record {
             id: 0,
@@ -92,8 +127,8 @@ pub fn log(ctx: Ctx, entry: &Entry<'_>) {
             namespace: entry.kind == Kind::Namespaces,
             name: (*name).into(),
             hits,
-            user: user.into(),
-            client: client.as_bytes().into(),
+            user: entry.user.into(),
+            client: entry.client.into(),
         };
         with_log(|log| log.add(record, most));
     }

@@ -47,6 +47,8 @@ mod leases;
 mod loading;
 mod locks;
 mod propagation;
+mod relay;
+mod relay_clients;
 mod shard;
 mod sight;
 mod state;
@@ -148,6 +150,7 @@ fn load(ctx: Ctx, args: Args<'_>) -> Result<(), String> {
     propagation::register(ctx)?;
     sweep::register(ctx)?;
     hooks::register(ctx)?;
+    relay::register(ctx);
     arguments.register(ctx)?;
     commands::fetch::learn(ctx);
     ctx.log(Level::Notice, concat!("CacheFlow ", env!("CARGO_PKG_VERSION"), " is loaded"));

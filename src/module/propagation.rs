@@ -16,6 +16,7 @@ use crate::ffi::events::subscribe;
 use crate::ffi::raw;
 use crate::ffi::timer;
 use crate::leases;
+use crate::relay;
 use crate::shard;
 use crate::state::MainThread;
 
@@ -57,6 +58,8 @@ unsafe extern "C" fn on_event(
         }
         if sign == Sign::RoleChanged && subevent == raw::REDISMODULE_EVENT_REPLROLECHANGED_NOW_REPLICA {
             leases::demoted();
+            // SAFETY: what the server passed.
+            relay::demoted(unsafe { Ctx::new(ctx) });
         }
         if sign == Sign::Forked && subevent == raw::REDISMODULE_SUBEVENT_FORK_CHILD_BORN {
             // SAFETY: what the server passed.

@@ -42,6 +42,7 @@ impl Command for Apply {
         // No deny-oom: what the primary has done must be done here too. Who is
         // not the primary is refused by `run`.
         flags: c"write fast",
+        cluster_flags: None,
         acl: c"write fast dangerous",
         arity: -4,
         keys: Keys::First(OW | UPDATE),

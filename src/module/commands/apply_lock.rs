@@ -38,6 +38,7 @@ impl Command for ApplyLock {
         complexity: c"O(log N) where N is the number of leases, locks and waiters",
         // No deny-oom: what the primary has granted must be known here.
         flags: c"write fast",
+        cluster_flags: None,
         acl: c"write fast dangerous",
         arity: 5,
         keys: Keys::First(RW | UPDATE),

@@ -34,6 +34,7 @@ impl Command for ApplyState {
         complexity: c"O(N) where N is the number of invalidations in it",
         // No deny-oom: what was there must be there again.
         flags: c"write",
+        cluster_flags: None,
         acl: c"write admin dangerous",
         arity: 2,
         keys: Keys::None,

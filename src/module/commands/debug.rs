@@ -1,9 +1,10 @@
 //! `CACHE.DEBUG FAULT name` · `CACHE.DEBUG CLOCK offset-ms` · `CACHE.DEBUG SWEEP
-//! 0 | 1`
+//! 0 | 1` · `CACHE.DEBUG DEAF 0 | 1` · `CACHE.DEBUG BUS message`
 //!
 //! For our own tests, and registered only with `debug yes` among the module's
 //! arguments: makes the border of that name panic (`""`: none), turns the
-//! module's clock, or holds the sweep.
+//! module's clock, holds the sweep, lets nothing of the cluster's bus through,
+//! or takes a message as if it had come over that.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -16,6 +17,7 @@ use crate::ffi::args::Args;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::register::{Arg, Keys, Spec};
 use crate::leases;
+use crate::relay;
 use crate::state::CLOCK_OFFSET;
 use crate::sweep::HELD;
 
@@ -24,10 +26,11 @@ pub struct Debug;
 impl Command for Debug {
     const SPEC: Spec = Spec {
         name: c"cache.debug",
-        summary: c"For tests: FAULT makes a callback panic, CLOCK turns the clock, SWEEP holds the sweep.",
+        summary: c"For tests: FAULT makes a callback panic, CLOCK turns the clock, SWEEP holds the sweep, DEAF hears nothing of the bus, BUS takes a message.",
         since: c"0.1.0",
         complexity: c"O(1)",
         flags: c"admin no-monitor",
+        cluster_flags: None,
         acl: c"admin dangerous",
         arity: 3,
         keys: Keys::None,
@@ -45,6 +48,10 @@ impl Command for Debug {
             leases::clock_turned();
         } else if what.eq_ignore_ascii_case(b"SWEEP") {
             HELD.store(argument == b"0", Relaxed);
+        } else if what.eq_ignore_ascii_case(b"DEAF") {
+            relay::DEAF.store(argument == b"1", Relaxed);
+        } else if what.eq_ignore_ascii_case(b"BUS") {
+            relay::receive(ctx, &[b'0'; 40], argument);
         } else {
             return Err(RequestError::Syntax.into());
         }

@@ -30,6 +30,7 @@ impl Command for Del {
         since: c"0.1.0",
         complexity: c"O(N) where N is the number of keys",
         flags: c"write fast",
+        cluster_flags: None,
         acl: c"write fast",
         arity: -2,
         keys: Keys::All(RM | DELETE),

@@ -24,6 +24,7 @@ pub enum Error {
     TooManyLeases,
     Tags(TagError),
     MayNotInvalidate,
+    ReadOnly,
     State(SavedError),
     Internal,
 }
@@ -60,6 +61,7 @@ impl Error {
                 "NOPERM No permissions to access one of the channels that this invalidation is published on"
                     .into()
             }
+            Error::ReadOnly => "READONLY You can't write against a read only replica.".into(),
             Error::State(why) => format!("ERR refused state: {why:?}"),
             Error::Internal => {
                 format!(

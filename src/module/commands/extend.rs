@@ -27,6 +27,7 @@ impl Command for Extend {
         since: c"0.1.0",
         complexity: c"O(log N) where N is the number of leases, locks and waiters",
         flags: c"write fast",
+        cluster_flags: None,
         acl: c"write fast",
         arity: 4,
         keys: Keys::First(RW | UPDATE),

@@ -66,6 +66,7 @@ impl Command for FetchOf {
         since: c"0.1.0",
         complexity: c"O(1), and O(log N) where a lease is granted or waited for, N being the number of leases and waiters",
         flags: c"readonly blocking",
+        cluster_flags: None,
         acl: c"read slow blocking",
         arity: -2,
         keys: Keys::First(RO | ACCESS),

@@ -28,6 +28,7 @@ impl Command for Get {
         since: c"0.1.0",
         complexity: c"O(1)",
         flags: c"readonly fast",
+        cluster_flags: None,
         acl: c"read fast",
         arity: -2,
         keys: Keys::First(RO | ACCESS),

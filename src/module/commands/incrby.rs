@@ -30,6 +30,7 @@ impl Command for IncrBy {
         since: c"0.1.0",
         complexity: c"O(1)",
         flags: c"write deny-oom fast",
+        cluster_flags: None,
         acl: c"write fast",
         arity: 3,
         keys: Keys::First(RW | ACCESS | UPDATE),

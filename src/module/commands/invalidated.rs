@@ -13,7 +13,7 @@ use cacheflow_core::request::RequestError;
 use cacheflow_core::tag::{self, Names};
 use cacheflow_core::units::{Stamp, STAMP_LIMIT};
 
-use super::invalidate::invalidate;
+use super::invalidate::Asked;
 use super::{Command, Error};
 use crate::ffi::args::Args;
 use crate::ffi::ctx::Ctx;
@@ -36,6 +36,7 @@ impl Command for Invalidated {
         complexity: c"O(N) where N is the number of names",
         // No deny-oom: what the primary has done must be done here too.
         flags: c"write fast",
+        cluster_flags: None,
         acl: c"write fast dangerous",
         arity: -5,
         keys: Keys::None,
@@ -64,8 +65,10 @@ impl Command for Invalidated {
         };
         let names = args.len() - NAMES;
         if !ctx.is_replicated() {
-            let hits = invalidate(ctx, args, kind, mode, names)?;
-            ctx.reply_integer(hits);
+            let named = args.last(names);
+            let asked = Asked::read(ctx, named, kind, mode)?;
+            ctx.reply_integer(asked.perform(ctx, named, state::moment()));
+            asked.publish(ctx);
             return Ok(());
         }
         state::observe(stamp);

@@ -25,6 +25,7 @@ impl Command for KeyList {
         since: c"0.1.0",
         complexity: c"O(1) for every call, O(N) for a whole iteration, N being the number of the tag's keys",
         flags: c"readonly",
+        cluster_flags: None,
         acl: c"read slow admin dangerous",
         arity: -3,
         keys: Keys::None,

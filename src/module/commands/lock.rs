@@ -35,6 +35,7 @@ impl Command for Lock {
         // No deny-oom: the table is bounded, and who guards something needs his
         // lock most when memory is short.
         flags: c"write blocking",
+        cluster_flags: None,
         acl: c"write slow blocking",
         arity: -3,
         keys: Keys::First(RW | UPDATE),

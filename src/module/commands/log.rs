@@ -34,6 +34,7 @@ impl Command for Log {
         since: c"0.1.0",
         complexity: c"O(N) where N is the number of records returned",
         flags: c"readonly",
+        cluster_flags: None,
         acl: c"read slow admin dangerous",
         arity: -1,
         keys: Keys::None,

@@ -37,6 +37,7 @@ impl Command for MetaOf {
         since: c"0.1.0",
         complexity: c"O(1); for a native key that is no string O(N) in its elements",
         flags: c"readonly fast",
+        cluster_flags: None,
         acl: c"read fast",
         arity: 2,
         keys: Keys::First(RO),

@@ -23,6 +23,7 @@ impl Command for MGet {
         since: c"0.1.0",
         complexity: c"O(N) where N is the number of keys",
         flags: c"readonly fast",
+        cluster_flags: None,
         acl: c"read fast",
         arity: -2,
         keys: Keys::All(RO | ACCESS),

@@ -18,7 +18,7 @@ pub mod fetch;
 mod get;
 mod incrby;
 mod invalidate;
-mod invalidated;
+pub mod invalidated;
 mod keys;
 mod lock;
 mod log;

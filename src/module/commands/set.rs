@@ -42,6 +42,7 @@ impl Command for Set {
         since: c"0.1.0",
         complexity: c"O(N) where N is the number of tags",
         flags: c"write deny-oom fast",
+        cluster_flags: None,
         acl: c"write fast",
         arity: -3,
         keys: Keys::First(OW | UPDATE),

@@ -39,6 +39,7 @@ impl Command for Stale {
         complexity: c"O(N) where N is the number of keys, and a copy of each value",
         // No deny-oom: like a deletion it must work where memory is short.
         flags: c"write fast",
+        cluster_flags: None,
         acl: c"write fast",
         arity: -2,
         keys: Keys::All(RW | UPDATE),

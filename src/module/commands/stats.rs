@@ -31,6 +31,7 @@ impl Command for Stats {
         since: c"0.1.0",
         complexity: c"O(1); RESET O(N) where N is the number of namespaces",
         flags: c"readonly",
+        cluster_flags: None,
         acl: c"read slow",
         arity: -1,
         keys: Keys::None,

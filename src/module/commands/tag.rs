@@ -31,6 +31,7 @@ impl Command for Tag {
         since: c"0.1.0",
         complexity: c"O(N) where N is the number of tags, and a copy of the value",
         flags: c"write deny-oom fast",
+        cluster_flags: None,
         acl: c"write fast",
         arity: -3,
         keys: Keys::First(RW | UPDATE),

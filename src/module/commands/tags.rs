@@ -28,6 +28,7 @@ impl Command for TagList {
         since: c"0.1.0",
         complexity: c"O(1) for every call, O(N) for a whole iteration, N being the number of tags",
         flags: c"readonly",
+        cluster_flags: None,
         acl: c"read slow admin dangerous",
         arity: -2,
         keys: Keys::None,

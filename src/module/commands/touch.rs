@@ -30,6 +30,7 @@ impl Command for Touch {
         since: c"0.1.0",
         complexity: c"O(1), and a copy of the value",
         flags: c"write deny-oom fast",
+        cluster_flags: None,
         acl: c"write fast",
         arity: -2,
         keys: Keys::First(RW | UPDATE),

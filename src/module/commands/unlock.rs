@@ -26,6 +26,7 @@ impl Command for Unlock {
         since: c"0.1.0",
         complexity: c"O(log N) where N is the number of leases, locks and waiters",
         flags: c"write fast",
+        cluster_flags: None,
         acl: c"write fast",
         arity: -3,
         keys: Keys::First(RW | UPDATE),

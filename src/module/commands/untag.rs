@@ -26,6 +26,7 @@ impl Command for Untag {
         complexity: c"O(N) where N is the number of tags, and a copy of the value",
         // No deny-oom: it takes away.
         flags: c"write fast",
+        cluster_flags: None,
         acl: c"write fast",
         arity: -3,
         keys: Keys::First(RW | UPDATE),

@@ -42,6 +42,7 @@ impl Command for Verify {
         since: c"0.1.0",
         complexity: c"O(N) where N is the number of keys in all databases",
         flags: c"admin",
+        cluster_flags: None,
         acl: c"admin dangerous",
         arity: -1,
         keys: Keys::None,

@@ -102,6 +102,12 @@ pub struct Strings<'a> {
 }
 
 impl<'a> Strings<'a> {
+    /// # Safety
+    /// The strings live as long as the slice.
+    pub unsafe fn of(argv: &'a [*mut raw::RedisModuleString]) -> Strings<'a> {
+        Strings { argv }
+    }
+
     /// Their bytes.
     pub fn bytes(self) -> impl ExactSizeIterator<Item = &'a [u8]> {
         // SAFETY: live as long as the call, see `Args::new`.

@@ -217,6 +217,51 @@ impl Ctx {
         };
     }
 
+    /// Replicates `command number word word names…`, the names being ours.
+    pub fn replicate_names(self, command: &CStr, number: i64, words: [&CStr; 2], names: &[&[u8]]) {
+        let owned: Vec<Owned> = names.iter().map(|name| Owned::new(name)).collect();
+        let raw: Vec<_> = owned.iter().map(|name| name.get().raw()).collect();
+        // SAFETY: `owned` lives until the end of this function.
+        self.replicate_strings(command, number, words, unsafe { Strings::of(&raw) });
+    }
+
+    /// Has the replicas say how far they are.
+    pub fn ask_replicas(self) {
+        // SAFETY: C strings; the first letter keeps it out of the AOF.
+        unsafe {
+            api!(RedisModule_Replicate)(
+                self.raw,
+                c"REPLCONF".as_ptr(),
+                c"Acc".as_ptr(),
+                c"GETACK".as_ptr(),
+                c"*".as_ptr(),
+            )
+        };
+    }
+
+    /// How far the replication stream is, and INFO's lines of the replicas.
+    pub fn replication(self) -> (Option<u64>, Vec<Vec<u8>>) {
+        // SAFETY: C strings; the data is freed once, after its last use.
+        unsafe {
+            let data = api!(RedisModule_GetServerInfo)(self.raw, c"replication".as_ptr());
+            let mut error = 0;
+            let field = c"master_repl_offset".as_ptr();
+            let offset = api!(RedisModule_ServerInfoGetFieldUnsigned)(data, field, &mut error);
+            let offset = (error == raw::REDISMODULE_OK as c_int).then_some(offset);
+            let mut lines = Vec::new();
+            for i in 0.. {
+                let name = c_text(&format!("slave{i}"));
+                let line = api!(RedisModule_ServerInfoGetFieldC)(data, name.as_ptr().cast::<c_char>());
+                if line.is_null() {
+                    break;
+                }
+                lines.push(CStr::from_ptr(line).to_bytes().to_vec());
+            }
+            api!(RedisModule_FreeServerInfo)(self.raw, data);
+            (offset, lines)
+        }
+    }
+
     /// Publishes a message, in a cluster to all of its nodes.
     pub fn publish(self, channel: Str<'_>, message: Str<'_>) {
         // SAFETY: live strings.

@@ -11,12 +11,14 @@ pub mod alloc;
 pub mod args;
 pub mod blocked;
 pub mod client;
+pub mod cluster;
 pub mod config;
 pub mod ctx;
 pub mod events;
 pub mod info;
 pub mod io;
 pub mod key;
+pub mod links;
 pub mod owned;
 pub mod register;
 pub mod scan;
@@ -104,6 +106,7 @@ required!(
     RedisModule_EmitAOF,
     RedisModule_Free,
     RedisModule_FreeCallReply,
+    RedisModule_FreeClusterNodesList,
     RedisModule_FreeModuleUser,
     RedisModule_FreeServerInfo,
     RedisModule_FreeString,
@@ -113,6 +116,8 @@ required!(
     RedisModule_GetClientId,
     RedisModule_GetClientInfoById,
     RedisModule_GetClientUserNameById,
+    RedisModule_GetClusterNodeInfo,
+    RedisModule_GetClusterNodesList,
     RedisModule_GetCommand,
     RedisModule_GetContextFlags,
     RedisModule_GetCurrentUserName,
@@ -124,6 +129,8 @@ required!(
     RedisModule_GetDetachedThreadSafeContext,
     RedisModule_GetKeyNameFromIO,
     RedisModule_GetModuleUserFromUserName,
+    RedisModule_GetMyClusterID,
+    RedisModule_GetRandomBytes,
     RedisModule_GetSelectedDb,
     RedisModule_GetServerInfo,
     RedisModule_GetToDbIdFromOptCtx,
@@ -145,6 +152,7 @@ required!(
     RedisModule_NotifyKeyspaceEvent,
     RedisModule_OpenKey,
     RedisModule_PublishMessage,
+    RedisModule_RegisterClusterMessageReceiver,
     RedisModule_RegisterInfoFunc,
     RedisModule_RegisterNumericConfig,
     RedisModule_RegisterStringConfig,
@@ -163,6 +171,8 @@ required!(
     RedisModule_ScanCursorCreate,
     RedisModule_ScanCursorDestroy,
     RedisModule_SelectDb,
+    RedisModule_SendClusterMessage,
+    RedisModule_ServerInfoGetFieldC,
     RedisModule_ServerInfoGetFieldUnsigned,
     RedisModule_SetAbsExpire,
     RedisModule_SetCommandInfo,

@@ -108,6 +108,8 @@ pub struct Spec {
     pub complexity: &'static CStr,
     /// The server's flags: `readonly fast`, `write deny-oom`, …
     pub flags: &'static CStr,
+    /// Those it has instead in a cluster, if others.
+    pub cluster_flags: Option<&'static CStr>,
     /// ACL categories, where the server has them for modules (7.2 and later).
     pub acl: &'static CStr,
     /// The number of arguments with the name; negative: at least.
@@ -129,13 +131,14 @@ impl Spec {
             Keys::All(_) => (1, -1),
         };
         let step = c_int::from(first != 0);
+        let flags = self.cluster_flags.filter(|_| ctx.is_cluster()).unwrap_or(self.flags);
         // SAFETY: C strings; the server copies them.
         let created = unsafe {
             api!(RedisModule_CreateCommand)(
                 ctx.raw(),
                 self.name.as_ptr(),
                 call,
-                self.flags.as_ptr(),
+                flags.as_ptr(),
                 first,
                 last,
                 step,
