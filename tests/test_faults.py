@@ -11,6 +11,7 @@ import pytest
 from harness.borders import callbacks, commands, sources
 from harness.dataset import assert_same, digest, scan, snapshot
 from harness.faults import OF_LEASES, OF_SWEEP, arm, panics
+from harness.faults_relay import OF_BUS, OF_RELAY, in_a_cluster
 from harness.leases import assert_nothing_held, lease, wait_in_line
 from harness.resp import ReplyError, fields
 from harness.sample import fill
@@ -59,7 +60,7 @@ TRIVIAL = {"get_number", "set_number"}
 
 def test_every_border_has_a_test():
     assert commands() == {*COMMANDS, "cache.debug"}
-    assert callbacks() == {*CALLBACKS, "replication_event", "send_state", "defrag"} | OUT_OF_REACH
+    assert callbacks() == {*CALLBACKS, *OF_BUS, "replication_event", "send_state", "defrag"} | OUT_OF_REACH
 
 
 def test_every_callback_crosses_a_border():
@@ -301,6 +302,7 @@ CALLBACKS = {
         *(_key_event, _flush_event, _swap_event, _scan),
         *OF_SWEEP,
         *OF_LEASES,
+        *OF_RELAY,
     )
 }
 # In a child of the server's: its panics are in the log, and in the child's own counter.
@@ -320,6 +322,12 @@ def test_a_panic_in_a_callback_costs_that_operation_alone(filled, name):
     assert fields(filled("CACHE.VERIFY"))["problems"] == []
     assert panics(filled) > before or name in IN_A_CHILD
     assert_all_works(filled, was)
+
+
+@pytest.mark.topology("single")
+@pytest.mark.parametrize("name", OF_BUS)
+def test_a_panic_on_the_bus_costs_that_message_alone(fleet, name):
+    in_a_cluster(fleet, name, OF_BUS[name])
 
 
 @pytest.mark.parametrize("name", sorted(CALLBACKS.keys() - {"aux_load"}))
