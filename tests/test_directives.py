@@ -22,6 +22,7 @@ DEFAULTS = {
     "cacheflow.sweep-budget-us": "100",
     "cacheflow.tombstone-ttl": "300000",
     "cacheflow.max-tombstones": "262144",
+    "cacheflow.max-clock-skew": "500",
     "cacheflow.log-max-len": "128",
     "cacheflow.lease-max": "600000",
     "cacheflow.max-leases": "100000",
@@ -38,6 +39,7 @@ BOUNDS = {
     "cacheflow.sweep-budget-us": (10, 1000),
     "cacheflow.tombstone-ttl": (1, (2**63 - 1) // 1000),
     "cacheflow.max-tombstones": (0, 2**63 - 1),
+    "cacheflow.max-clock-skew": (0, (2**63 - 1) // 1000),
     "cacheflow.log-max-len": (0, 1_000_000),
     "cacheflow.lease-max": (1, (2**63 - 1) // 1000),
     "cacheflow.max-leases": (1, 100_000_000),
@@ -189,6 +191,13 @@ def test_as_many_and_as_long_as_there_can_be(server):
     assert server("CACHE.INVALIDATE", "TAGS", b"t" * 65535, "65534") == 2
     assert server.error("CACHE.INVALIDATE", "TAGS", b"t" * 65536).startswith("ERR tag of 65536 bytes exceeds")
     assert server("CACHE.MGET", "many", "long") == [None, None]
+
+
+def test_clock_skew_is_of_no_concern_to_a_server_that_is_in_no_cluster(server):
+    server("CACHE.INVALIDATE", "TAGS", "t")
+    server("CACHE.SET", "k", "v", "TAGS", "t")
+    server("RESTORE", "copy", 0, server("DUMP", "k"))
+    assert server("CACHE.GET", "copy") == b"v", "born a moment after the invalidation, by the same clock"
 
 
 def tombstones(server):

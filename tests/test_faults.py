@@ -54,13 +54,15 @@ DEAD = ("dead", "dead too", "doomed:1")  # what fill invalidates
 # another border's panic, whose name is armed then, and so "missed", behind both, and "wake_lost", see
 # the test of it.
 OUT_OF_REACH = {"load", "distrust", "missed", "wake_lost"}
+# Of a cluster alone: in test_arrivals.py.
+ELSEWHERE = {"tell_arrivals"}
 # Callbacks of the server that cross no border of their own, for they only read or write one atomic.
 TRIVIAL = {"get_number", "set_number"}
 
 
 def test_every_border_has_a_test():
     assert commands() == {*COMMANDS, "cache.debug"}
-    assert callbacks() == {*CALLBACKS, *OF_BUS, "replication_event", "send_state", "defrag"} | OUT_OF_REACH
+    assert callbacks() == {*CALLBACKS, *OF_BUS, "replication_event", "send_state", "defrag", *ELSEWHERE} | OUT_OF_REACH
 
 
 def test_every_callback_crosses_a_border():

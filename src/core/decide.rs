@@ -2,7 +2,7 @@
 //! key up, asks here, and performs the answer.
 
 use crate::entry::{Cost, Meta};
-use crate::index::Verdict;
+use crate::index::{Stamps, Verdict};
 use crate::leases::There;
 use crate::number::parse_i64;
 use crate::refresh::{may_elect, smooth};
@@ -55,6 +55,26 @@ pub fn moved(meta: Meta, verdict: Verdict, last: Stamp) -> Meta {
         None => Meta { dead: true, ..meta },
         Some(settled) => Meta { born: settled.born.max(last), ..settled },
     }
+}
+
+/// An entry that another server brings into this one (RESTORE, MIGRATE, a slot
+/// that is migrated here), as what was invalidated here leaves it: `stamps` are
+/// those of its namespace and of each of its tags. Its birth was told by the
+/// other's clock, which may be ahead of ours by `skew`; so it must have been born
+/// that much later to be believed younger than an invalidation. With no skew this
+/// says what [`settle`] would say of it.
+pub fn arrived(meta: Meta, stamps: impl IntoIterator<Item = Stamps>, skew: Millis) -> Meta {
+    let skew = skew.0.saturating_mul(1000);
+    let hits = |stamp: Stamp| stamp > Stamp(0) && meta.born.0 < stamp.0.saturating_add(skew);
+    let mut arrived = meta;
+    for Stamps { hard, soft } in stamps {
+        arrived.dead |= hits(hard);
+        if hits(soft) {
+            let since = soft.time();
+            arrived.staled_at = Some(arrived.staled_at.map_or(since, |at| at.min(since)));
+        }
+    }
+    arrived
 }
 
 /// An entry that got or lost tags: it is born anew, for it was valid just now,

@@ -388,3 +388,48 @@ fn the_cost_of_a_fill() {
     assert_eq!(cost_of_fill(None, None, took), Some(Cost(200)));
     assert_eq!(cost_of_fill(None, old, None), None, "kept");
 }
+
+/// How an invalidation `before` an arrival's birth hits it where clocks may differ
+/// by `skew`: as told on paper, in whole numbers that do not overflow.
+fn hits(born: u64, stamp: u64, skew: u64) -> bool {
+    stamp != 0 && u128::from(born) < u128::from(stamp) + u128::from(skew) * 1000
+}
+
+proptest! {
+    #[test]
+    fn what_arrives_is_as_young_as_its_clock_can_be_believed(
+        born in 0u64..3_000_000, dead: bool, stale in proptest::option::of(0u64..3000),
+        stamps in proptest::collection::vec((0u64..3_000_000, 0u64..3_000_000, 0u8..4), 0..4),
+        skew in prop_oneof![Just(0), Just(500), 0u64..2000, Just(u64::MAX)],
+    ) {
+        let staled_at = stale.map(Time);
+        let meta = Meta { born: Stamp(born), dead, staled_at, ..Meta::default() };
+        let stamps: Vec<Stamps> = stamps.into_iter().map(|(hard, soft, which)| Stamps {
+            hard: Stamp(if which & 1 == 0 { 0 } else { hard }),
+            soft: Stamp(if which & 2 == 0 { 0 } else { soft }),
+        }).collect();
+        let found = arrived(meta, stamps.iter().copied(), Millis(skew));
+        prop_assert_eq!(found.dead, dead || stamps.iter().any(|of| hits(born, of.hard.0, skew)));
+        let soft = stamps.iter().filter(|of| hits(born, of.soft.0, skew)).map(|of| of.soft.0 / 1000);
+        prop_assert_eq!(found.staled_at.map(|at| at.0), soft.chain(stale).min());
+        prop_assert_eq!(Meta { dead, staled_at, ..found }, meta);
+        // Asked again it says the same: a panic may have it asked twice.
+        prop_assert_eq!(arrived(found, stamps.iter().copied(), Millis(skew)), found);
+        if skew == 0 && !dead {
+            let hard = stamps.iter().any(|of| of.hard.0 > born);
+            let soft = stamps.iter().map(|of| of.soft).filter(|soft| soft.0 > born).min();
+            let verdict = if hard { Verdict::Dead } else { soft.map_or(Verdict::Untouched, Verdict::Stale) };
+            prop_assert_eq!(settle(meta, verdict), settle(found, Verdict::Untouched));
+        }
+    }
+}
+
+#[test]
+fn half_a_second_of_doubt() {
+    let at = |born| Meta { born: Stamp(born), ..Meta::default() };
+    let hard = [Stamps { hard: Stamp(1_000_000), soft: Stamp(0) }];
+    let dies = |born, skew| arrived(at(born), hard, Millis(skew)).dead;
+    assert!(dies(999_999, 0) && !dies(1_000_000, 0));
+    assert!(dies(1_499_999, 500) && !dies(1_500_000, 500));
+    assert!(!arrived(at(0), [Stamps::default()], Millis(500)).dead, "never invalidated");
+}

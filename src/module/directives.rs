@@ -37,6 +37,8 @@ pub static MAX_TOMBSTONES: Number = count(c"max-tombstones", 1 << 18, 0, i64::MA
 pub static MAX_TAGS_PER_ENTRY: Number = count(c"max-tags-per-entry", 256, 0, MOST_TAGS as i64);
 /// The longest tag that they take, in bytes.
 pub static MAX_TAG_LENGTH: Number = count(c"max-tag-length", 1024, 0, LONGEST_TAG as i64);
+/// By how much the clocks of a cluster's nodes may differ, in ms.
+pub static MAX_CLOCK_SKEW: Number = count(c"max-clock-skew", 500, 0, i64::MAX / 1000);
 /// How many invalidations CACHE.LOG remembers.
 pub static LOG_MAX_LEN: Number = count(c"log-max-len", 128, 0, 1_000_000);
 
@@ -76,6 +78,7 @@ static NUMBERS: &[&Number] = &[
     &SWEEP_BUDGET_US,
     &TOMBSTONE_TTL,
     &MAX_TOMBSTONES,
+    &MAX_CLOCK_SKEW,
     &MAX_TAGS_PER_ENTRY,
     &MAX_TAG_LENGTH,
     &LOG_MAX_LEN,

@@ -16,10 +16,11 @@ use std::ffi::CStr;
 use std::os::raw::{c_char, c_int, c_void};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, Ordering::Relaxed};
 
-use cacheflow_core::entry::mark_dead;
+use cacheflow_core::entry::{mark_dead, Meta};
 use cacheflow_core::index::Db;
 use cacheflow_core::leases::Change;
 
+use crate::arrivals;
 use crate::border::cross;
 use crate::datatype::ours;
 use crate::ffi::args::Str;
@@ -88,7 +89,8 @@ unsafe extern "C" fn on_generic(
         let event = event.to_bytes();
         match event {
             b"rename_to" | b"move_to" => came_under(ctx, name, true),
-            b"copy_to" | b"restore" => came_under(ctx, name, false),
+            b"copy_to" => came_under(ctx, name, false),
+            b"restore" => restored(ctx, name),
             b"move_from" => copies_from(db),
             _ => {}
         }
@@ -161,11 +163,37 @@ pub fn came_under(ctx: Ctx, name: Str<'_>, moved: bool) {
         // server that told no name; one that is repaired may be anything.
         (view.name() != name.bytes() || !shard::is_at_home(db, entry)).then(|| view.meta())
     };
-    let Some(meta) = change else { return shard::arrived(db, name.bytes(), entry) };
+    match change {
+        Some(meta) => become_of(&key, name, entry, &meta),
+        None => shard::arrived(db, name.bytes(), entry),
+    }
+}
+
+/// Takes in an entry that a payload brought, in a cluster as one from another
+/// node.
+fn restored(ctx: Ctx, name: Str<'_>) {
+    if ctx.is_primary_in_cluster() {
+        let key = Key::write_untouched(ctx, name);
+        let Kind::Ours(value) = key.kind(ours()) else { return };
+        // SAFETY: a value of our type.
+        let entry = unsafe { Stored::new(value) };
+        let (db, meta, tags) = (key.database(), entry.view().meta(), shard::tag_names(entry));
+        let judged = arrivals::judge(db, name.bytes(), meta, tags.iter().map(Vec::as_slice));
+        if judged != meta {
+            become_of(&key, name, entry, &judged);
+            return arrivals::tell_later(db, name.bytes());
+        }
+    }
+    came_under(ctx, name, false);
+}
+
+/// Takes in the entry under a key with other metadata than it came with.
+fn become_of(key: &Key, name: Str<'_>, entry: Stored, meta: &Meta) {
+    let db = key.database();
     let tags = if meta.dead { Vec::new() } else { shard::tag_names(entry) };
     let tags: Vec<&[u8]> = tags.iter().map(Vec::as_slice).collect();
-    let value = if meta.dead { &[] } else { view.value() };
-    match shard::make(db, &meta, name.bytes(), value, &tags) {
+    let value = if meta.dead { &[] } else { entry.view().value() };
+    match shard::make(db, meta, name.bytes(), value, &tags) {
         Ok(changed) => {
             // SAFETY: a new entry; the old one is in no index (`unlink2` has
             // run, or it has just been made), and nothing looks at it again.

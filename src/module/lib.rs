@@ -18,6 +18,7 @@
 //! | [`ffi`] | the server's API as safe Rust; knows nothing of caching |
 //! | [`border`] | what catches panics |
 //! | [`commands`] | a file a command, and their table |
+//! | [`arrivals`] | what other nodes of a cluster bring |
 //! | [`datatype`] | the data type's callbacks: RDB, AOF, copy, free, defrag |
 //! | [`stored`] | an entry's memory |
 //! | [`invalidation`] | invalidations performed: channels, log |
@@ -35,6 +36,7 @@
 //! | [`hooks`] | what the server tells of keys and databases |
 //! | [`propagation`] | whether a write has to be replicated |
 
+mod arrivals;
 mod border;
 mod commands;
 mod datatype;

@@ -20,6 +20,7 @@ use cacheflow_core::units::{Time, LAST_TIME};
 
 use super::write::{check_size, Tags, Target, Value};
 use super::{Command, Error};
+use crate::arrivals;
 use crate::ffi::args::{Args, Str};
 use crate::ffi::ctx::Ctx;
 use crate::ffi::raw::{REDISMODULE_CMD_KEY_OW as OW, REDISMODULE_CMD_KEY_UPDATE as UPDATE};
@@ -86,10 +87,16 @@ impl Command for Apply {
         } else {
             decoded.meta.born = state::admit(decoded.meta.born);
         }
+        // What is dead here is not put: if anything lies there it is older.
+        if ctx.is_primary_in_cluster() {
+            let tags = decoded.tags.iter().copied();
+            decoded.meta = arrivals::judge(ctx.database(), args.get(1).bytes(), decoded.meta, tags);
+        }
         // What has ended is not put: the server would remove it again within
         // this command (Redis 8.6 does when its watchers are told) and tell
         // replicas of that before they hear of this.
-        if !trusted && expire.is_some_and(|end| end <= state::now()) {
+        let ended = !trusted && expire.is_some_and(|end| end <= state::now());
+        if ended || (ctx.is_primary_in_cluster() && decoded.meta.dead) {
             target.perform(Write::Remove, Value::Same, Tags::Same, c"cache.set")?;
         } else {
             target.apply(&decoded, expire, value)?;

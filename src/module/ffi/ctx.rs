@@ -348,6 +348,14 @@ impl Ctx {
         self.flags() & raw::REDISMODULE_CTX_FLAGS_CLUSTER as c_int != 0
     }
 
+    /// Whether this is a primary of a cluster at work: what comes here comes from
+    /// clients and from other nodes, not from a primary of its own or a file.
+    pub fn is_primary_in_cluster(self) -> bool {
+        let not = raw::REDISMODULE_CTX_FLAGS_SLAVE | raw::REDISMODULE_CTX_FLAGS_LOADING;
+        let cluster = raw::REDISMODULE_CTX_FLAGS_CLUSTER;
+        self.flags() & (cluster | not) as c_int == cluster as c_int
+    }
+
     /// Whether memory is past `maxmemory`.
     pub fn is_out_of_memory(self) -> bool {
         self.flags() & raw::REDISMODULE_CTX_FLAGS_OOM as c_int != 0

@@ -1,0 +1,86 @@
+//! Entries that other nodes of a cluster bring, judged where they arrive
+//! (`cacheflow_core::decide::arrived`).
+//!
+//! The primary alone judges. Its replicas and its AOF have heard of a RESTORE as
+//! it was sent, and are told of the entry as it became: behind that, for what we
+//! replicate from within a notification would go before it; and in the same turn
+//! of the event loop, so that both are sent at once. (A CACHE.APPLY is replicated
+//! as it was judged, and needs none of this.)
+
+use std::os::raw::c_void;
+
+use cacheflow_core::decide;
+use cacheflow_core::entry::Meta;
+use cacheflow_core::index::Db;
+use cacheflow_core::units::Millis;
+
+use crate::border::cross;
+use crate::commands::apply;
+use crate::datatype::ours;
+use crate::directives::MAX_CLOCK_SKEW;
+use crate::ffi::ctx::Ctx;
+use crate::ffi::key::{Key, Kind};
+use crate::ffi::owned::Owned;
+use crate::ffi::{raw, timer};
+use crate::hooks;
+use crate::shard;
+use crate::state::MainThread;
+use crate::stored::Stored;
+
+/// Arrivals that others are to be told of.
+static TO_TELL: MainThread<Vec<(Db, Vec<u8>)>> = MainThread::new(Vec::new());
+/// When it is looked again, in milliseconds, whether a pause is over.
+const PAUSE: i64 = 10;
+
+/// What arrives under a key with these tags, as what was invalidated here leaves
+/// it.
+pub fn judge<'a>(db: Db, name: &[u8], meta: Meta, tags: impl Iterator<Item = &'a [u8]>) -> Meta {
+    let skew = Millis(MAX_CLOCK_SKEW.get().unsigned_abs());
+    let namespace = shard::namespace_of(name);
+    shard::with(|index| {
+        let of_tags = tags.filter_map(|tag| index.stamps(db, tag));
+        decide::arrived(meta, of_tags.chain([index.namespace_stamps(db, namespace)]), skew)
+    })
+}
+
+/// Replicas and the AOF are told of the entry under a key as it is now.
+pub fn tell_later(db: Db, name: &[u8]) {
+    let first = TO_TELL.with(|names| {
+        names.push((db, name.to_vec()));
+        names.len() == 1
+    });
+    if first {
+        timer::start(hooks::own(), 0, on_timer);
+    }
+}
+
+unsafe extern "C" fn on_timer(ctx: *mut raw::RedisModuleCtx, _: *mut c_void) {
+    cross("tell_arrivals", (), || {
+        // SAFETY: what the server passed.
+        let ctx = unsafe { Ctx::new(ctx) };
+        if ctx.is_paused() {
+            timer::start(ctx, PAUSE, on_timer);
+            return;
+        }
+        let names = TO_TELL.with(std::mem::take);
+        if ctx.is_primary_in_cluster() {
+            names.iter().for_each(|(db, name)| tell(ctx, *db, name));
+        }
+    });
+}
+
+fn tell(ctx: Ctx, db: Db, name: &[u8]) {
+    ctx.select(db);
+    let name = Owned::new(name);
+    let key = Key::look(ctx, name.get());
+    let Kind::Ours(value) = key.kind(ours()) else { return };
+    // SAFETY: a value of our type.
+    let entry = unsafe { Stored::new(value) };
+    let settled = decide::settle(entry.view().meta(), shard::verdict_of_held(db, entry));
+    let meta = settled.unwrap_or(Meta { dead: true, ..entry.view().meta() });
+    let expire = key.expire().and_then(|at| i64::try_from(at).ok()).unwrap_or(apply::NO_EXPIRE);
+    let mut encoded = Vec::new();
+    shard::encode(&meta, entry, false, &mut encoded);
+    drop(key);
+    ctx.replicate(apply::NAME, name.get(), expire, &encoded, None);
+}
