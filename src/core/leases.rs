@@ -26,6 +26,7 @@
 //!  a waiter:  fetch, lock ─▶ QUEUED ─┬─ promoted: the nominee, one a key ─┐
 //!                               ▲    ├─ woken by a value ─────────────────┤─▶ CALLED ─▶ resume: answered
 //!                               │    ├─ at its deadline ─▶ TimedOut       │                 │
+//!                               │    ├─ its slot is lost ─▶ Moved         │                 │
 //!                               │    └─ demoted ─▶ Unblocked              │                 │
 //!                               └─────────────── nothing there for it yet ◀─────────────────┘
 //! ```
@@ -50,6 +51,7 @@
 //! | FLUSHDB, FLUSHALL, SWAPDB | [`Leases::flush`], [`Leases::swap`] |
 //! | a client's connection closes; CLIENT UNBLOCK | [`Leases::disconnect`]; [`Leases::forget`] |
 //! | the server becomes a replica | [`Leases::demote`] |
+//! | hash slots of a cluster are another node's | [`Leases::lose`] |
 //! | a replica is told of a lock; loading | [`Leases::apply_lock`], [`Leases::apply_unlock`] |
 //! | saving | [`Leases::locks`] |
 //! | the timer at [`Leases::next_deadline`] | [`Leases::tick`] |

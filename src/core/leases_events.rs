@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::index::Db;
+use crate::slot;
 
 impl Leases {
     /// The earliest deadline there is; the module's one timer.
@@ -118,6 +119,41 @@ impl Leases {
             }
             self.tidy(id);
         }
+    }
+
+    /// These hash slots are another node's now: of their keys nothing is known any
+    /// more, for that node may do with them what it wants and give them back; who
+    /// waits is told so. Answers the locks that were held: database, key, token.
+    /// Walks the table.
+    pub fn lose(&mut self, slots: &slot::Set, now: Time) -> Vec<(Db, Box<[u8]>, Stamp)> {
+        self.hear(now);
+        let lost = |key: &Key| Some(slot::of(&key.name)).filter(|&slot| slots.has(slot));
+        let mut waiters = Vec::new();
+        for (_, waiter) in self.waiters.iter() {
+            if let Some(slot) = self.keys.get(waiter.key).and_then(|key| lost(key)) {
+                waiters.push((waiter.id, slot));
+            }
+        }
+        waiters.sort_unstable();
+        for &(id, slot) in &waiters {
+            self.remove_waiter(id);
+            self.farewells.push_back(Event::Moved(id, slot));
+        }
+        let keys: Vec<KeyId> =
+            self.keys.iter().filter(|(_, key)| lost(key).is_some()).map(|(id, _)| id).collect();
+        let mut locks = Vec::new();
+        for id in keys {
+            let Some(key) = self.keys.get(id) else { continue };
+            if let Some(lock) = key.held().filter(|grant| grant.kind == Kind::Lock) {
+                locks.push((key.db, key.name.clone(), lock.token));
+            }
+            self.end(id, None, false);
+            if let Some(key) = self.keys.get_mut(id) {
+                (key.grant, key.backoff, key.wake) = (None, None, None);
+            }
+            self.tidy(id);
+        }
+        locks
     }
 
     /// A lock as another has it: a replica's primary, or a saved dataset. Takes

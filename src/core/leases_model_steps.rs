@@ -335,6 +335,25 @@ impl World {
                 let now = self.moment().now;
                 self.leases.demote(now);
             }
+            Step::Lose(key) => {
+                self.backoff.retain(|place, _| place.1 != key);
+                let mut held = Vec::new();
+                for given in self.given.iter_mut().filter(|given| given.place.1 == key) {
+                    if given.held && !given.lease && given.ends.0 > self.wall.max(self.now.0) {
+                        held.push((given.place.0, Box::from([key]), given.token));
+                    }
+                    (given.held, given.dead) = (false, true);
+                }
+                let mut slots = slot::Set::default();
+                slots.add(slot::of(&[key]), slot::of(&[key]));
+                let now = self.moment().now;
+                let mut locks = self.leases.lose(&slots, now);
+                locks.sort_unstable();
+                held.sort_unstable();
+                prop_assert_eq!(locks, held);
+                let left = self.waiters.iter().filter(|(_, waits)| waits.place.1 == key);
+                prop_assert!(left.map(|(id, _)| self.leases.waiting(*id)).all(|waiting| waiting.is_none()));
+            }
             Step::Wait(ms) => self.wall = self.wall.saturating_add_signed(ms),
         }
         Ok(())

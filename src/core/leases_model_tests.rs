@@ -6,6 +6,7 @@
 use super::*;
 use crate::index::{Index, Mode};
 use crate::origin::Protection;
+use crate::slot;
 use crate::stamp::StampClock;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -98,6 +99,7 @@ enum Step {
     Disconnect(u64),
     Unblock(usize),
     Demote,
+    Lose(u8),
     Wait(i64),
 }
 
@@ -130,6 +132,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0u64..6).prop_map(Step::Disconnect),
         1 => (0usize..6).prop_map(Step::Unblock),
         1 => proptest::bool::weighted(0.2).prop_map(|demote| if demote { Step::Demote } else { Step::Sweep }),
+        1 => (0u8..4).prop_map(Step::Lose),
         8 => (-20i64..50).prop_map(Step::Wait),
     ]
 }
@@ -290,6 +293,11 @@ impl World {
                 // One that is not known any more has been told of, and gone since.
                 Event::Unblocked(id) => {
                     self.waiters.remove(&id);
+                }
+                Event::Moved(id, slot) => {
+                    if let Some(waiter) = self.waiters.remove(&id) {
+                        prop_assert_eq!(slot::of(&[waiter.place.1]), slot);
+                    }
                 }
                 Event::TimedOut(id, _) => {
                     if let Some(waiter) = self.waiters.remove(&id) {

@@ -67,6 +67,8 @@ pub enum Event {
     TimedOut(WaiterId, Millis),
     /// The server was demoted: answer `-UNBLOCKED`.
     Unblocked(WaiterId),
+    /// Its key's hash slot, this one, is another node's now: answer `-MOVED`.
+    Moved(WaiterId, u16),
 }
 
 /// What is known of a waiter.

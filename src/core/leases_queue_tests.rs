@@ -3,6 +3,7 @@
 
 use super::tests::{bench, is_busy, token, Bench, ABSENT, ASK, BLOCK, FRESH, KEY, NATIVE, STALE};
 use super::*;
+use crate::slot;
 
 #[test]
 fn a_fill_wakes_everyone_in_batches() {
@@ -326,4 +327,21 @@ fn demotion_unblocks_everyone_and_keeps_locks() {
     bench.leases.demote(bench.now());
     assert_eq!(bench.events(), [Event::Unblocked(waits)]);
     assert_eq!(bench.leases.counts(), Counts { locks: 1, keys: 1, ..Counts::default() });
+}
+
+#[test]
+fn who_waits_for_a_key_whose_slot_is_lost_is_told_so_and_nothing_of_it_is_remembered() {
+    let mut bench = bench();
+    let lock = token(bench.lock(5000, None));
+    let waits = bench.wait(BLOCK, 1);
+    let other = At { key: b"other", ..KEY };
+    let lease = token(bench.fetch_at(other, ABSENT, ASK, 1));
+    let (mut slots, slot) = (slot::Set::default(), slot::of(KEY.key));
+    slots.add(slot, slot);
+    assert_eq!(bench.leases.lose(&slots, bench.now()), [(KEY.db, KEY.key.into(), lock)]);
+    assert_eq!(bench.events(), [Event::Moved(waits, slot)]);
+    assert_eq!(bench.leases.counts(), Counts { leases: 1, keys: 1, ..Counts::default() });
+    // The slot comes back: what was granted before may not fill.
+    assert_eq!(bench.fill(lock), Err(Refusal::Unknown));
+    assert!(bench.leases.unlock(other, lease, None, bench.now()));
 }

@@ -107,7 +107,7 @@ impl Bench {
                         answers.extend(self.leases.resume(id, sight, moment).map(|answer| (id, answer)));
                     }
                     Event::TimedOut(id, hint) => answers.push((id, Answer::Busy { hint })),
-                    Event::Unblocked(id) => answers.push((id, Answer::Held)),
+                    Event::Unblocked(id) | Event::Moved(id, _) => answers.push((id, Answer::Held)),
                 }
             }
         }

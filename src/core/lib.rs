@@ -30,6 +30,7 @@
 //! | [`saved`] | the state of a shard that is no entry's (aux data) |
 //! | [`gate`] | whether anybody listens to the replication stream |
 //! | [`index`] | which entries there are, their tags, what was invalidated when |
+//! | [`slot`] | hash slots of a cluster, and which of them a node has lost |
 //! | [`slots`], [`names`], [`slab`], [`segments`] | what the index is made of |
 //! | [`namespace`] | a key's namespace |
 //! | [`sweep`] | how long a slice of the sweep is |
@@ -72,6 +73,7 @@ pub mod request_lease;
 pub mod saved;
 pub mod segments;
 pub mod slab;
+pub mod slot;
 pub mod slots;
 pub mod stamp;
 pub mod sweep;

@@ -46,6 +46,7 @@ use crate::hooks;
 use crate::locks::{tell_end, tell_lock};
 use crate::shard;
 use crate::sight::see_any;
+use crate::slots;
 use crate::state::{self, steady, MainThread};
 use crate::turns::{self, Who};
 use crate::waiters;
@@ -65,6 +66,8 @@ struct Shard {
     armed: Option<(Time, Timer)>,
     /// LOCKs to be answered once the pause is over.
     paused: Vec<WaiterId>,
+    /// Locks that went with their slots: others are to be told.
+    lost: Vec<(Db, Box<[u8]>, Stamp)>,
 }
 
 lazy_static! {
@@ -120,8 +123,14 @@ impl Shard {
         if self.left.is_some() || !self.retell.is_empty() || self.leases.has_events() {
             return Some(Time(0));
         }
-        let paused = (!self.paused.is_empty()).then(|| steady().after(PAUSE).unwrap_or_default());
-        self.leases.next_deadline().into_iter().chain(paused).min()
+        let paused = !self.paused.is_empty() || !self.lost.is_empty();
+        let paused = paused.then(|| steady().after(PAUSE).unwrap_or_default());
+        let look = if self.leases.is_empty() { None } else { slots::next_look(self.somebody_waits()) };
+        self.leases.next_deadline().into_iter().chain(paused).chain(look).min()
+    }
+
+    fn somebody_waits(&self) -> bool {
+        self.leases.counts().waiters > 0
     }
 }
 
@@ -131,7 +140,11 @@ fn with<R>(body: impl FnOnce(&mut Shard) -> R) -> R {
     let answer = SHARD.with(|shard| {
         shard.settle();
         shard.leases.set_limits(limits());
-        body(shard)
+        let answer = body(shard);
+        if shard.leases.is_empty() {
+            slots::forget();
+        }
+        answer
     });
     schedule();
     answer
@@ -154,6 +167,7 @@ fn schedule() {
 
 /// `CACHE.DEBUG CLOCK` has turned the clock that deadlines are told by.
 pub fn clock_turned() {
+    slots::clock_turned();
     let armed = SHARD.with(|shard| shard.armed.take());
     if let Some((_, timer)) = armed {
         timer::stop(hooks::own(), timer);
@@ -182,6 +196,10 @@ pub fn work_on(ctx: Ctx) {
 /// Does what is due, and answers a batch of waiters.
 fn turn(ctx: Ctx) {
     let paused = ctx.is_paused();
+    if !is_quiet() {
+        slots::look(ctx, SHARD.with(|shard| shard.somebody_waits()));
+        lose_slots();
+    }
     if !paused {
         tell_again(ctx);
     }
@@ -207,8 +225,22 @@ fn turn(ctx: Ctx) {
     }
 }
 
+/// What is another node's now is forgotten here, and who waits for it sent on.
+fn lose_slots() {
+    if let Some(lost) = slots::take_lost() {
+        SHARD.with(|shard| {
+            let locks = shard.leases.lose(&lost, steady());
+            shard.lost.extend(locks);
+        });
+    }
+}
+
 /// Tells others of locks as they are, behind what they were told of their keys.
 fn tell_again(ctx: Ctx) {
+    for (db, name, token) in SHARD.with(|shard| std::mem::take(&mut shard.lost)) {
+        ctx.select(db);
+        tell_end(ctx, Owned::new(&name).get(), token);
+    }
     for (db, name) in SHARD.with(|shard| std::mem::take(&mut shard.retell)) {
         ctx.select(db);
         tell_lock(ctx, db, Owned::new(&name).get());
@@ -401,6 +433,11 @@ pub fn apply_lock(db: Db, name: &[u8], token: Stamp, left: Millis, whole: bool, 
         let at = shard.at(db, name);
         shard.leases.apply_lock(&Lock { at, token, left, whole, native }, steady());
     });
+}
+
+/// A lock that came to nothing here: others are to hear that it has ended.
+pub fn tell_end_later(db: Db, name: &[u8], token: Stamp) {
+    with(|shard| shard.lost.push((db, name.into(), token)));
 }
 
 /// Whether one more lock may be known of.

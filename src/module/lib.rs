@@ -32,6 +32,7 @@
 //! | [`locks`] | locks as replicas and files are told of them |
 //! | [`waiters`] | clients that are held back, and their answers |
 //! | [`sight`] | a key looked at for FETCH and LOCK |
+//! | [`slots`] | which hash slots of a cluster are ours |
 //! | [`shard`] | the index of the shard's entries |
 //! | [`hooks`] | what the server tells of keys and databases |
 //! | [`propagation`] | whether a write has to be replicated |
@@ -53,6 +54,7 @@ mod relay;
 mod relay_clients;
 mod shard;
 mod sight;
+mod slots;
 mod state;
 mod stored;
 mod sweep;
@@ -89,6 +91,11 @@ const fn version() -> c_int {
 fn server_omits_empty_aux() -> bool {
     optional_api!(RedisModule_SetCommandACLCategories).is_some()
 }
+
+/// Without this option Valkey 9 refuses CLUSTER MIGRATESLOTS. What it needs is
+/// there: entries are carried by what an AOF rewrite emits. (On Redis the bit has
+/// no meaning yet, and may get another.)
+const HANDLE_ATOMIC_SLOT_MIGRATION: u32 = 1 << 5;
 
 /// What the server calls to load the module.
 ///
@@ -140,8 +147,11 @@ fn load(ctx: Ctx, args: Args<'_>) -> Result<(), String> {
     border::install_hook();
     state::remember_process();
     let arguments = directives::arguments(args)?;
-    let options =
+    let mut options =
         raw::REDISMODULE_OPTIONS_HANDLE_IO_ERRORS | raw::REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED;
+    if ctx.is_valkey() {
+        options |= HANDLE_ATOMIC_SLOT_MIGRATION;
+    }
     // SAFETY: the context is live.
     unsafe { api!(RedisModule_SetModuleOptions)(ctx.raw(), options as c_int) };
     datatype::register(ctx)?;
@@ -153,6 +163,7 @@ fn load(ctx: Ctx, args: Args<'_>) -> Result<(), String> {
     sweep::register(ctx)?;
     hooks::register(ctx)?;
     relay::register(ctx);
+    slots::register(ctx);
     arguments.register(ctx)?;
     commands::fetch::learn(ctx);
     ctx.log(Level::Notice, concat!("CacheFlow ", env!("CARGO_PKG_VERSION"), " is loaded"));

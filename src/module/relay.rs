@@ -29,7 +29,7 @@ use crate::border::cross;
 use crate::directives::{INVALIDATE_MIN_REPLICAS, MAX_WAITERS};
 use crate::ffi::ctx::{Ctx, Level, Reply};
 use crate::ffi::owned::Owned;
-use crate::ffi::{cluster, links, raw, timer};
+use crate::ffi::{links, nodes, raw, timer};
 use crate::invalidation::{self, Kind};
 use crate::relay_clients as clients;
 use crate::state::{self, Counter, MainThread};
@@ -73,7 +73,7 @@ lazy_static! {
     static ref RELAY: MainThread<Relay> = MainThread::new(Relay::default());
     static ref OTHERS: MainThread<Others> = MainThread::new(Others::default());
     static ref AWAITED: MainThread<Acknowledged<Awaited>> = MainThread::new(Acknowledged::default());
-    static ref INCARNATION: u64 = cluster::random();
+    static ref INCARNATION: u64 = nodes::random();
     static ref STARTED: Time = state::steady();
 }
 
@@ -96,7 +96,7 @@ pub static BUS: Bus =
 /// Listens to the bus, and tells the others that this node has started.
 pub fn register(ctx: Ctx) {
     if ctx.is_cluster() {
-        cluster::listen(ctx, KIND, Some(on_message));
+        nodes::listen(ctx, KIND, Some(on_message));
         lazy_static::initialize(&STARTED);
         links::look_after();
         timer::start(ctx, ANNOUNCE, on_watch);
@@ -110,7 +110,7 @@ pub fn counts() -> Counts {
 
 /// The primaries that have to acknowledge, this node aside.
 fn primaries(ctx: Ctx) -> BTreeSet<Node> {
-    let nodes = cluster::nodes(ctx).into_iter().filter(|node| !node.is_self());
+    let nodes = nodes::all(ctx).into_iter().filter(|node| !node.is_self());
     let seen: Vec<topology::Seen> = nodes
         .map(|node| topology::Seen { node: node.name, primary: node.is_primary(), failed: node.has_failed() })
         .collect();
@@ -304,7 +304,7 @@ fn pump(ctx: Ctx, now: Time) {
 fn send(ctx: Ctx, to: &Node, message: &[u8]) {
     BUS.sent.add(1);
     // Where there is no link it is sent again in its time.
-    cluster::send(ctx, to, KIND, message);
+    nodes::send(ctx, to, KIND, message);
 }
 
 fn say(ctx: Ctx, to: &Node, id: Id, message: &Message<'_>) {
@@ -330,7 +330,7 @@ unsafe extern "C" fn on_watch(ctx: *mut raw::RedisModuleCtx, _: *mut c_void) {
 
 fn announce(ctx: Ctx) {
     let id = Id { incarnation: *INCARNATION, number: 0 };
-    for node in cluster::nodes(ctx) {
+    for node in nodes::all(ctx) {
         if !node.is_self() && !OTHERS.with(|others| others.welcomed.contains(&node.name)) {
             say(ctx, &node.name, id, &Message::Started);
         }
@@ -392,7 +392,7 @@ unsafe extern "C" fn on_message(
 ) {
     cross("bus", (), || {
         // SAFETY: what the server passed.
-        let (ctx, (sender, bytes)) = unsafe { (Ctx::new(ctx), cluster::received(sender, payload, len)) };
+        let (ctx, (sender, bytes)) = unsafe { (Ctx::new(ctx), nodes::received(sender, payload, len)) };
         if !DEAF.load(Relaxed) {
             receive(ctx, &sender, bytes);
         }

@@ -28,6 +28,7 @@ use crate::leases;
 use crate::locks;
 use crate::shard;
 use crate::sight::{see, see_any, Seen};
+use crate::slots;
 use crate::state::{self, MainThread, COUNTERS};
 use crate::stored::Stored;
 
@@ -78,11 +79,13 @@ enum Sent {
     Lock(Option<Stamp>),
     WrongType,
     Unblocked,
+    Moved(String),
     Lost,
 }
 
 /// Holds the client of a command back.
 pub fn hold(ctx: Ctx, id: WaiterId, lock: bool, with_tags: bool) {
+    slots::look_if_old(ctx);
     let calls =
         Calls { reply: Some(on_reply), timeout: Some(on_timeout), gone: Some(on_gone), free: Some(on_free) };
     let blocked = Blocked::hold(ctx, calls);
@@ -135,6 +138,11 @@ pub fn perform(ctx: Ctx, event: Event, paused: bool, values: &mut Values) {
                 send(client, Sent::Unblocked);
             }
         }
+        Event::Moved(id, slot) => {
+            if let Some(client) = HELD.with(|held| held.take(id)) {
+                send(client, Sent::Moved(slots::redirection(slot)));
+            }
+        }
     }
 }
 
@@ -148,7 +156,7 @@ fn time_is_up(client: Client, hint: Millis) -> Sent {
 
 /// A waiter that could not be answered: it is told so, and forgotten.
 pub fn abandon(event: Event) {
-    let (Event::Look(id) | Event::TimedOut(id, _) | Event::Unblocked(id)) = event;
+    let (Event::Look(id) | Event::TimedOut(id, _) | Event::Unblocked(id) | Event::Moved(id, _)) = event;
     if let Some(client) = HELD.with(|held| held.take(id)) {
         send(client, Sent::Lost);
     }
@@ -299,6 +307,7 @@ fn reply(ctx: Ctx, sent: &Sent) {
         Sent::Unblocked => {
             ctx.reply_error("UNBLOCKED force unblock from blocking operation, the server became a replica");
         }
+        Sent::Moved(to) => ctx.reply_error(to),
         Sent::Lost => ctx.reply_error(LOST),
     }
 }

@@ -1,112 +1,109 @@
-//! The cluster: who is in it, and messages over its bus.
+//! The cluster's map as this node has it. The API has no "who owns the slot" on
+//! Redis 7.0; `CLUSTER SLOTS` is there everywhere.
 
-use std::os::raw::{c_char, c_int};
+use std::os::raw::c_char;
 
+use super::args::slice;
 use super::ctx::Ctx;
 use super::{api, raw};
 
-/// A node's name, as the API has it: without NUL.
-pub type Name = [u8; raw::REDISMODULE_NODE_ID_LEN as usize];
+/// Bytes of a node's name.
+const NAME: usize = raw::REDISMODULE_NODE_ID_LEN as usize;
 
-/// A node as this one sees it.
+/// Whose some slots are.
+#[derive(Clone, Debug)]
+pub struct Range {
+    pub first: u16,
+    pub last: u16,
+    /// This node's own.
+    pub mine: bool,
+    /// Those of its shard: its own, or its primary's.
+    pub of_shard: bool,
+    /// Where clients find the owner, as `host:port`.
+    pub address: String,
+}
+
+/// A reply that is being looked at.
 #[derive(Clone, Copy)]
-pub struct Seen {
-    pub name: Name,
-    flags: c_int,
+struct Part {
+    raw: *mut raw::RedisModuleCallReply,
 }
 
-impl Seen {
-    fn is(self, flag: u32) -> bool {
-        self.flags & flag as c_int != 0
+impl Part {
+    /// # Safety
+    /// The reply that this is a part of is live, as long as the answer is used.
+    unsafe fn element(self, at: usize) -> Option<Part> {
+        // SAFETY: as promised; of what is no array there is none.
+        let raw = unsafe { api!(RedisModule_CallReplyArrayElement)(self.raw, at) };
+        (!raw.is_null()).then_some(Part { raw })
     }
 
-    pub fn is_self(self) -> bool {
-        self.is(raw::REDISMODULE_NODE_MYSELF)
-    }
-
-    pub fn is_primary(self) -> bool {
-        self.is(raw::REDISMODULE_NODE_MASTER)
-    }
-
-    /// The cluster has agreed that it has failed.
-    pub fn has_failed(self) -> bool {
-        self.is(raw::REDISMODULE_NODE_FAIL)
-    }
-}
-
-/// A name that a C function takes: it asks for its length.
-fn terminated(name: &Name) -> [u8; raw::REDISMODULE_NODE_ID_LEN as usize + 1] {
-    let mut text = [0; raw::REDISMODULE_NODE_ID_LEN as usize + 1];
-    text[..name.len()].copy_from_slice(name);
-    text
-}
-
-/// All nodes that this one knows.
-pub fn nodes(ctx: Ctx) -> Vec<Seen> {
-    let mut seen = Vec::new();
-    let mut count = 0;
-    // SAFETY: the list holds `count` names of the length that `Name` has, not
-    // terminated; it is freed once, after its last use.
-    unsafe {
-        let list = api!(RedisModule_GetClusterNodesList)(ctx.raw(), &mut count);
-        if list.is_null() {
-            return seen;
+    /// # Safety
+    /// As for [`Part::element`].
+    unsafe fn number(self) -> Option<u16> {
+        // SAFETY: as promised.
+        unsafe {
+            let is = api!(RedisModule_CallReplyType)(self.raw) == raw::REDISMODULE_REPLY_INTEGER as i32;
+            is.then(|| u16::try_from(api!(RedisModule_CallReplyInteger)(self.raw)).ok()).flatten()
         }
-        for i in 0..count {
-            let name: Name = *(*list.add(i)).cast::<Name>();
-            let mut flags = 0;
-            let done = api!(RedisModule_GetClusterNodeInfo)(
-                ctx.raw(),
-                terminated(&name).as_ptr().cast::<c_char>(),
-                std::ptr::null_mut(),
-                std::ptr::null_mut(),
-                std::ptr::null_mut(),
-                &mut flags,
-            );
-            if done == raw::REDISMODULE_OK as c_int {
-                seen.push(Seen { name, flags });
+    }
+
+    /// Its bytes; none where it is no string.
+    ///
+    /// # Safety
+    /// As for [`Part::element`].
+    unsafe fn bytes<'a>(self) -> &'a [u8] {
+        let mut len = 0;
+        // SAFETY: as promised.
+        unsafe {
+            if api!(RedisModule_CallReplyType)(self.raw) == raw::REDISMODULE_REPLY_STRING as i32 {
+                slice(api!(RedisModule_CallReplyStringPtr)(self.raw, &mut len), len)
+            } else {
+                &[]
             }
         }
-        api!(RedisModule_FreeClusterNodesList)(list);
     }
-    seen
+
+    /// # Safety
+    /// As for [`Part::element`].
+    unsafe fn range(self, own: &[u8]) -> Option<Range> {
+        // SAFETY: as promised.
+        unsafe {
+            let (first, last, owner) =
+                (self.element(0)?.number()?, self.element(1)?.number()?, self.element(2)?);
+            let (host, port, name) =
+                (owner.element(0)?.bytes(), owner.element(1)?.number()?, owner.element(2)?.bytes());
+            let nodes = (2..api!(RedisModule_CallReplyLength)(self.raw)).filter_map(|at| self.element(at));
+            let mut names = nodes.filter_map(|node| node.element(2)).map(|name| name.bytes());
+            let of_shard = names.any(|name| name == own);
+            let address = format!("{}:{port}", String::from_utf8_lossy(host));
+            Some(Range { first, last, mine: name == own, of_shard, address })
+        }
+    }
 }
 
-/// Sends a message to a node; false where there is no link to it.
-pub fn send(ctx: Ctx, to: &Name, kind: u8, message: &[u8]) -> bool {
-    let Ok(len) = u32::try_from(message.len()) else { return false };
-    // SAFETY: a C string; the server copies the message.
-    let done = unsafe {
-        api!(RedisModule_SendClusterMessage)(
-            ctx.raw(),
-            terminated(to).as_ptr().cast::<c_char>(),
-            kind,
-            message.as_ptr().cast::<c_char>(),
-            len,
-        )
-    };
-    done == raw::REDISMODULE_OK as c_int
-}
-
-/// Has `receive` called with each message of a kind. Nothing without a cluster.
-pub fn listen(ctx: Ctx, kind: u8, receive: raw::RedisModuleClusterMessageReceiver) {
-    // SAFETY: the context is live.
-    unsafe { api!(RedisModule_RegisterClusterMessageReceiver)(ctx.raw(), kind, receive) };
-}
-
-/// What a receiver was passed.
-///
-/// # Safety
-/// The arguments are what the server passed to a receiver, within the call.
-pub unsafe fn received<'a>(sender: *const c_char, payload: *const u8, len: u32) -> (Name, &'a [u8]) {
-    // SAFETY: as promised.
-    unsafe { (*sender.cast::<Name>(), super::args::slice(payload.cast::<c_char>(), len as usize)) }
-}
-
-/// A number that nobody can guess.
-pub fn random() -> u64 {
-    let mut bytes = [0; 8];
-    // SAFETY: room for as many bytes as are said.
-    unsafe { api!(RedisModule_GetRandomBytes)(bytes.as_mut_ptr(), bytes.len()) };
-    u64::from_ne_bytes(bytes)
+/// All slots that have an owner; `None` where the server does not say (`CLUSTER`
+/// was renamed).
+pub fn slots(ctx: Ctx) -> Option<Vec<Range>> {
+    // SAFETY: C strings, a live context. The name is the server's own, of that
+    // length, or null in no cluster. The reply is freed once, after its last use.
+    unsafe {
+        let own = api!(RedisModule_GetMyClusterID)();
+        if own.is_null() {
+            return None;
+        }
+        let own = slice(own, NAME);
+        let word = c"SLOTS".as_ptr();
+        let reply =
+            api!(RedisModule_Call)(ctx.raw(), c"CLUSTER".as_ptr(), c"c".as_ptr(), word as *const c_char);
+        if reply.is_null() {
+            return None;
+        }
+        let all = Part { raw: reply };
+        let is_array = api!(RedisModule_CallReplyType)(reply) == raw::REDISMODULE_REPLY_ARRAY as i32;
+        let count = if is_array { api!(RedisModule_CallReplyLength)(reply) } else { 0 };
+        let ranges = (0..count).filter_map(|at| all.element(at)?.range(own)).collect();
+        api!(RedisModule_FreeCallReply)(reply);
+        is_array.then_some(ranges)
+    }
 }

@@ -376,6 +376,18 @@ impl Ctx {
         }
     }
 
+    /// Whether the server is Valkey: it says so, Redis says nothing.
+    pub fn is_valkey(self) -> bool {
+        // SAFETY: C strings; the data is freed once, after its last use.
+        unsafe {
+            let data = api!(RedisModule_GetServerInfo)(self.raw, c"server".as_ptr());
+            let name = api!(RedisModule_ServerInfoGetFieldC)(data, c"server_name".as_ptr());
+            let is = !name.is_null() && CStr::from_ptr(name) == c"valkey";
+            api!(RedisModule_FreeServerInfo)(self.raw, data);
+            is
+        }
+    }
+
     fn flags(self) -> c_int {
         // SAFETY: takes a null context too.
         unsafe { api!(RedisModule_GetContextFlags)(self.raw) }

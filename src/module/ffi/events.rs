@@ -59,3 +59,9 @@ pub fn subscribe_to_keys(ctx: Ctx, class: c_int, handler: KeyHandler) -> Result<
         Err("the server refused a subscription to its keyspace events")
     }
 }
+
+/// The classes of keyspace events that this server has.
+pub fn classes() -> c_int {
+    // SAFETY: takes nothing.
+    unsafe { api!(RedisModule_GetKeyspaceNotificationFlagsAll)() }
+}

@@ -19,6 +19,7 @@ pub mod info;
 pub mod io;
 pub mod key;
 pub mod links;
+pub mod nodes;
 pub mod owned;
 pub mod register;
 pub mod scan;
@@ -92,7 +93,9 @@ required!(
     RedisModule_AvoidReplicaTraffic,
     RedisModule_BlockClient,
     RedisModule_Call,
+    RedisModule_CallReplyArrayElement,
     RedisModule_CallReplyInteger,
+    RedisModule_CallReplyLength,
     RedisModule_CallReplyStringPtr,
     RedisModule_CallReplyType,
     RedisModule_CloseKey,
@@ -128,6 +131,7 @@ required!(
     RedisModule_GetDbIdFromOptCtx,
     RedisModule_GetDetachedThreadSafeContext,
     RedisModule_GetKeyNameFromIO,
+    RedisModule_GetKeyspaceNotificationFlagsAll,
     RedisModule_GetModuleUserFromUserName,
     RedisModule_GetMyClusterID,
     RedisModule_GetRandomBytes,

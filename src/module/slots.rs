@@ -1,0 +1,137 @@
+//! Which hash slots of a cluster are this node's, looked at while leases, locks or
+//! waiters depend on it: of a slot that another node has taken the server tells a
+//! module nothing, and answers its blocked clients nothing.
+//!
+//! A look is a CLUSTER SLOTS, some 10 µs in a cluster of three: as often as every
+//! [`WAITED`] while somebody waits, who is to be sent on, and every [`HELD`] while
+//! only tokens are remembered, which may not fill should the slot come back. A
+//! waiter's slot has been seen to be owned by the time it waits ([`look_if_old`]),
+//! or never: it came by ASKING, and stays.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use cacheflow_core::slot::{self, Set, Watch};
+use cacheflow_core::units::{Millis, Time};
+use lazy_static::lazy_static;
+
+use crate::ffi::cluster::{self, Range};
+use crate::ffi::ctx::Ctx;
+use crate::state::{steady, MainThread};
+
+const WAITED: Millis = Millis(100);
+const HELD: Millis = Millis(1000);
+
+#[derive(Default)]
+struct Map {
+    watch: Watch,
+    ranges: Vec<Range>,
+    looked: Option<Time>,
+    /// There was nothing to see: a replica, or a server whose CLUSTER was renamed.
+    in_vain: bool,
+}
+
+impl Map {
+    fn is_old(&self) -> bool {
+        self.looked.and_then(|looked| looked.after(WAITED)).is_none_or(|due| due <= steady())
+    }
+
+    fn owner(&self, slot: u16) -> Option<&Range> {
+        self.ranges.iter().find(|range| (range.first..=range.last).contains(&slot))
+    }
+}
+
+lazy_static! {
+    static ref MAP: MainThread<Map> = MainThread::new(Map::default());
+}
+
+static IN_CLUSTER: AtomicBool = AtomicBool::new(false);
+
+/// Takes note of whether this is a cluster: it never changes.
+pub fn register(ctx: Ctx) {
+    IN_CLUSTER.store(ctx.is_cluster(), Relaxed);
+}
+
+/// When to look next; `None`: this is no cluster.
+pub fn next_look(somebody_waits: bool) -> Option<Time> {
+    if !IN_CLUSTER.load(Relaxed) {
+        return None;
+    }
+    let period = if somebody_waits { WAITED } else { HELD };
+    MAP.with(|map| match map.looked {
+        Some(looked) if !map.watch.has_lost() && (map.in_vain || !map.watch.is_blind()) => {
+            looked.after(period)
+        }
+        _ => Some(Time(0)),
+    })
+}
+
+/// Looks, if it is time to.
+pub fn look(ctx: Ctx, somebody_waits: bool) {
+    if next_look(somebody_waits).is_some_and(|due| due <= steady()) {
+        look_now(ctx);
+    }
+}
+
+/// Looks where the last look is no recent one: somebody is going to wait.
+pub fn look_if_old(ctx: Ctx) {
+    look(ctx, true);
+}
+
+fn look_now(ctx: Ctx) {
+    let ranges = if ctx.is_replica() { None } else { cluster::slots(ctx) };
+    MAP.with(|map| {
+        (map.looked, map.in_vain) = (Some(steady()), ranges.is_none());
+        let Some(ranges) = ranges else { return map.watch.forget() };
+        let mut own = Set::default();
+        ranges.iter().filter(|range| range.mine).for_each(|range| own.add(range.first, range.last));
+        map.watch.look(own);
+        map.ranges = ranges;
+    });
+}
+
+/// The slots that were lost; told once.
+pub fn take_lost() -> Option<Set> {
+    MAP.with(|map| map.watch.take_lost())
+}
+
+/// Nothing depends on slots any more: the next look is as the first.
+pub fn forget() {
+    if IN_CLUSTER.load(Relaxed) {
+        MAP.with(|map| map.watch.forget());
+    }
+}
+
+/// The clock that looks are timed by was turned.
+pub fn clock_turned() {
+    MAP.with(|map| map.looked = None);
+}
+
+/// The slots of this node's shard; `None`: this is no cluster, or it is not known.
+/// Keys of others are there while a slot comes or goes as a whole, and the server
+/// shows them to nobody.
+pub fn of_shard(ctx: Ctx) -> Option<Set> {
+    let ranges = if IN_CLUSTER.load(Relaxed) { cluster::slots(ctx) } else { None }?;
+    let mut own = Set::default();
+    ranges.iter().filter(|range| range.of_shard).for_each(|range| own.add(range.first, range.last));
+    Some(own)
+}
+
+/// Whether a key comes from another node, with its slot: this is a primary, and
+/// the slot is not its own yet.
+pub fn is_imported(ctx: Ctx, key: &[u8]) -> bool {
+    if !ctx.is_primary_in_cluster() {
+        return false;
+    }
+    if MAP.with(|map| map.is_old()) {
+        look_now(ctx);
+    }
+    MAP.with(|map| !map.in_vain && map.owner(slot::of(key)).is_some_and(|range| !range.mine))
+}
+
+/// What is answered to whom another node is to serve.
+pub fn redirection(slot: u16) -> String {
+    MAP.with(|map| match map.owner(slot) {
+        Some(range) => format!("MOVED {slot} {}", range.address),
+        None => "CLUSTERDOWN Hash slot not served".into(),
+    })
+}
