@@ -4,8 +4,10 @@
 //! The primary alone judges. Its replicas and its AOF have heard of a RESTORE as
 //! it was sent, and are told of the entry as it became: behind that, for what we
 //! replicate from within a notification would go before it; and in the same turn
-//! of the event loop, so that both are sent at once. (A CACHE.APPLY is replicated
-//! as it was judged, and needs none of this.)
+//! of the event loop, so that both are sent at once. So it is with the CACHE.APPLY
+//! of a slot that Valkey 9 migrates here: it passes the other node's commands on
+//! to the replicas as they came. (Another CACHE.APPLY is replicated as it was
+//! judged, and needs none of this.)
 
 use std::os::raw::c_void;
 
@@ -15,7 +17,7 @@ use cacheflow_core::index::Db;
 use cacheflow_core::units::Millis;
 
 use crate::border::cross;
-use crate::commands::apply;
+use crate::commands::{apply, del};
 use crate::datatype::ours;
 use crate::directives::MAX_CLOCK_SKEW;
 use crate::ffi::ctx::Ctx;
@@ -73,9 +75,15 @@ fn tell(ctx: Ctx, db: Db, name: &[u8]) {
     ctx.select(db);
     let name = Owned::new(name);
     let key = Key::look(ctx, name.get());
-    let Kind::Ours(value) = key.kind(ours()) else { return };
-    // SAFETY: a value of our type.
-    let entry = unsafe { Stored::new(value) };
+    let entry = match key.kind(ours()) {
+        // SAFETY: a value of our type.
+        Kind::Ours(value) => unsafe { Stored::new(value) },
+        Kind::Absent => {
+            ctx.replicate_key(del::NAME, name.get());
+            return;
+        }
+        Kind::String | Kind::Other => return,
+    };
     let settled = decide::settle(entry.view().meta(), shard::verdict_of_held(db, entry));
     let meta = settled.unwrap_or(Meta { dead: true, ..entry.view().meta() });
     let expire = key.expire().and_then(|at| i64::try_from(at).ok()).unwrap_or(apply::NO_EXPIRE);

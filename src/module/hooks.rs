@@ -6,7 +6,7 @@
 //! | event | tells of |
 //! | --- | --- |
 //! | `rename_to`, `move_to`, `copy_to`, `restore` | an entry under a new key |
-//! | those, `del`, `rename_from`, `move_from` | a key that a lease may be on was changed |
+//! | those, `del`, `key_trimmed`, `rename_from`, `move_from` | a key that a lease may be on was changed |
 //! | FLUSHDB | a database emptied, without `unlink2` |
 //! | SWAPDB | two databases exchanged |
 //!
@@ -41,6 +41,10 @@ const NO_SOURCE: i64 = -1;
 static OWN: AtomicPtr<raw::RedisModuleCtx> = AtomicPtr::new(std::ptr::null_mut());
 static SUBSCRIBED: AtomicBool = AtomicBool::new(false);
 
+/// Of keys of a slot that Redis 8.4 or later has migrated away as a whole. Without
+/// a subscription it takes the slot's keys away from under us, telling nobody.
+const KEY_TRIMMED: c_int = 1 << 17;
+
 /// Subscribes, but for the generic class: [`on_entry`].
 ///
 /// # Errors
@@ -71,7 +75,8 @@ pub fn on_entry() {
 fn subscribe_to_generic() {
     SUBSCRIBED.store(true, Relaxed);
     let ctx = own();
-    if let Err(why) = events::subscribe_to_keys(ctx, raw::REDISMODULE_NOTIFY_GENERIC, on_generic) {
+    let classes = raw::REDISMODULE_NOTIFY_GENERIC | (events::classes() & KEY_TRIMMED);
+    if let Err(why) = events::subscribe_to_keys(ctx, classes, on_generic) {
         ctx.log(Level::Warning, why);
     }
 }
@@ -104,7 +109,9 @@ unsafe extern "C" fn on_generic(
                     leases::changed(db, name.bytes(), Change::Written);
                 }
             }
-            b"del" | b"rename_from" | b"move_from" => leases::changed(db, name.bytes(), Change::Deleted),
+            b"del" | b"key_trimmed" | b"rename_from" | b"move_from" => {
+                leases::changed(db, name.bytes(), Change::Deleted)
+            }
             _ => {}
         }
         if matches!(event, b"move_to" | b"copy_to") {

@@ -25,6 +25,7 @@ use crate::ffi::args::{Args, Str};
 use crate::ffi::ctx::Ctx;
 use crate::ffi::raw::{REDISMODULE_CMD_KEY_OW as OW, REDISMODULE_CMD_KEY_UPDATE as UPDATE};
 use crate::ffi::register::{Arg, Keys, Spec};
+use crate::slots;
 use crate::state::{self, COUNTERS};
 
 /// The command's name on the wire.
@@ -68,7 +69,9 @@ impl Command for Apply {
         };
         let trusted = ctx.is_replicated();
         let value = args.opt(4).map(Str::bytes);
-        if !trusted {
+        // Of what moves here with its slot nothing may be lost on the way.
+        let imported = slots::is_imported(ctx, args.get(1).bytes());
+        if !trusted && !imported {
             check_size(value.unwrap_or_default())?;
             if ctx.is_out_of_memory() {
                 return Err(Error::OutOfMemory);
@@ -78,6 +81,11 @@ impl Command for Apply {
         // Of what it was here nothing is asked where the primary says what it
         // is: it may have died meanwhile.
         if value.is_none() && !target.has_value() {
+            if imported {
+                // It was dead when it came, and is not here.
+                ctx.reply_ok();
+                return Ok(());
+            }
             return Err(Error::NothingToApplyTo);
         }
         let mut decoded =
@@ -89,8 +97,12 @@ impl Command for Apply {
         }
         // What is dead here is not put: if anything lies there it is older.
         if ctx.is_primary_in_cluster() {
-            let tags = decoded.tags.iter().copied();
-            decoded.meta = arrivals::judge(ctx.database(), args.get(1).bytes(), decoded.meta, tags);
+            let (db, tags) = (ctx.database(), decoded.tags.iter().copied());
+            let judged = arrivals::judge(db, args.get(1).bytes(), decoded.meta, tags);
+            if imported && judged != decoded.meta {
+                arrivals::tell_later(db, args.get(1).bytes());
+            }
+            decoded.meta = judged;
         }
         // What has ended is not put: the server would remove it again within
         // this command (Redis 8.6 does when its watchers are told) and tell

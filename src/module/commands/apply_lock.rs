@@ -21,6 +21,7 @@ use crate::ffi::raw::{REDISMODULE_CMD_KEY_RW as RW, REDISMODULE_CMD_KEY_UPDATE a
 use crate::ffi::register::{Arg, Keys, Spec};
 use crate::leases;
 use crate::locks;
+use crate::slots;
 use crate::state;
 
 /// The command's name on the wire.
@@ -59,6 +60,15 @@ impl Command for ApplyLock {
         let marks = parse_u64(args.get(4).bytes()).filter(|&marks| marks <= 3);
         let marks = marks.ok_or(RequestError::NotAnInteger)?;
         let db = ctx.database();
+        if slots::is_imported(ctx, name.bytes()) {
+            // A lock does not move with its slot: how it ends here would depend on
+            // the way that it came. But tokens go on growing. (Valkey 9 passes this
+            // command on to our replicas, who are to forget the lock too.)
+            state::admit(token);
+            leases::tell_end_later(db, name.bytes(), token);
+            ctx.reply_ok();
+            return Ok(());
+        }
         if !ctx.is_replicated() {
             if !state::may_be(token) {
                 return Err(SavedError::Stamp.into());

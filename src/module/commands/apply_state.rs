@@ -17,6 +17,7 @@ use super::{Command, Error};
 use crate::ffi::args::Args;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::register::{Arg, Keys, Spec};
+use crate::leases;
 use crate::locks;
 use crate::shard;
 use crate::state;
@@ -65,6 +66,16 @@ impl Command for ApplyState {
                 }
                 match part {
                     Ok(()) => remember(bytes)?,
+                    // A node that exports a slot tells of all its locks, and none of
+                    // them moves here: not those of the slot either.
+                    Err(_) if ctx.is_primary_in_cluster() => {
+                        state::admit(last);
+                        Saved::decode_locks(bytes, |lock| {
+                            leases::tell_end_later(lock.db, lock.key, lock.token);
+                        })?;
+                        ctx.reply_ok();
+                        return Ok(());
+                    }
                     Err(_) => Saved::decode_locks(bytes, |lock| locks::apply(&lock))?,
                 }
             }

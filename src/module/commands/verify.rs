@@ -18,6 +18,7 @@ use std::os::raw::c_void;
 use std::ptr::NonNull;
 
 use cacheflow_core::request::RequestError;
+use cacheflow_core::slot::{self, Set};
 
 use super::{Command, Error};
 use crate::datatype::ours;
@@ -28,6 +29,7 @@ use crate::ffi::register::{Arg, Keys, Spec};
 use crate::hooks;
 use crate::leases;
 use crate::shard;
+use crate::slots;
 use crate::stored::Stored;
 
 /// Problems that are told at most; the rest are counted.
@@ -60,8 +62,9 @@ impl Command for Verify {
         let (mut keys, mut problems) = (0, shard::problems());
         let inside = !problems.is_empty();
         problems.extend(leases::look(|table| table.validate()));
+        let own = slots::of_shard(ctx);
         for db in (0..).take_while(|&db| ctx.select(db)) {
-            keys += check(ctx, db, repair, inside, &mut problems);
+            keys += check(ctx, db, own.as_ref(), repair, inside, &mut problems);
         }
         ctx.select(selected);
         let counts = shard::counts();
@@ -89,8 +92,16 @@ impl Command for Verify {
 
 /// Every entry of the index lies under the key whose name it bears, and every
 /// key's entry is in the index; `inside`: something is wrong inside of the
-/// index. Answers how many keys there are.
-fn check(ctx: Ctx, db: usize, repair: bool, inside: bool, problems: &mut Vec<String>) -> u64 {
+/// index; `own`: the slots whose keys the server shows, all if none. Answers how
+/// many keys there are.
+fn check(
+    ctx: Ctx,
+    db: usize,
+    own: Option<&Set>,
+    repair: bool,
+    inside: bool,
+    problems: &mut Vec<String>,
+) -> u64 {
     let mut expected: HashSet<NonNull<c_void>> = shard::entries(db).into_iter().map(Stored::raw).collect();
     let wrong = problems.len();
     let mut seen: HashMap<NonNull<c_void>, Vec<u8>> = HashMap::new();
@@ -107,6 +118,18 @@ fn check(ctx: Ctx, db: usize, repair: bool, inside: bool, problems: &mut Vec<Str
             problems.push(format!("db {db}: an entry bears another name than its key"));
         }
     });
+    let mut hidden = Vec::new();
+    if let Some(own) = own {
+        expected.retain(|&value| {
+            // SAFETY: a value of our type, that the index holds.
+            let entry = unsafe { Stored::new(value) };
+            let is_shown = own.has(slot::of(entry.view().name()));
+            if !is_shown {
+                hidden.push(entry);
+            }
+            is_shown
+        });
+    }
     problems.extend(expected.iter().map(|_| format!("db {db}: the index holds an entry that no key does")));
     if repair && (inside || problems.len() > wrong) {
         // From the keyspace alone: nothing that the index says is believed.
@@ -120,6 +143,7 @@ fn check(ctx: Ctx, db: usize, repair: bool, inside: bool, problems: &mut Vec<Str
                 hooks::came_under(ctx, Owned::new(name).get(), false);
             }
         }
+        hidden.iter().for_each(|&entry| shard::arrived(db, entry.view().name(), entry));
     }
-    seen.len() as u64
+    (seen.len() + hidden.len()) as u64
 }
