@@ -18,7 +18,7 @@ use crate::ffi::timer;
 use crate::leases;
 use crate::relay;
 use crate::shard;
-use crate::state::MainThread;
+use crate::state::{self, MainThread};
 
 static GATE: MainThread<Cell<Gate>> = MainThread::new(Cell::new(Gate::Unknown));
 
@@ -60,6 +60,10 @@ unsafe extern "C" fn on_event(
             leases::demoted();
             // SAFETY: what the server passed.
             relay::demoted(unsafe { Ctx::new(ctx) });
+        }
+        if sign == Sign::RoleChanged && subevent == raw::REDISMODULE_EVENT_REPLROLECHANGED_NOW_MASTER {
+            // SAFETY: what the server passed.
+            state::promoted(unsafe { Ctx::new(ctx) }.is_cluster());
         }
         if sign == Sign::Forked && subevent == raw::REDISMODULE_SUBEVENT_FORK_CHILD_BORN {
             // SAFETY: what the server passed.

@@ -12,6 +12,7 @@ use cacheflow_core::stamp::StampClock;
 use cacheflow_core::units::{Millis, Stamp, Time};
 use lazy_static::lazy_static;
 
+use crate::directives::MAX_CLOCK_SKEW;
 use crate::stored::Stored;
 
 /// A counter of the main thread's: an atomic only so that Rust lets it be
@@ -222,6 +223,16 @@ pub fn may_be(stamp: Stamp) -> bool {
 /// The stamp that the clock alone would give: nothing is drawn.
 pub fn wall_stamp() -> Stamp {
     Stamp(micros(libc::CLOCK_REALTIME))
+}
+
+/// The server has become a primary, in a cluster or not. Of the tokens of FETCH
+/// that the old one gave nobody has told us, and its clock may have been ahead of
+/// ours: ours are going to be later all the same.
+pub fn promoted(in_cluster: bool) {
+    if in_cluster {
+        let skew = MAX_CLOCK_SKEW.get().unsigned_abs().saturating_mul(1000);
+        observe(Stamp(wall_stamp().0.saturating_add(skew)));
+    }
 }
 
 /// The last stamp drawn or observed.
