@@ -25,11 +25,16 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Tests that are of one topology (marker `topology`) are not run in the others."""
-    chosen, other = [], []
+    """Tests that are of one topology (marker `topology`) are not run in the others, and those of a way to
+    move slots (marker `atomic_migration`) where the engine has it."""
+    chosen, other, can = [], [], None
     for item in items:
         marker = item.get_closest_marker("topology")
         wanted = marker is None or config.getoption("topology") in marker.args
+        if wanted and item.get_closest_marker("atomic_migration"):
+            if can is None:
+                can = engines.moves_slots_atomically(engines.binary(config.getoption("engine")))
+            wanted = can
         (chosen if wanted else other).append(item)
     config.hook.pytest_deselected(items=other)
     items[:] = chosen

@@ -38,11 +38,9 @@ def fixture_cluster(shared, no_server_broke):
     return shared
 
 
-@pytest.fixture(name="move", params=["classic", "atomic"])
+@pytest.fixture(name="move", params=["classic", pytest.param("atomic", marks=pytest.mark.atomic_migration)])
 def fixture_move(request, shared):
     """A way to move slots."""
-    if request.param == "atomic" and not shared.has_atomic_migration:
-        pytest.skip("the engine moves slots key by key only")
     return WAYS[request.param]
 
 

@@ -40,11 +40,9 @@ def fixture_cluster(shared, no_server_broke):
         assert_verified(node)
 
 
-@pytest.fixture(name="move", params=WAYS)
+@pytest.fixture(name="move", params=["classic", pytest.param("atomic", marks=pytest.mark.atomic_migration)])
 def fixture_move(request, shared):
     """A way to move slots."""
-    if request.param == "atomic" and not shared.has_atomic_migration:
-        pytest.skip("the engine moves slots key by key only")
     return WAYS[request.param]
 
 

@@ -62,7 +62,8 @@ TRIVIAL = {"get_number", "set_number"}
 
 def test_every_border_has_a_test():
     assert commands() == {*COMMANDS, "cache.debug"}
-    assert callbacks() == {*CALLBACKS, *OF_BUS, "replication_event", "send_state", "defrag", *ELSEWHERE} | OUT_OF_REACH
+    elsewhere = {*ELSEWHERE, "replication_event", "send_state", "defrag"}
+    assert callbacks() == {*CALLBACKS, *OF_BUS, *elsewhere} | OUT_OF_REACH
 
 
 def test_every_callback_crosses_a_border():
