@@ -350,13 +350,15 @@ def test_who_takes_the_place_of_a_dead_primary_has_to_acknowledge(own_cluster):
     assert replica.view()[replica.id].is_primary and alive(cluster, ["STALE"]) == 0
 
 
-def test_where_the_cluster_goes_down_the_server_says_so_and_it_goes_on(own_cluster):
-    """cluster-require-full-coverage: whoever is held anywhere is let go."""
+def test_where_the_cluster_goes_down_it_goes_on(own_cluster):
+    """cluster-require-full-coverage: Redis lets go of whoever is held anywhere, Valkey 9 does not."""
     cluster = own_cluster()
     asked, doomed = cluster.primaries()[:2]
     cluster.kill(doomed)
-    with pytest.raises(ReplyError, match="CLUSTERDOWN"):
-        asked.ask("CACHE.INVALIDATE", "TIMEOUT", 0, "TAGS", "t")
+    waiting = asked.connect()
+    waiting.send("CACHE.INVALIDATE", "TIMEOUT", 0, "TAGS", "t")
+    answer = waiting.read()
+    assert answer == len(KEYS) or str(answer).startswith("CLUSTERDOWN")
     cluster.wait_ok()
     wait_for(lambda: alive(cluster, ["STALE"]) == 0, "the new primary")
     wait_for(lambda: figure(asked, "relay_incomplete") == 0, "the new primary's acknowledgement")
@@ -388,7 +390,8 @@ def test_a_primary_that_started_from_an_old_file_is_sent_it(own_cluster):
     wait_for(lambda: dead_on(old, theirs), "what its file did not have")
 
 
-def test_who_waits_at_a_node_that_is_demoted_is_told_so(own_cluster):
+def test_a_node_that_is_demoted_goes_on_with_it(own_cluster):
+    """Redis lets go of whoever is held there, Valkey 9 does not."""
     cluster = own_cluster(node_timeout=60_000)
     asked, slow = cluster.primaries()[:2]
     replica = cluster.replica_of(asked)
@@ -397,11 +400,14 @@ def test_who_waits_at_a_node_that_is_demoted_is_told_so(own_cluster):
     waiting.send("CACHE.INVALIDATE", "TIMEOUT", 0, "TAGS", "t")
     wait_for(lambda: figure(asked, "relay_waiting") == 1, "who waits")
     replica.ask("CLUSTER", "FAILOVER", "TAKEOVER")
-    assert str(waiting.read()).startswith("UNBLOCKED")
+    wait_for(lambda: not asked.view()[asked.id].is_primary, "the demotion")
     cluster.resume(slow)
+    answer = waiting.read()
+    # The promoted one may have it twice, and count it twice: from its primary, and from here.
+    assert isinstance(answer, int) or str(answer).startswith("UNBLOCKED")
     cluster.wait_ok()
-    wait_for(lambda: figure(asked, "relay_incomplete") == 0, "a replica goes on with it")
-    assert alive(cluster, ["STALE"]) == 0
+    wait_for(lambda: figure(asked, "relay_incomplete") == 0, "all acknowledgements")
+    assert figure(asked, "relay_waiting") == 0 and alive(cluster, ["STALE"]) == 0
 
 
 # --- messages --------------------------------------------------------------------------------------

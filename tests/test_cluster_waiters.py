@@ -40,7 +40,9 @@ def fixture_cluster(shared, no_server_broke):
         assert_verified(node)
 
 
-@pytest.fixture(name="move", params=["classic", pytest.param("atomic", marks=pytest.mark.atomic_migration)])
+@pytest.fixture(
+    name="move", params=["classic", "gossip", pytest.param("atomic", marks=pytest.mark.atomic_migration)]
+)
 def fixture_move(request, shared):
     """A way to move slots."""
     return WAYS[request.param]
