@@ -10,7 +10,7 @@ import pytest
 from harness.cluster import Cluster
 from harness.leases import counted, refused
 from harness.moving import WAYS, Moved, classic, gossip
-from harness.resp import fields
+from harness.resp import ReplyError, fields
 from harness.sample import meta
 from harness.server import wait_for
 from harness.tagged import figure, keys_of, tags_of
@@ -202,6 +202,36 @@ def test_writes_during_an_atomic_migration_arrive(cluster, move):
     thread.join()
     for name, value in written.items():
         assert target("CACHE.GET", name) == value, name
+    assert_verified(cluster)
+
+
+def test_an_atomic_migration_that_is_cancelled_leaves_nothing_behind(cluster):
+    """The index knows of what is on its way here, which the server shows to nobody; and forgets it."""
+    if not cluster.has_atomic_migration:
+        pytest.skip("the engine moves slots key by key only")
+    moved = Moved(cluster)
+    source, target, key, count = moved.source, moved.target, moved.key, 20_000
+    was = entries(target)
+    source.connect().pipeline([("CACHE.SET", key(n), "v" * 3000, "TAGS", moved.a) for n in range(count)])
+    try:
+        target("CLUSTER", "MIGRATION", "IMPORT", moved.slot, moved.slot)
+        cancel = (target, "CLUSTER", "MIGRATION", "CANCEL", "ALL")
+    except ReplyError:
+        source("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", moved.slot, moved.slot, "NODE", target.id)
+        cancel = (source, "CLUSTER", "CANCELSLOTMIGRATIONS")
+    wait_for(lambda: figure(target, "entries") > 0, "the first to arrive", pause=0.001)
+    assert fields(target("CACHE.VERIFY"))["problems"] == []
+    node, *command = cancel
+    try:
+        node(*command)
+    except ReplyError:
+        pytest.skip("it was over before it could be cancelled")
+    if cluster.node_of(moved.tag) is target:
+        pytest.skip("it was over before it could be cancelled")
+    wait_for(lambda: entries(target) == was, "the target to forget them")
+    assert source("CACHE.GET", key(1)) == b"v" * 3000
+    assert source("CACHE.INVALIDATE", "LOCAL", "TAGS", moved.a) == count
+    source.wait_swept()
     assert_verified(cluster)
 
 

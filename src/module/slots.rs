@@ -2,7 +2,8 @@
 //! waiters depend on it: of a slot that another node has taken the server tells a
 //! module nothing, and answers its blocked clients nothing.
 //!
-//! A look is a CLUSTER SLOTS, some 10 µs in a cluster of three: as often as every
+//! A look is a CLUSTER SLOTS, 7 µs (Valkey 9, which keeps the answer) to 70 µs (Redis)
+//! in a small cluster: as often as every
 //! [`WAITED`] while somebody waits, who is to be sent on, and every [`HELD`] while
 //! only tokens are remembered, which may not fill should the slot come back. A
 //! waiter's slot has been seen to be owned by the time it waits ([`look_if_old`]),
