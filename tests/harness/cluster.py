@@ -43,6 +43,7 @@ class Node(Server):
     """A server in a cluster. What it is called with goes to it and no other."""
 
     _id = None
+    elected = 0.0  # when it last became a primary by votes (time.monotonic)
 
     @property
     def id(self):
@@ -122,7 +123,7 @@ class Cluster:
     ):
         """`replicas` is for each primary, `slots` what each primary owns at first, `kind` the first
         node's class; options are Fleet.start's."""
-        self.fleet, self.commands = fleet, Commands()
+        self.fleet, self.commands, self.node_timeout = fleet, Commands(), node_timeout
         self._args = (
             *("--cluster-enabled", "yes"),
             *("--cluster-node-timeout", node_timeout),
@@ -268,12 +269,21 @@ class Cluster:
 
     # --- what befalls it -----------------------------------------------------------------------
     def kill(self, node):
-        """kill -9."""
+        """kill -9, once its replicas may be elected; see _settle."""
+        self._settle(*self.replicas_of(node))
         node.kill9()
 
     def pause(self, node):
-        """SIGSTOP."""
+        """SIGSTOP, once its replicas may be elected; see _settle."""
+        self._settle(*self.replicas_of(node))
         node.pause()
+
+    def _settle(self, *replicas):
+        """A replica that won an election and became a replica again still counts those votes for 2
+        node timeouts: it would promote itself by an old epoch, which the others refuse, for good.
+        For 2 more it stands for no other election. (Seen on Redis 7.0 and 8.6.)"""
+        won = max((replica.elected for replica in replicas), default=0.0)
+        time.sleep(max(0.0, won + 4 * self.node_timeout / 1000 - time.monotonic()))
 
     def resume(self, node):
         """SIGCONT."""
@@ -285,8 +295,11 @@ class Cluster:
 
     def failover(self, replica, how="manual", seconds=LIMIT):
         """Make a replica the primary of its shard, to the end. "manual" hands over with the primary's
-        help, "force" with the other primaries' votes, "takeover" asks nobody."""
+        help, "force" with the other primaries' votes, "takeover" asks nobody (and need not wait, see
+        _settle)."""
         old = self.primary_of(replica)
+        if how != "takeover":
+            self._settle(replica)
         request = ("CLUSTER", "FAILOVER", *[how.upper()] * (how != "manual"))
         replica.ask(*request)
         sent = time.monotonic()
@@ -301,9 +314,9 @@ class Cluster:
             return False
 
         wait_for(self._unless_gone(begun), f"{how} failover", seconds, PAUSE)
-        self.wait_promoted(replica, old, seconds)
+        self.wait_promoted(replica, old, seconds, elected=how != "takeover")
 
-    def wait_promoted(self, replica, old, seconds=LIMIT):
+    def wait_promoted(self, replica, old, seconds=LIMIT, elected=True):
         """Wait until every living node sees that one as a primary with slots, and the rest of old's
         living replicas, and old if it lives, are linked to it."""
 
@@ -321,6 +334,8 @@ class Cluster:
             )
 
         wait_for(self._unless_gone(promoted), "the promotion", seconds, PAUSE)
+        if elected:
+            replica.elected = time.monotonic()
 
     def add_shard(self, replicas=1):
         """A new primary without slots, and its replicas: all of them, the primary first."""
