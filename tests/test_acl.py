@@ -235,7 +235,7 @@ def test_categories(server):
     operators, readers = {name.lower() for name in OPERATORS}, READERS | KEYLESS_READERS
     assert found["read"] == readers
     assert found["write"] == names - readers - {"cache.verify"}
-    assert found["slow"] == KEYLESS_READERS
+    assert found["slow"] == KEYLESS_READERS | BLOCKING
     assert found["blocking"] == BLOCKING
     assert found["fast"] == names - KEYLESS_READERS - BLOCKING - {"cache.verify", "cache.applystate"}
     assert found["admin"] == operators
