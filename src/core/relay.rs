@@ -18,7 +18,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use crate::units::{Millis, Time};
+use crate::units::{block, Millis, Time};
 
 /// A node's name.
 pub type Node = [u8; 40];
@@ -38,7 +38,7 @@ const AGAIN_AT_MOST: u64 = 2_000;
 pub struct Limits {
     /// Invalidations.
     pub count: usize,
-    /// Bytes of their messages.
+    /// Bytes that they take.
     pub bytes: usize,
 }
 
@@ -128,6 +128,11 @@ impl Peer {
     }
 }
 
+/// Bytes that one takes, its places in the tables included.
+fn size_of_call(message: &[u8]) -> usize {
+    block(message.len() + 2 * size_of::<usize>()) + 2 * size_of::<Call>()
+}
+
 /// How many there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -137,7 +142,7 @@ pub struct Counts {
     pub kept: usize,
     /// Of those, not acknowledged by all.
     pub incomplete: usize,
-    /// Bytes of their messages.
+    /// Bytes that they take.
     pub bytes: usize,
 }
 
@@ -209,11 +214,11 @@ impl Relay {
         everywhere: bool,
         limits: Limits,
     ) -> Option<Option<Told>> {
-        let (count, bytes) = (self.calls.len() + 1, self.bytes + message.len());
+        let (count, bytes) = (self.calls.len() + 1, self.bytes + size_of_call(&message));
         if !self.make_room(count.saturating_sub(limits.count), bytes.saturating_sub(limits.bytes)) {
             return None;
         }
-        self.bytes += message.len();
+        self.bytes += size_of_call(&message);
         let hits = match own {
             Own::Done(hits) | Own::Awaited(hits) => hits,
             Own::No => 0,
@@ -243,13 +248,17 @@ impl Relay {
     fn make_room(&mut self, mut count: usize, mut bytes: usize) -> bool {
         while count > 0 || bytes > 0 {
             let Some(number) = self.complete.pop_first() else { return false };
-            if let Some(call) = self.calls.remove(&number) {
-                self.bytes -= call.message.len();
-                count = count.saturating_sub(1);
-                bytes = bytes.saturating_sub(call.message.len());
-            }
+            count = count.saturating_sub(1);
+            bytes = bytes.saturating_sub(self.remove(number));
         }
         true
+    }
+
+    /// Forgets one; answers its bytes.
+    fn remove(&mut self, number: Number) -> usize {
+        let bytes = self.calls.remove(&number).map_or(0, |call| size_of_call(&call.message));
+        self.bytes -= bytes;
+        bytes
     }
 
     /// The caller of an invalidation waits for it, at most so long; `None`:
@@ -353,12 +362,19 @@ impl Relay {
         if call.left > 0 {
             return None;
         }
-        self.complete.insert(number);
+        let everywhere = call.everywhere;
         if let Some(deadline) = call.deadline.take() {
             self.deadlines.remove(&(deadline, number));
         }
         let (waits, first) = (std::mem::take(&mut call.waits), !std::mem::replace(&mut call.told, true));
-        Some(Told { number, outcome: Outcome::All(call.hits), message: call.message.clone(), waits, first })
+        let (outcome, message) = (Outcome::All(call.hits), call.message.clone());
+        if everywhere {
+            self.complete.insert(number);
+        } else {
+            // Nobody else is ever sent it.
+            self.remove(number);
+        }
+        Some(Told { number, outcome, message, waits, first })
     }
 
     /// What is to be sent now, `most` to each node; it is due again later.

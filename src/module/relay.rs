@@ -37,7 +37,7 @@ use crate::state::{self, Counter, MainThread};
 /// The kind of our messages among the module's.
 const KIND: u8 = 1;
 /// How much is on its way at most.
-const LIMITS: Limits = Limits { count: 100_000, bytes: 64 << 20 };
+const LIMITS: Limits = Limits { count: 100_000, bytes: 32 << 20 };
 /// Messages to one node in a tick.
 const BATCH: usize = 256;
 
@@ -251,7 +251,7 @@ pub fn demoted(ctx: Ctx) {
 // ── the timer ───────────────────────────────────────────────────────────────
 
 fn arm(ctx: Ctx, milliseconds: i64) {
-    if ctx.is_cluster() && !TICKS.swap(true, Relaxed) || needed() > 0 && !TICKS.swap(true, Relaxed) {
+    if !TICKS.swap(true, Relaxed) {
         timer::start(ctx, milliseconds, on_tick);
     }
 }
