@@ -11,26 +11,22 @@ from harness.dataset import assert_same, digest, snapshot
 from harness.payload import Meta
 from harness.resp import fields
 from harness.sample import meta
-from harness.server import free_port, wait_for
+from harness.server import wait_for
 from harness.tagged import DEBUG, hold, let_go
 from harness.topology import assert_verified
 
 pytestmark = pytest.mark.topology("single")
 
 SKEW = 500
+IN_CLUSTER = ("--cluster-enabled", "yes")
 LOCKS = itertools.count()
 HOW = ("RESTORE", "APPLY")
-
-
-def in_cluster():
-    """The arguments of a node."""
-    return ("--cluster-enabled", "yes", "--cluster-port", free_port())
 
 
 @pytest.fixture(name="shared", scope="module")
 def fixture_shared(fleet):
     """A cluster of one node, with an AOF."""
-    args = (*in_cluster(), "--appendonly", "yes", "--aof-use-rdb-preamble", "no")
+    args = (*IN_CLUSTER, "--appendonly", "yes", "--aof-use-rdb-preamble", "no")
     server = fleet.start(args, name="node", module_args=DEBUG)
     server("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
     wait_for(lambda: b"cluster_state:ok" in server("CLUSTER", "INFO"), "the cluster")
@@ -138,9 +134,8 @@ def test_what_is_written_here_needs_no_margin(node):
 @pytest.fixture(name="replica")
 def fixture_replica(node, fresh_server):
     """A replica of the node, which itself would believe all clocks."""
-    replica = fresh_server(in_cluster(), module_args=DEBUG)
-    bus = node("CONFIG", "GET", "cluster-port")[1]
-    replica("CLUSTER", "MEET", "127.0.0.1", node.port, bus)
+    replica = fresh_server(IN_CLUSTER, module_args=DEBUG)
+    replica("CLUSTER", "MEET", "127.0.0.1", node.port, node.bus_port)
     name = node("CLUSTER", "MYID")
     wait_for(lambda: name in replica("CLUSTER", "NODES"), "the nodes to meet")
     wait_for(lambda: b"0-16383" in replica("CLUSTER", "NODES"), "the slots to be known")
