@@ -48,9 +48,12 @@ def fixture_move(request, shared):
     return WAYS[request.param]
 
 
-def moved_to(moved):
-    """The answer to who is to go to the target."""
-    return f"MOVED {moved.slot} 127.0.0.1:{moved.target.port}"
+def moved_to(moved, target=None):
+    """The answer to who is to go to the target. Valkey 8 cannot be asked where that is, but tells whoever
+    asks again."""
+    if "valkey_version:8" in moved.source.ask("INFO", "server").decode():
+        return "TRYAGAIN the key's hash slot has moved: ask again"
+    return f"MOVED {moved.slot} 127.0.0.1:{(target or moved.target).port}"
 
 
 def looks(node):
@@ -121,7 +124,7 @@ def test_who_came_by_asking_stays_until_the_slot_has_come_and_gone(cluster):
     gossip(cluster, [moved.slot], target, source)
     for waiter in waiting:
         reply = waiter.read()
-        assert isinstance(reply, ReplyError) and str(reply) == f"MOVED {moved.slot} 127.0.0.1:{source.port}"
+        assert isinstance(reply, ReplyError) and str(reply) == moved_to(moved, source)
     holder.close()
     wait_for(lambda: counted(target, "leases") == 0, "the end of the lease")
 
@@ -144,7 +147,9 @@ def test_nobody_is_asked_for_slots_where_nothing_depends_on_them(cluster):
     before, began = looks(source), time.monotonic()
     time.sleep(1.0)
     asked, passed = looks(source) - before, time.monotonic() - began
-    assert 3 <= asked <= passed * 10 + 2, "ten times a second while somebody waits"
+    if moved_to(moved).startswith("MOVED"):
+        assert 3 <= asked
+    assert asked <= passed * 10 + 2, "ten times a second while somebody waits"
     waiter.close()
     source("CACHE.DEL", moved.key("missing"))
 

@@ -2,6 +2,7 @@
 //! whole.
 
 use super::*;
+use crate::slot;
 
 /// How much there is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -94,6 +95,16 @@ impl Leases {
             keys: self.keys.len(),
             remembered: self.idle.len(),
         }
+    }
+
+    /// Of each hash slot that there is a key of in the table one of them. Walks the
+    /// table.
+    pub fn key_of_each_slot(&self) -> BTreeMap<u16, Box<[u8]>> {
+        let mut found = BTreeMap::new();
+        for (_, key) in self.keys.iter() {
+            found.entry(slot::of(&key.name)).or_insert_with(|| key.name.clone());
+        }
+        found
     }
 
     /// What happened in a namespace.

@@ -86,6 +86,16 @@ impl Watch {
         self.owned = Some(now);
     }
 
+    /// Takes note of one more slot that is owned.
+    pub fn saw(&mut self, slot: u16) {
+        self.owned.get_or_insert_default().add(slot, slot);
+    }
+
+    /// Whether a slot was owned when last looked, or since.
+    pub fn has_seen(&self, slot: u16) -> bool {
+        self.owned.as_ref().is_some_and(|owned| owned.has(slot))
+    }
+
     /// Whether it is not known what is owned.
     pub fn is_blind(&self) -> bool {
         self.owned.is_none()
@@ -166,6 +176,15 @@ mod tests {
             watch.forget();
             prop_assert!(watch.is_blind() && !watch.has_lost() && watch.take_lost().is_none());
         }
+    }
+
+    #[test]
+    fn what_was_seen_between_two_looks_is_lost_too() {
+        let mut watch = Watch::default();
+        watch.saw(7);
+        assert!(watch.has_seen(7) && !watch.has_seen(8));
+        watch.look(Set::default());
+        assert!(!watch.has_seen(7) && watch.take_lost().is_some_and(|lost| lost.has(7) && !lost.has(8)));
     }
 
     #[test]

@@ -259,6 +259,7 @@ pub fn fetch(
     ask: impl FnOnce(Millis, Millis) -> Ask,
 ) -> Answer {
     listen();
+    slots::depends_on(name);
     let moment = state::steady_moment();
     with(|shard| {
         let at = shard.at(db, name);
@@ -281,6 +282,7 @@ pub fn typical_cost(name: &[u8]) -> Cost {
 /// `CACHE.LOCK`.
 pub fn lock(ctx: Ctx, name: Str<'_>, sight: Sight, length: Millis, block: Option<Millis>) -> Answer {
     listen();
+    slots::depends_on(name.bytes());
     let (db, client, moment) = (ctx.database(), ctx.client_id(), state::steady_moment());
     let answer = with(|shard| {
         let at = shard.at(db, name.bytes());

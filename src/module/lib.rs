@@ -149,7 +149,7 @@ fn load(ctx: Ctx, args: Args<'_>) -> Result<(), String> {
     let arguments = directives::arguments(args)?;
     let mut options =
         raw::REDISMODULE_OPTIONS_HANDLE_IO_ERRORS | raw::REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED;
-    if ctx.is_valkey() {
+    if ctx.valkey().is_some() {
         options |= HANDLE_ATOMIC_SLOT_MIGRATION;
     }
     // SAFETY: the context is live.

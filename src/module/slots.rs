@@ -17,6 +17,9 @@ use lazy_static::lazy_static;
 
 use crate::ffi::cluster::{self, Range};
 use crate::ffi::ctx::Ctx;
+use crate::ffi::owned::Owned;
+use crate::hooks;
+use crate::leases;
 use crate::state::{steady, MainThread};
 
 const WAITED: Millis = Millis(100);
@@ -46,10 +49,18 @@ lazy_static! {
 }
 
 static IN_CLUSTER: AtomicBool = AtomicBool::new(false);
+/// This is Valkey 8, which cannot be asked for the map ([`cluster`]).
+static NO_MAP: AtomicBool = AtomicBool::new(false);
 
 /// Takes note of whether this is a cluster: it never changes.
 pub fn register(ctx: Ctx) {
     IN_CLUSTER.store(ctx.is_cluster(), Relaxed);
+    NO_MAP.store(ctx.valkey().is_some_and(|major| major < 9), Relaxed);
+}
+
+fn map(ctx: Ctx) -> Option<Vec<Range>> {
+    let has_map = IN_CLUSTER.load(Relaxed) && !NO_MAP.load(Relaxed);
+    has_map.then(|| cluster::slots(ctx)).flatten()
 }
 
 /// When to look next; `None`: this is no cluster.
@@ -73,13 +84,33 @@ pub fn look(ctx: Ctx, somebody_waits: bool) {
     }
 }
 
+/// Somebody begins to depend on a key. Where there is no map its slot is to be
+/// seen now: at the next look it may be lost.
+#[inline]
+pub fn depends_on(key: &[u8]) {
+    if NO_MAP.load(Relaxed) && IN_CLUSTER.load(Relaxed) {
+        see(key);
+    }
+}
+
+#[cold]
+fn see(key: &[u8]) {
+    let slot = slot::of(key);
+    if !MAP.with(|map| map.watch.has_seen(slot)) && cluster::owns(hooks::own(), Owned::new(key).get()) {
+        MAP.with(|map| map.watch.saw(slot));
+    }
+}
+
 /// Looks where the last look is no recent one: somebody is going to wait.
 pub fn look_if_old(ctx: Ctx) {
     look(ctx, true);
 }
 
 fn look_now(ctx: Ctx) {
-    let ranges = if ctx.is_replica() { None } else { cluster::slots(ctx) };
+    if NO_MAP.load(Relaxed) {
+        return probe(ctx);
+    }
+    let ranges = if ctx.is_replica() { None } else { map(ctx) };
     MAP.with(|map| {
         (map.looked, map.in_vain) = (Some(steady()), ranges.is_none());
         let Some(ranges) = ranges else { return map.watch.forget() };
@@ -87,6 +118,27 @@ fn look_now(ctx: Ctx) {
         ranges.iter().filter(|range| range.mine).for_each(|range| own.add(range.first, range.last));
         map.watch.look(own);
         map.ranges = ranges;
+    });
+}
+
+/// Without a map: of each slot that somebody depends on a key is asked for.
+fn probe(ctx: Ctx) {
+    let keys = if ctx.is_replica() { None } else { Some(leases::look(|table| table.key_of_each_slot())) };
+    let own = keys.map(|keys| {
+        let mut own = Set::default();
+        for (slot, name) in keys {
+            if cluster::owns(ctx, Owned::new(&name).get()) {
+                own.add(slot, slot);
+            }
+        }
+        own
+    });
+    MAP.with(|map| {
+        (map.looked, map.in_vain) = (Some(steady()), own.is_none());
+        match own {
+            Some(own) => map.watch.look(own),
+            None => map.watch.forget(),
+        }
     });
 }
 
@@ -111,7 +163,7 @@ pub fn clock_turned() {
 /// Keys of others are there while a slot comes or goes as a whole, and the server
 /// shows them to nobody.
 pub fn of_shard(ctx: Ctx) -> Option<Set> {
-    let ranges = if IN_CLUSTER.load(Relaxed) { cluster::slots(ctx) } else { None }?;
+    let ranges = map(ctx)?;
     let mut own = Set::default();
     ranges.iter().filter(|range| range.of_shard).for_each(|range| own.add(range.first, range.last));
     Some(own)
@@ -120,8 +172,8 @@ pub fn of_shard(ctx: Ctx) -> Option<Set> {
 /// Whether a key comes from another node, with its slot: this is a primary, and
 /// the slot is not its own yet.
 pub fn is_imported(ctx: Ctx, key: &[u8]) -> bool {
-    if !ctx.is_primary_in_cluster() {
-        return false;
+    if NO_MAP.load(Relaxed) || !ctx.is_primary_in_cluster() {
+        return false; // Valkey 8 moves slots by RESTORE
     }
     if MAP.with(|map| map.is_old()) {
         look_now(ctx);
@@ -131,6 +183,10 @@ pub fn is_imported(ctx: Ctx, key: &[u8]) -> bool {
 
 /// What is answered to whom another node is to serve.
 pub fn redirection(slot: u16) -> String {
+    if NO_MAP.load(Relaxed) {
+        // Its client asks here again, and the server itself says where to.
+        return "TRYAGAIN the key's hash slot has moved: ask again".into();
+    }
     MAP.with(|map| match map.owner(slot) {
         Some(range) => format!("MOVED {slot} {}", range.address),
         None => "CLUSTERDOWN Hash slot not served".into(),

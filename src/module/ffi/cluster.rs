@@ -1,9 +1,11 @@
 //! The cluster's map as this node has it. The API has no "who owns the slot" on
-//! Redis 7.0; `CLUSTER SLOTS` is there everywhere.
+//! Redis 7.0; `CLUSTER SLOTS` is there everywhere, but Valkey 8 must not be asked
+//! outside of a client's command: it looks for the connection, and crashes at the
+//! null that it finds. There [`owns`] is asked of a key.
 
 use std::os::raw::c_char;
 
-use super::args::slice;
+use super::args::{slice, Str};
 use super::ctx::Ctx;
 use super::{api, raw};
 
@@ -105,5 +107,20 @@ pub fn slots(ctx: Ctx) -> Option<Vec<Range>> {
         let ranges = (0..count).filter_map(|at| all.element(at)?.range(own)).collect();
         api!(RedisModule_FreeCallReply)(reply);
         is_array.then_some(ranges)
+    }
+}
+
+/// Whether a key is in a slot that this node serves; if it cannot be told it is.
+/// While the slot is on its way to another node, an absent key is not. A look at the key
+/// of the server's own, who checks it.
+pub fn owns(ctx: Ctx, key: Str<'_>) -> bool {
+    // SAFETY: C strings, a live context and key; the reply is freed once.
+    unsafe {
+        let reply = api!(RedisModule_Call)(ctx.raw(), c"EXISTS".as_ptr(), c"s".as_ptr(), key.raw());
+        if reply.is_null() {
+            return std::io::Error::last_os_error().raw_os_error() != Some(libc::EPERM);
+        }
+        api!(RedisModule_FreeCallReply)(reply);
+        true
     }
 }

@@ -376,15 +376,17 @@ impl Ctx {
         }
     }
 
-    /// Whether the server is Valkey: it says so, Redis says nothing.
-    pub fn is_valkey(self) -> bool {
-        // SAFETY: C strings; the data is freed once, after its last use.
+    /// The first number of Valkey's version; Redis says nothing.
+    pub fn valkey(self) -> Option<u32> {
+        // SAFETY: C strings; the data is freed once, after its last use, and the
+        // text is its.
         unsafe {
             let data = api!(RedisModule_GetServerInfo)(self.raw, c"server".as_ptr());
-            let name = api!(RedisModule_ServerInfoGetFieldC)(data, c"server_name".as_ptr());
-            let is = !name.is_null() && CStr::from_ptr(name) == c"valkey";
+            let text = api!(RedisModule_ServerInfoGetFieldC)(data, c"valkey_version".as_ptr());
+            let version = (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy());
+            let first = version.and_then(|text| text.split('.').next()?.parse().ok());
             api!(RedisModule_FreeServerInfo)(self.raw, data);
-            is
+            first
         }
     }
 
