@@ -2,6 +2,7 @@
 
 import random
 import re
+import time
 
 import pytest
 
@@ -45,7 +46,13 @@ class Unchanged:
         self.watcher("WATCH", "k", "stale", "n", "new", "native", "list", "low", "t", "space:t")
         # Valkey frees what FLUSHALL took away in the background: entries and bytes still fall.
         wait_for(lambda: self.server.info("memory")["lazyfree_pending_objects"] == "0", "lazy frees")
+        # Their tags are let go of by the next tick of the cron.
+        wait_for(lambda: self.tags() == (time.sleep(0.12), self.tags())[1], "their tags")
         self.was = self.seen()
+
+    def tags(self):
+        """How many tags there are."""
+        return self.server.info("cacheflow_memory")["cacheflow_tags"]
 
     def seen(self):
         """The figures that must not move."""
