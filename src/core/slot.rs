@@ -88,7 +88,7 @@ impl Watch {
 
     /// Takes note of one more slot that is owned.
     pub fn saw(&mut self, slot: u16) {
-        self.owned.get_or_insert_default().add(slot, slot);
+        self.owned.get_or_insert_with(Set::default).add(slot, slot);
     }
 
     /// Whether a slot was owned when last looked, or since.
