@@ -10,7 +10,7 @@ import pytest
 
 from harness import engines
 from harness.server import Fleet
-from harness.topology import TOPOLOGIES
+from harness.topologies import TOPOLOGIES
 
 
 def pytest_addoption(parser):

@@ -115,18 +115,18 @@ def test_evicted_entries_are_gone_and_their_memory_is_back(server):
 
 def test_noeviction_refuses_and_changes_nothing(server):
     server("CACHE.SET", "k", "v", "EX", 100, "GRACE", 100)
-    server("CACHE.SET", "n", 1)
+    server("CACHE.SET", "n{k}", 1)
     was, size = server("DEBUG", "DIGEST"), server("DBSIZE")
     server.config("maxmemory-policy", "noeviction")
     server.config("maxmemory", 1)
-    for command in ("SET k w", "SET new w", "SET new w NX", "INCRBY n 1", "INCRBY new 1"):
+    for command in ("SET k w", "SET new w", "SET new w NX", "INCRBY n{k} 1", "INCRBY new 1"):
         assert server.error(*f"CACHE.{command}".split()).startswith("OOM"), command
     assert server("DEBUG", "DIGEST") == was and server("DBSIZE") == size
     assert server("CACHE.GET", "k") == b"v"
     # What frees memory or needs none still works: else a full cache could not be helped.
     assert server("CACHE.STALE", "k") == 1
     assert server("CACHE.GET", "k", "STALE") == b"v"
-    assert server("CACHE.DEL", "k", "n") == 2
+    assert server("CACHE.DEL", "k", "n{k}") == 2
     assert server("DBSIZE") == 0
 
 

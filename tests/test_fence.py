@@ -4,11 +4,17 @@ cannot know of. A test for each clause, for SET and for TOUCH, under a lease and
 
 import pytest
 
-from harness.happenings import ABSENT, ENTRY, KEY, LONG, STORED
+from harness.happenings import ABSENT, DATABASES, ENTRY, KEY, LONG, STORED
 from harness.leases import assert_nothing_held, counted, lease, refused, wait_in_line
 from harness.sample import meta, state
 from harness.server import wait_for
 from harness.tagged import DEBUG, hold, let_go, turn_clock
+from harness.topologies import several_databases
+
+
+def cases(of):
+    """What happens, by name."""
+    return [pytest.param(what, marks=several_databases) if what in DATABASES else what for what in of]
 
 
 def grant(server, how):
@@ -65,7 +71,7 @@ def assert_judged(server, by, token, reasons):
 
 @pytest.mark.parametrize("how", ["FETCH", "LOCK"])
 @pytest.mark.parametrize("by", ["SET", "TOUCH"])
-@pytest.mark.parametrize("what", ENTRY)
+@pytest.mark.parametrize("what", cases(ENTRY))
 def test_what_happens_to_a_stale_entry(server, what, by, how):
     happening, *reasons = ENTRY[what]
     reasons = reasons[by == "TOUCH"]
@@ -79,7 +85,7 @@ def test_what_happens_to_a_stale_entry(server, what, by, how):
 
 
 @pytest.mark.parametrize("how", ["FETCH", "LOCK"])
-@pytest.mark.parametrize("what", ABSENT)
+@pytest.mark.parametrize("what", cases(ABSENT))
 def test_what_happens_to_an_absent_key(server, what, how):
     happening, reasons = ABSENT[what]
     token = grant(server, how)
@@ -187,19 +193,21 @@ def test_one_whose_connection_closed_still_fills(server, how):
 
 
 @pytest.mark.parametrize("by", ["SET", "TOUCH"])
-def test_the_token_of_another_key_or_database(server, by):
+def test_the_token_of_another_key_or_database(topology, by):
     """It fills nothing but its own, and ends nothing but its own."""
+    server = topology.primary
     for key in (KEY, "other"):
         server("CACHE.SET", key, "old", "EX", 1000, "GRACE", 1000)
         server("CACHE.STALE", key)
-    elsewhere = server.connect(db=1)
-    others = lease(server, "other", "KEEP"), lease(elsewhere, KEY, "KEEP")
+    third = KEY if topology.databases > 1 else "third"
+    elsewhere = server.connect(db=min(1, topology.databases - 1))
+    others = lease(server, "other", "KEEP"), lease(elsewhere, third, "KEEP")
     token = grant(server, "FETCH")
     for foreign in (*others, token + 1, token - 1, 0, 1, -5, 2**53 - 1, 2**53, 2**63 - 1, -(2**63)):
         assert not fill(server, by, foreign)
         assert value(server) == b"old"
     assert server("CACHE.SET", "other", "w", "LEASE", others[0]) == b"OK"
-    assert elsewhere("CACHE.SET", KEY, "w", "LEASE", others[1]) == b"OK"
+    assert elsewhere("CACHE.SET", third, "w", "LEASE", others[1]) == b"OK"
     assert refused(server).keys() <= {"unknown", "superseded"}
     assert_judged(server, by, token, STORED)
 
@@ -323,6 +331,7 @@ def test_a_plain_set_needs_no_token_and_wakes(server):
     assert_nothing_held(server)
 
 
+@several_databases
 def test_swapdb(server):
     """What a lease was to fill is another's now."""
     one = server.connect(db=1)
@@ -338,6 +347,7 @@ def test_swapdb(server):
     one("CACHE.DEL", KEY)
 
 
+@several_databases
 @pytest.mark.parametrize("how", [("MOVE", KEY, 1), ("COPY", KEY, KEY, "DB", 1)])
 def test_what_a_transaction_brings_to_another_database(server, how):
     """Valkey 9 names the transaction's database where it tells of the key."""

@@ -6,6 +6,7 @@ from harness.leases import Since, Waiter, fetch, fetcher, grant, held_for
 from harness.resp import ReplyError
 from harness.sample import meta
 from harness.tagged import figure
+from harness.topologies import several_databases
 
 
 def test_statistics(server):
@@ -57,6 +58,7 @@ def test_meta_of_what_is_absent(server):
     assert meta(server, "l") is None
 
 
+@several_databases
 def test_databases_are_separate(server):
     other = server.connect(db=5)
     mine, theirs = grant(server, "k"), grant(other, "k")

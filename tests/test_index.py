@@ -7,12 +7,14 @@ import time
 
 import pytest
 
+from harness.churn import DATABASES, Model, changes_database, may_be_scripted, requests
 from harness.churn import KEYS as CHURNED
-from harness.churn import Model, changes_database, may_be_scripted, requests
+from harness.cluster_client import beside
 from harness.resp import ReplyError, fields
 from harness.sample import fill
 from harness.server import wait_for
 from harness.tagged import DEBUG, all_tags, await_sweep, keys_of
+from harness.topologies import several_databases
 from harness.topology import assert_verified
 
 SEEDS = int(os.environ.get("CACHEFLOW_SEEDS", "3"))
@@ -20,7 +22,7 @@ POLICIES = [f"{which}-{how}" for which in ("allkeys", "volatile") for how in ("l
     "volatile-ttl"
 ]
 TAGS = ["t1", "t2", "t3", "", "tag:" + "y" * 100]
-KEYS = [f"{space}:{n}" for space in ("a", "bb", "") for n in range(6)] + ["long:" + "x" * 300]
+KEYS = [f"{space}:{n}{{t}}" for space in ("a", "bb", "") for n in range(6)] + ["long:" + "x" * 300 + "{t}"]
 
 
 def verify(server):
@@ -28,7 +30,7 @@ def verify(server):
     return fields(server("CACHE.VERIFY"))
 
 
-def steps(dice):
+def steps(dice, databases):
     """Commands without end, of every kind that puts an entry somewhere or takes it away."""
     while True:
         one, other = dice.choice(KEYS), dice.choice(KEYS)
@@ -60,7 +62,7 @@ def steps(dice):
                 ["CACHE.INVALIDATE", *soft, "TAGS", tag, dice.choice(tags)],
                 ["CACHE.INVALIDATE", *soft, "NAMESPACE", dice.choice(["a", "bb", "long"])],
                 ["SET", one, "native"],
-                ["SUNIONSTORE", one, "none"],
+                ["SUNIONSTORE", one, "none{t}"],
                 ["DEL", one],
                 ["UNLINK", one, other],
                 ["PEXPIRE", one, dice.choice([-1, 1, 100_000])],
@@ -69,10 +71,6 @@ def steps(dice):
                 ["RENAMENX", one, other],
                 ["COPY", one, other],
                 ["COPY", one, other, "REPLACE"],
-                ["COPY", one, other, "DB", dice.randrange(3)],
-                ["MOVE", one, dice.randrange(3)],
-                ["SELECT", dice.randrange(3)],
-                ["SWAPDB", dice.randrange(3), dice.randrange(3)],
                 ["EVAL", "redis.call('CACHE.SET', KEYS[1], 'v') redis.call('DEL', KEYS[2])", 2, one, other],
                 ["RESTORE-OF", one, other],
                 ["CACHE.FETCH", one, "LEASE", dice.choice([1, 5, 100_000])],
@@ -82,17 +80,24 @@ def steps(dice):
             ]
             + [["FLUSHDB"], ["FLUSHDB", "ASYNC"], ["FLUSHALL", "ASYNC"], ["DEBUG", "RELOAD"]]
             * (dice.random() < 0.1)
+            + [
+                ["COPY", one, other, "DB", dice.randrange(databases)],
+                ["MOVE", one, dice.randrange(databases)],
+                ["SELECT", dice.randrange(databases)],
+                ["SWAPDB", dice.randrange(databases), dice.randrange(databases)],
+            ]
+            * (databases > 1)
         )
 
 
-def expire(server):
+def expire(server, databases):
     """Expire what lives for milliseconds: a reload drops it, and tells no replica."""
     time.sleep(0.01)
-    for db in range(3):
+    for db in range(databases):
         server.connect(db=db)("EXISTS", *KEYS)
 
 
-def run(server, request):
+def run(server, request, databases):
     """One step; a refusal is as good as any answer."""
     try:
         if request[0] == "RESTORE-OF":
@@ -109,29 +114,29 @@ def run(server, request):
                 server("CACHE.UNLOCK", request[1], token)
         else:
             if request == ["DEBUG", "RELOAD"]:
-                expire(server)
+                expire(server, databases)
             server(*request)
     except ReplyError:
         pass
 
 
-def freshen(server, keys):
+def freshen(server, keys, databases):
     """Make the stale fresh. Since when an entry is stale is not kept where it was made so twice, see
     test_invalidate.py, and a digest shows it."""
-    for db in range(3):
+    for db in range(databases):
         connection = server.connect(db=db)
         connection.pipeline([("CACHE.TOUCH", key) for key in keys])
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_any_sequence_leaves_it_whole(server, seed):
-    dice = random.Random(seed)
-    for number, request in zip(range(1500), steps(dice), strict=False):
-        run(server, request)
+def test_any_sequence_leaves_it_whole(topology, seed):
+    server, databases, dice = topology.primary, min(3, topology.databases), random.Random(seed)
+    for number, request in zip(range(1500), steps(dice, databases), strict=False):
+        run(server, request, databases)
         if number % 25 == 0:
             found = verify(server)
             assert found["problems"] == [] and found["keys"] == found["entries"], (number, request, found)
-    freshen(server, KEYS)
+    freshen(server, KEYS, databases)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -148,9 +153,10 @@ def test_eviction(server, policy):
     assert_verified(server)
 
 
-def test_nothing_is_left_behind(server):
+def test_nothing_is_left_behind(topology):
+    server = topology.primary
     before = server.info("cacheflow")
-    fill(server)
+    fill(server, elsewhere=3 if topology.databases > 1 else None)
     for n in range(20_000):
         server("CACHE.SET", f"space{n % 7}:{n}", "v", "EX", 1000, "TAGS", f"tag{n}", f"some{n % 9}")
     assert verify(server)["entries"] > 20_000
@@ -171,8 +177,8 @@ def test_nothing_is_left_behind(server):
 
 def test_names_follow_renames(server):
     """An entry bears its key's name, of whatever length: VERIFY compares them."""
-    server("CACHE.SET", "a:short", "v", "EX", 100, "GRACE", 100)
-    for name in ("b:longer than before", "c:x", "d" * 400, ""):
+    server("CACHE.SET", beside("", "a:short"), "v", "EX", 100, "GRACE", 100)
+    for name in (*(beside("", name) for name in ("b:longer than before", "c:x", "d" * 400)), ""):
         server("RENAME", server("KEYS", "*")[0], name)
         assert_verified(server)
         assert server("CACHE.GET", name) == b"v"
@@ -205,9 +211,10 @@ class Churn:
 
     def __init__(self, topology, seed, **options):
         self.topology, self.dice = topology, random.Random(seed)
-        self.server, self.model = topology.primary, Model(**options)
+        databases = min(DATABASES, topology.databases)
+        self.server, self.model = topology.primary, Model(databases=databases, **options)
         self.connection = self.server.connect()
-        self.deal = requests(self.dice, lone=self.model.lossy)
+        self.deal = requests(self.dice, self.model.lossy, databases)
         self.log = []
 
     def some(self):
@@ -221,9 +228,9 @@ class Churn:
         self.log = [*self.log[-40:], *batch]
         if count > 1:
             commands = [("MULTI",), *batch, ("EXEC",)]
-            replies = self.connection.pipeline(commands)[-1]
+            *queued, replies = self.connection.pipeline(commands)
             if isinstance(replies, ReplyError):  # refused when it was queued, so not run
-                assert self.model.lossy, replies
+                assert self.model.lossy, queued
                 return
         elif batch and may_be_scripted(batch[0]) and self.dice.random() < 0.2:
             script = "return redis.call(unpack(ARGV))"
@@ -240,7 +247,7 @@ class Churn:
         a native key is copied into another database (valkey#4024)."""
         native = request[0] == "COPY" and "DB" in request and self.model.is_native(request[1])
         valkey = "valkey_version" in self.server.info("server")
-        return native and valkey and type(self.topology).__name__ == "Replica"
+        return native and valkey and len(self.topology.servers) > 1
 
     def again(self):
         """A new connection, after a restart."""
@@ -254,7 +261,7 @@ class Churn:
             choices += [lambda: (server("SAVE"), server.restart())]
         elif kind == "Aof":
             choices += [server.restart, self.rewrite, lambda: (self.rewrite(), server.restart())]
-        elif kind == "Replica":
+        else:
             choices += [self.cut, self.resync, lambda: (self.cut(), self.resync())]
         self.dice.choice(choices)()
         self.again()
@@ -317,7 +324,7 @@ def test_what_is_dead_stale_and_fresh_is_as_the_model_says(topology, seed):
         if number % 100 == 99:
             churn.look_closely(f"seed {seed} step {number}, swept")
     assert churn.model.filled > 10, "fills by lease were among it"
-    freshen(churn.server, CHURNED)
+    freshen(churn.server, CHURNED, len(churn.model.dbs))
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -341,9 +348,10 @@ def test_eviction_shows_nothing_that_the_model_does_not_know(topology, policy):
             churn.look(f"{policy} step {number}")
     assert int(server.info("stats")["evicted_keys"]) > 20
     churn.look_closely(policy)
-    freshen(server, CHURNED)
+    freshen(server, CHURNED, len(churn.model.dbs))
 
 
+@several_databases
 @pytest.mark.parametrize("how", [("MOVE", "k", 1), ("COPY", "k", "other", "DB", 1)])
 def test_to_another_database_within_a_transaction(server, how):
     """Valkey 9 names the transaction's database in the event of the key; the key knows its own."""

@@ -8,6 +8,7 @@ from harness.resp import ReplyError
 from harness.sample import meta, state
 from harness.server import wait_for
 from harness.tagged import DEBUG, await_sweep, figure, hold, let_go, tags_of
+from harness.topologies import several_databases
 from harness.transcript import play
 
 HOW = {"tag": ("TAGS", "a"), "namespace": ("NAMESPACE", "n")}
@@ -26,17 +27,17 @@ def test_any_of_the_tags_named(server):
     play(
         server,
         """
-        CACHE.SET one v TAGS a                  => OK
-        CACHE.SET both v EX 100 TAGS a b        => OK
-        CACHE.SET other v TAGS c                => OK
-        CACHE.SET none v                        => OK
+        CACHE.SET one{t} v TAGS a                  => OK
+        CACHE.SET both{t} v EX 100 TAGS a b        => OK
+        CACHE.SET other{t} v TAGS c                => OK
+        CACHE.SET none{t} v                        => OK
         CACHE.INVALIDATE TAGS a b               => 3
-        CACHE.MGET one both other none          => [nil, nil, "v", "v"]
+        CACHE.MGET one{t} both{t} other{t} none{t}          => [nil, nil, "v", "v"]
         CACHE.INVALIDATE TAGS a b               => 0
-        CACHE.SET one w TAGS a                  => OK
-        CACHE.GET one                           => "w"
+        CACHE.SET one{t} w TAGS a                  => OK
+        CACHE.GET one{t}                           => "w"
         CACHE.INVALIDATE TAGS none2 a a a       => 1
-        CACHE.GET one                           => nil
+        CACHE.GET one{t}                           => nil
         """,
     )
 
@@ -53,12 +54,20 @@ def test_a_namespace_is_what_stands_before_the_delimiter(server):
         CACHE.SET :1 v                          => OK
         SET n:native v                          => OK
         CACHE.INVALIDATE NAMESPACE n n          => 3
-        CACHE.MGET n:1 {n:2}x n:2:3             => [nil, nil, nil]
-        CACHE.MGET nn:1 n :1 n:native           => ["v", "v", "v", "v"]
+        CACHE.GET n:1                           => nil
+        CACHE.GET {n:2}x                        => nil
+        CACHE.GET n:2:3                         => nil
+        CACHE.GET nn:1                          => "v"
+        CACHE.GET n                             => "v"
+        CACHE.GET :1                            => "v"
+        CACHE.GET n:native                      => "v"
         CACHE.SET n:1 w                         => OK
         CACHE.GET n:1                           => "w"
         CACHE.INVALIDATE NAMESPACE ""           => 2
-        CACHE.MGET n :1 nn:1 n:1                => [nil, nil, "v", "w"]
+        CACHE.GET n                             => nil
+        CACHE.GET :1                            => nil
+        CACHE.GET nn:1                          => "v"
+        CACHE.GET n:1                           => "w"
         CACHE.INVALIDATE NAMESPACE nn n none    => 2
         GET n:native                            => "v"
         """,
@@ -125,7 +134,7 @@ def test_many_names_in_one_line(server):
     connection.pipeline([("CACHE.SET", f"s{n}:k", "v", "TAGS", f"t{n}") for n in range(2000)])
     assert connection("CACHE.INVALIDATE", "TAGS", *[f"t{n}" for n in range(0, 2000, 2)]) == 1000
     assert connection("CACHE.INVALIDATE", "NAMESPACE", *[f"s{n}" for n in range(1, 1000, 2)]) == 500
-    values = connection("CACHE.MGET", *[f"s{n}:k" for n in range(2000)])
+    values = connection.pipeline([("CACHE.GET", f"s{n}:k") for n in range(2000)])
     assert [n for n in range(2000) if values[n]] == list(range(1001, 2000, 2))
 
 
@@ -219,53 +228,61 @@ def test_dead_through_save_and_load(held):
 # --- soft: stale -----------------------------------------------------------------------------------
 @pytest.mark.parametrize("how", HOW)
 def test_soft_makes_stale_and_keeps_the_rest(server, how):
-    server("CACHE.SET", "n:k", "v", "EX", 100, "GRACE", 100, "COST", 7, "TAGS", "a", "b")
-    server("CACHE.SET", "n:endless", "v", "TAGS", "a")
-    server("CACHE.SET", "x:other", "v")
-    was, ends = meta(server, "n:k"), server("PEXPIRETIME", "n:k")
+    server("CACHE.SET", "n:k{t}", "v", "EX", 100, "GRACE", 100, "COST", 7, "TAGS", "a", "b")
+    server("CACHE.SET", "n:endless{t}", "v", "TAGS", "a")
+    server("CACHE.SET", "x:other{t}", "v")
+    was, ends = meta(server, "n:k{t}"), server("PEXPIRETIME", "n:k{t}")
     assert server("CACHE.INVALIDATE", "SOFT", *HOW[how]) == 2
-    now = meta(server, "n:k")
+    now = meta(server, "n:k{t}")
     assert (was["state"], now["state"], now["fresh-ms"]) == (b"fresh", b"stale", 0)
-    assert server("PEXPIRETIME", "n:k") == ends and server("TTL", "n:endless") == -1
-    assert now["cost-ms"] == 7 and tags_of(server, "n:k") == [b"a", b"b"]
+    assert server("PEXPIRETIME", "n:k{t}") == ends and server("TTL", "n:endless{t}") == -1
+    assert now["cost-ms"] == 7 and tags_of(server, "n:k{t}") == [b"a", b"b"]
     play(
         server,
         """
-        CACHE.GET n:k                           => nil
-        CACHE.MGET n:k n:endless x:other        => [nil, nil, "v"]
-        CACHE.GET n:k STALE                     => "v"
-        CACHE.GET n:endless STALE               => "v"
-        CACHE.STALE n:k                         => 0
-        CACHE.SET n:k w NX                      => nil
-        CACHE.TOUCH n:k                         => 1
-        CACHE.GET n:k                           => "v"
-        CACHE.GET n:endless                     => nil
-        CACHE.SET n:endless w                   => OK
-        CACHE.GET n:endless                     => "w"
+        CACHE.GET n:k{t}                           => nil
+        CACHE.MGET n:k{t} n:endless{t} x:other{t}        => [nil, nil, "v"]
+        CACHE.GET n:k{t} STALE                     => "v"
+        CACHE.GET n:endless{t} STALE               => "v"
+        CACHE.STALE n:k{t}                         => 0
+        CACHE.SET n:k{t} w NX                      => nil
+        CACHE.TOUCH n:k{t}                         => 1
+        CACHE.GET n:k{t}                           => "v"
+        CACHE.GET n:endless{t}                     => nil
+        CACHE.SET n:endless{t} w                   => OK
+        CACHE.GET n:endless{t}                     => "w"
         """,
     )
-    assert tags_of(server, "n:k") == [b"a", b"b"]
+    assert tags_of(server, "n:k{t}") == [b"a", b"b"]
     await_sweep(server)
-    assert server("CACHE.MGET", "n:k", "n:endless") == [b"v", b"w"], "the sweep removes no stale one"
+    assert server("CACHE.MGET", "n:k{t}", "n:endless{t}") == [b"v", b"w"], "the sweep removes no stale one"
 
 
 @pytest.mark.parametrize("how", HOW)
 def test_stale_goes_along_with_copies_renames_and_payloads(server, how):
     server("CACHE.SET", "n:k", "v", "EX", 100, "TAGS", "a")
     server("CACHE.INVALIDATE", "SOFT", *HOW[how])
-    server("COPY", "n:k", "copy")
-    server("COPY", "n:k", "copy", "DB", 1)
-    server("RESTORE", "restored", 0, server("DUMP", "n:k"))
-    server("RENAME", "n:k", "renamed")
-    for key in ("copy", "restored", "renamed"):
+    server("COPY", "n:k", "copy{n:k}")
+    server("RESTORE", "restored{n:k}", 0, server("DUMP", "n:k"))
+    server("RENAME", "n:k", "renamed{n:k}")
+    keys = ("copy{n:k}", "restored{n:k}", "renamed{n:k}")
+    for key in keys:
         assert (server("CACHE.GET", key), server("CACHE.GET", key, "STALE")) == (None, b"v"), key
-    server("MOVE", "renamed", 1)
-    one = server.connect(db=1)
-    assert [state(one, key) for key in ("copy", "renamed")] == [b"stale"] * 2
     server("DEBUG", "RELOAD")
-    server("SELECT", 0)  # Valkey 8 leaves it where the last key was loaded (valkey#4024)
-    assert [state(server, key) for key in ("copy", "restored")] == [b"stale"] * 2
-    assert [state(one, key) for key in ("copy", "renamed")] == [b"stale"] * 2
+    assert [state(server, key) for key in keys] == [b"stale"] * 3
+
+
+@several_databases
+@pytest.mark.parametrize("how", HOW)
+def test_stale_goes_along_to_another_database(server, how):
+    server("CACHE.SET", "n:k", "v", "EX", 100, "TAGS", "a")
+    server("CACHE.INVALIDATE", "SOFT", *HOW[how])
+    server("COPY", "n:k", "copy", "DB", 1)
+    server("MOVE", "n:k", 1)
+    one = server.connect(db=1)
+    assert [state(one, key) for key in ("copy", "n:k")] == [b"stale"] * 2
+    server("DEBUG", "RELOAD")
+    assert [state(one, key) for key in ("copy", "n:k")] == [b"stale"] * 2
 
 
 def test_incrby_of_a_stale_one_keeps_it_stale(server):
@@ -310,16 +327,16 @@ def test_hard_after_soft_and_soft_after_hard(server):
 # --- names that change -----------------------------------------------------------------------------
 @pytest.mark.parametrize("mode", [(), ("SOFT",)])
 def test_rename_into_a_namespace_invalidated_earlier_does_not_kill(server, mode):
-    server("CACHE.SET", "x:k", "v", "EX", 100)
+    server("CACHE.SET", "x:k{t}", "v", "EX", 100)
     server("CACHE.INVALIDATE", *mode, "NAMESPACE", "n")
-    server("COPY", "x:k", "n:copy")
-    server("RENAME", "x:k", "n:k")
-    assert server("CACHE.MGET", "n:k", "n:copy") == [b"v", b"v"]
+    server("COPY", "x:k{t}", "n:copy{t}")
+    server("RENAME", "x:k{t}", "n:k{t}")
+    assert server("CACHE.MGET", "n:k{t}", "n:copy{t}") == [b"v", b"v"]
     server("DEBUG", "RELOAD")
-    assert server("CACHE.MGET", "n:k", "n:copy") == [b"v", b"v"]
+    assert server("CACHE.MGET", "n:k{t}", "n:copy{t}") == [b"v", b"v"]
     assert server("CACHE.INVALIDATE", *mode, "NAMESPACE", "x") == 0
     assert server("CACHE.INVALIDATE", *mode, "NAMESPACE", "n") == 2
-    assert server("CACHE.MGET", "n:k", "n:copy") == [None, None]
+    assert server("CACHE.MGET", "n:k{t}", "n:copy{t}") == [None, None]
 
 
 def test_rename_out_of_a_namespace_does_not_revive(held):
@@ -464,14 +481,14 @@ def test_a_replica_shows_it_and_takes_none(topology):
 def test_who_may_not_publish_may_not_invalidate(server):
     """Tags are no keys: the channel's permission decides, for all names or none."""
     for key in ("a", "b"):
-        server("CACHE.SET", f"{key}:k", "v", "TAGS", key)
+        server("CACHE.SET", f"{key}:k{{t}}", "v", "TAGS", key)
     server("ACL", "SETUSER", "tester", "reset", "on", "nopass", "+@all", "&cache:a", "&cache:@b")
     connection = server.connect()
     connection("AUTH", "tester", "any")
     for request in (("TAGS", "b"), ("TAGS", "a", "b"), ("SOFT", "TAGS", "b"), ("NAMESPACE", "a")):
         with pytest.raises(ReplyError, match="^NOPERM"):
             connection("CACHE.INVALIDATE", *request)
-    assert server("CACHE.MGET", "a:k", "b:k") == [b"v", b"v"]
+    assert server("CACHE.MGET", "a:k{t}", "b:k{t}") == [b"v", b"v"]
     assert connection("CACHE.INVALIDATE", "TAGS", "a") == 1
     assert connection("CACHE.INVALIDATE", "NAMESPACE", "b") == 1
-    assert server("CACHE.MGET", "a:k", "b:k") == [None, None]
+    assert server("CACHE.MGET", "a:k{t}", "b:k{t}") == [None, None]

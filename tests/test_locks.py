@@ -9,6 +9,7 @@ from harness.resp import ReplyError
 from harness.sample import meta
 from harness.server import wait_for
 from harness.tagged import DEBUG, turn_clock
+from harness.topologies import several_databases
 from harness.transcript import play
 
 single = pytest.mark.topology("single")
@@ -32,12 +33,18 @@ def test_one_holds(server):
         assert server("CACHE.UNLOCK", "k", wrong, "RETRY", 5000) == 0
         assert server("CACHE.EXTEND", "k", wrong, 5000) == 0
     assert server("CACHE.UNLOCK", "j", token) == 0, "of another key"
-    assert server.connect(db=1)("CACHE.UNLOCK", "k", token) == 0, "of another database"
     assert server("CACHE.LOCK", "k", 60_000) is None and held_for(server, "k") > 50_000
     assert server("CACHE.UNLOCK", "k", token) == 1
     assert server("CACHE.UNLOCK", "k", token) == 0
     assert gauges(server) == (0, 0, 0) and server("CACHE.META", "k") is None
     assert lock(server, "k") > token
+
+
+@several_databases
+def test_one_of_each_database_holds(server):
+    token, other = lock(server, "k"), server.connect(db=1)
+    assert other("CACHE.UNLOCK", "k", token) == 0
+    assert lock(other, "k") > token and server("CACHE.UNLOCK", "k", token) == 1
 
 
 def test_what_is_no_request(server):
@@ -95,12 +102,13 @@ def test_extend(server):
     assert server("CACHE.UNLOCK", "l", lease) == 1
 
 
-def test_tokens_only_grow(server):
+def test_tokens_only_grow(topology):
     """Over keys, databases, kinds of grants, and waiters that are promoted."""
-    tokens, other = [], server.connect(db=3)
+    server, db = topology.primary, min(3, topology.databases - 1)
+    tokens, other = [], server.connect(db=db)
     for n in range(50):
         tokens += [lock(server, f"a:{n}"), grant(other, f"b:{n}"), lock(other, "c")]
-        waiter = locker(server, "c", db=3)
+        waiter = locker(server, "c", db=db)
         other("CACHE.UNLOCK", "c", tokens[-1])
         tokens.append(waiter.answer())
         other("CACHE.UNLOCK", "c", tokens[-1])
@@ -162,6 +170,7 @@ def test_a_lock_that_runs_out_is_the_next_ones(server):
     assert tokens == sorted(tokens) and held_for(server, "k") > 50
 
 
+@several_databases
 def test_flushes_drop_locks(server):
     other = server.connect(db=2)
     for flush in ("FLUSHDB", "FLUSHALL"):
@@ -241,14 +250,14 @@ BREAKS = [
     "CACHE.TOUCH k",
     "CACHE.INCRBY k 1",
     "SET k w",
-    "RENAME other k",
-    "COPY other k REPLACE",
+    "RENAME other{n:k} k",
+    "COPY other{n:k} k REPLACE",
     "CACHE.STALE k",
     "CACHE.DEL k",
     "DEL k",
     "UNLINK k",
-    "RENAME k other",
-    "MOVE k 1",
+    "RENAME k other{n:k}",
+    pytest.param("MOVE k 1", marks=several_databases),
     "CACHE.INVALIDATE TAGS a",
     "CACHE.INVALIDATE SOFT TAGS a",
     "CACHE.INVALIDATE NAMESPACE n",
@@ -261,7 +270,7 @@ def test_a_write_by_another_breaks_the_fence_and_not_the_lock(server, command):
     command = command.replace(" k", " n:k").split()
     for last in ("UNLOCK", "SET"):
         server("CACHE.SET", "n:k", 7, "EX", 60, "TAGS", "a")
-        server("CACHE.SET", "other", "o")
+        server("CACHE.SET", "other{n:k}", "o")
         token = lock(server, "n:k")
         server(*command)
         assert server("CACHE.EXTEND", "n:k", token, 50_000) == 1
@@ -288,7 +297,7 @@ KEEPS = {
         ("CACHE.FETCH", "k"),
         ("CACHE.META", "k"),
         ("DUMP", "k"),
-        ("COPY", "k", "j"),
+        ("COPY", "k", "j{k}"),
     ],
     "refused writes": [("CACHE.SET", "k", "w", "NX"), ("CACHE.SET", "k", "w", "LEASE", 5)],
     "invalidation of another": [

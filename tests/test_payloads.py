@@ -60,7 +60,7 @@ def restore_all(server, payloads):
     """RESTORE each under a name of its own; the names of those accepted, and of those that are not
     dead. The others must be refused with the server's own error, which holds no bytes of theirs."""
     connection, accepted = server.connect(), []
-    names = [b"p:%d" % i for i in range(len(payloads))]
+    names = [b"p:%d{t}" % i for i in range(len(payloads))]
     replies = connection.pipeline(
         [("RESTORE", name, 0, data) for name, data in zip(names, payloads, strict=True)]
     )
@@ -108,9 +108,9 @@ WRITES = [
     "CACHE.TOUCH {} EX 100 GRACE 5",
     "CACHE.INVALIDATE TAGS new",
     "CACHE.SET {} w EX 10 NX",
-    "RENAME {} other",
-    "CACHE.META other",
-    "CACHE.DEL other",
+    "RENAME {} other{t}",
+    "CACHE.META other{t}",
+    "CACHE.DEL other{t}",
 ]
 
 
@@ -119,8 +119,8 @@ def use_all(server, names):
     commands = []
     for name in names:
         commands += [[part.replace("{}", name.decode()) for part in line.split()] for line in READS]
-        commands.append(["COPY", name, "copy", "REPLACE"])
-        commands += [[part.replace("{}", "copy") for part in line.split()] for line in WRITES]
+        commands.append(["COPY", name, "copy{t}", "REPLACE"])
+        commands += [[part.replace("{}", "copy{t}") for part in line.split()] for line in WRITES]
     legal = (
         "WRONGTYPE",
         "ERR value is not an integer",
@@ -175,7 +175,7 @@ def test_every_truncation_is_refused(server):
         for at in cuts(body):
             cut = seal(body[:at], version)
             if at >= len(body) - payload.FOOTER and payload.entry(cut):
-                by_chance.add(b"p:%d" % len(broken))
+                by_chance.add(b"p:%d{t}" % len(broken))
             broken.append(cut)
     assert len(broken) > 3000 and len(by_chance) < 30
     accepted, alive = restore_all(server, broken)
@@ -252,9 +252,9 @@ def test_a_payload_that_is_dead_is_taken_and_dead(server):
     payloads = hand_made(server, [encode(dead) for dead in metas])
     server("CACHE.SET", "k", "v", "EX", 100, "TAGS", "a")
     for number, data in enumerate(payloads):
-        assert server("RESTORE", "new", 0, data) == b"OK"
+        assert server("RESTORE", "new{k}", 0, data) == b"OK"
         assert server("RESTORE", "k", 0, data, "REPLACE") == b"OK"
-        assert server("CACHE.MGET", "new", "k") == [None, None]
+        assert server("CACHE.MGET", "new{k}", "k") == [None, None]
         assert server("CACHE.GET", "k", "STALE") is None and meta(server, "k") is None
         assert server("CACHE.TAG", "k", "c") is None and server("CACHE.TOUCH", "k") == 0
         server.wait_swept()
@@ -268,7 +268,7 @@ def test_a_payload_that_is_dead_is_taken_and_dead(server):
 def test_random_metadata_is_taken_where_it_is_sound(durable):
     metas = list(fuzz(random.Random(3), 5000))
     accepted, alive = restore_all(durable, hand_made(durable, metas))
-    expected = [b"p:%d" % i for i, data in enumerate(metas) if payload.sound(data)]
+    expected = [b"p:%d{t}" % i for i, data in enumerate(metas) if payload.sound(data)]
     assert accepted == expected
     assert 300 < len(accepted) < 4700 and 200 < len(alive) < len(accepted) - 50
     assert sum(bool(meta(durable, name)["tags"]) for name in alive) > 50
@@ -279,12 +279,15 @@ def test_random_metadata_by_apply_is_taken_where_it_is_sound(durable):
     dice = random.Random(4)
     metas = list(fuzz(dice, 5000))
     times = [0, 0, 1, NOW * 2, LAST_TIME]
-    requests = [("CACHE.APPLY", b"p:%d" % i, dice.choice(times), data, b"v") for i, data in enumerate(metas)]
+    names = [b"p:%d{t}" % i for i in range(len(metas))]
+    requests = [
+        ("CACHE.APPLY", name, dice.choice(times), data, b"v") for name, data in zip(names, metas, strict=True)
+    ]
     replies = durable.connect().pipeline(requests)
     for data, reply in zip(metas, replies, strict=True):
         assert (reply == b"OK") is payload.sound(data), f"{data!r}: {reply}"
     # Those of 1970 go now, and the replica hears of it: a reload would drop them in silence.
-    durable("EXISTS", *(b"p:%d" % i for i in range(len(metas))))
+    durable("EXISTS", *names)
     durable.wait_swept()
     survive(durable, [name for name in scan(durable.connect()) if name != b"after"][:600])
 

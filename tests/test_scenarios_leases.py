@@ -115,7 +115,7 @@ def test_laravel_61328_two_groups_of_tags_do_not_share_a_refresh(server):
 
 
 # --- caffeine#193: an entry deleted while its refresh runs came back ---------------------------------------
-DELETIONS = ["CACHE.DEL k", "DEL k", "UNLINK k", "PEXPIRE k -1", "RENAME k elsewhere", "CACHE.STALE k"]
+DELETIONS = ["CACHE.DEL k", "DEL k", "UNLINK k", "PEXPIRE k -1", "RENAME k elsewhere{k}", "CACHE.STALE k"]
 
 
 @pytest.mark.parametrize("deletion", DELETIONS)

@@ -37,8 +37,8 @@ def test_a_session(server):
         CACHE.GET k                     => nil
         CACHE.GET k STALE               => "v"
         CACHE.TOUCH k EX 60             => 1
-        CACHE.MGET k none               => ["v", nil]
-        CACHE.DEL k none                => 1
+        CACHE.MGET k none{k}            => ["v", nil]
+        CACHE.DEL k none{k}             => 1
         CACHE.GET k STALE               => nil
         CACHE.INCRBY n 41               => 41
         CACHE.INCRBY n 1                => 42
@@ -51,25 +51,25 @@ def test_tags_and_invalidation(server):
     play(
         server,
         r"""
-        CACHE.SET user:1 Ada EX 60 TAGS users team:7        => OK
-        CACHE.SET user:2 Eve EX 60 GRACE 60 TAGS users ""   => OK
-        CACHE.SET page:/ html EX 60                         => OK
-        CACHE.TAG page:/ team:7 users team:7                => 2
-        CACHE.UNTAG page:/ users other                      => 1
+        CACHE.SET user:1{t} Ada EX 60 TAGS users team:7        => OK
+        CACHE.SET user:2{t} Eve EX 60 GRACE 60 TAGS users ""   => OK
+        CACHE.SET page:/{t} html EX 60                         => OK
+        CACHE.TAG page:/{t} team:7 users team:7                => 2
+        CACHE.UNTAG page:/{t} users other                      => 1
         CACHE.TAG none a                                    => nil
-        CACHE.KEYS team:7 0                                 => ["0", ["page:/", "user:1"]]
-        CACHE.KEYS "" 0                                     => ["0", ["user:2"]]
+        CACHE.KEYS team:7 0                                 => ["0", ["page:/{t}", "user:1{t}"]]
+        CACHE.KEYS "" 0                                     => ["0", ["user:2{t}"]]
         CACHE.INVALIDATE SOFT TAGS users                    => 2
-        CACHE.MGET user:1 user:2 page:/                     => [nil, nil, "html"]
-        CACHE.GET user:1 STALE                              => "Ada"
+        CACHE.MGET user:1{t} user:2{t} page:/{t}                     => [nil, nil, "html"]
+        CACHE.GET user:1{t} STALE                              => "Ada"
         CACHE.INVALIDATE TAGS team:7                        => 2
-        CACHE.GET user:1 STALE                              => nil
-        CACHE.GET page:/                                    => nil
-        CACHE.GET user:2 STALE                              => "Eve"
-        CACHE.SET user:1 Ada EX 60 TAGS users team:7        => OK
-        CACHE.GET user:1                                    => "Ada"
+        CACHE.GET user:1{t} STALE                              => nil
+        CACHE.GET page:/{t}                                    => nil
+        CACHE.GET user:2{t} STALE                              => "Eve"
+        CACHE.SET user:1{t} Ada EX 60 TAGS users team:7        => OK
+        CACHE.GET user:1{t}                                    => "Ada"
         CACHE.INVALIDATE NAMESPACE user page                => 2..3
-        CACHE.MGET user:1 user:2                            => [nil, nil]
+        CACHE.MGET user:1{t} user:2{t}                            => [nil, nil]
         CACHE.INVALIDATE TAGS users                         => 0..2
         """,
     )
@@ -131,9 +131,9 @@ def test_fresh_then_stale_then_gone(server):
 
 def test_restart(server):
     server("CACHE.SET", "k", "v", "EX", 60, "GRACE", 300, "TAGS", "one", "two")
-    server("CACHE.SET", "dead", "v", "EX", 60, "TAGS", "dead")
-    server("CACHE.SET", "stale", "v", "EX", 60, "TAGS", "soft")
-    payload = server("DUMP", "dead")
+    server("CACHE.SET", "dead{k}", "v", "EX", 60, "TAGS", "dead")
+    server("CACHE.SET", "stale{k}", "v", "EX", 60, "TAGS", "soft")
+    payload = server("DUMP", "dead{k}")
     server("CACHE.INVALIDATE", "TAGS", "dead")
     server("CACHE.INVALIDATE", "SOFT", "TAGS", "soft")
     expires = server("PEXPIRETIME", "k")
@@ -143,20 +143,20 @@ def test_restart(server):
     assert server("PEXPIRETIME", "k") == expires
     assert 0 < meta(server, "k")["fresh-ms"] <= 60_000
     assert meta(server, "k")["tags"] == [b"one", b"two"]
-    assert server("CACHE.MGET", "dead", "stale") == [None, None]
-    assert server("CACHE.GET", "stale", "STALE") == b"v"
-    server("RESTORE", "dead", 0, payload, "REPLACE")
-    assert server("CACHE.GET", "dead", "STALE") is None, "what was invalidated is remembered"
+    assert server("CACHE.MGET", "dead{k}", "stale{k}") == [None, None]
+    assert server("CACHE.GET", "stale{k}", "STALE") == b"v"
+    server("RESTORE", "dead{k}", 0, payload, "REPLACE")
+    assert server("CACHE.GET", "dead{k}", "STALE") is None, "what was invalidated is remembered"
 
 
 def test_dump_and_restore(server):
     server("CACHE.SET", "k", b"\x00\r\n\xff", "EX", 60, "GRACE", 300, "TAGS", "one", b"\xff\x00")
     payload = server("DUMP", "k")
-    assert server("RESTORE", "copy", 360_000, payload) == b"OK"
-    assert server("CACHE.GET", "copy") == b"\x00\r\n\xff"
-    assert 0 < meta(server, "copy")["fresh-ms"] <= 60_000
-    assert meta(server, "copy")["tags"] == [b"one", b"\xff\x00"]
+    assert server("RESTORE", "copy{k}", 360_000, payload) == b"OK"
+    assert server("CACHE.GET", "copy{k}") == b"\x00\r\n\xff"
+    assert 0 < meta(server, "copy{k}")["fresh-ms"] <= 60_000
+    assert meta(server, "copy{k}")["tags"] == [b"one", b"\xff\x00"]
     assert server("CACHE.INVALIDATE", "TAGS", b"\xff\x00") == 2
-    assert server("CACHE.MGET", "k", "copy") == [None, None]
+    assert server("CACHE.MGET", "k", "copy{k}") == [None, None]
     assert server("RESTORE", "late", 360_000, payload) == b"OK"
     assert server("CACHE.GET", "late", "STALE") is None, "dumped before the invalidation"

@@ -5,6 +5,7 @@ import pytest
 from harness.resp import ReplyError
 from harness.sample import meta, state
 from harness.tagged import DEBUG, all_tags, await_sweep, hold, keys_of, let_go, tags_of
+from harness.topologies import several_databases
 from harness.topology import assert_verified
 from harness.transcript import play
 
@@ -290,11 +291,11 @@ KEEP = [
     ("CACHE.STALE k", "k"),
     ("EXPIRE k 1000", "k"),
     ("PERSIST k", "k"),
-    ("RENAME k other", "other"),
-    ("RENAME k space:other", "space:other"),
-    ("COPY k other", "other"),
-    ("COPY k over REPLACE", "over"),
-    ("RENAME k over", "over"),
+    ("RENAME k other{k}", "other{k}"),
+    ("RENAME k space:other{k}", "space:other{k}"),
+    ("COPY k other{k}", "other{k}"),
+    ("COPY k over{k} REPLACE", "over{k}"),
+    ("RENAME k over{k}", "over{k}"),
     ("DEBUG RELOAD", "k"),
 ]
 
@@ -302,7 +303,7 @@ KEEP = [
 @pytest.mark.parametrize("command,key", KEEP)
 def test_what_keeps_tags(server, command, key):
     server("CACHE.SET", "k", 1, "EX", 100, "GRACE", 100, "TAGS", "a", "b")
-    server("CACHE.SET", "over", "v", "TAGS", "c")
+    server("CACHE.SET", "over{k}", "v", "TAGS", "c")
     server(*command.split())
     assert tags_of(server, key) == [b"a", b"b"]
     assert key in [name.decode() for name in keys_of(server, "a")]
@@ -324,16 +325,17 @@ def test_what_takes_them_away(server, command):
 def test_a_payload_brings_them(server):
     server("CACHE.SET", "k", "v", "EX", 100, "TAGS", "a", BINARY, "")
     payload = server("DUMP", "k")
-    assert server("RESTORE", "other", 0, payload) == b"OK"
-    server("CACHE.SET", "third", "w", "TAGS", "x")
-    assert server("RESTORE", "third", 0, payload, "REPLACE") == b"OK"
-    assert tags_of(server, "other") == tags_of(server, "third") == sorted([b"a", BINARY, b""])
-    assert keys_of(server, "a") == [b"k", b"other", b"third"]
+    assert server("RESTORE", "other{k}", 0, payload) == b"OK"
+    server("CACHE.SET", "third{k}", "w", "TAGS", "x")
+    assert server("RESTORE", "third{k}", 0, payload, "REPLACE") == b"OK"
+    assert tags_of(server, "other{k}") == tags_of(server, "third{k}") == sorted([b"a", BINARY, b""])
+    assert keys_of(server, "a") == [b"k", b"other{k}", b"third{k}"]
     assert server("CACHE.INVALIDATE", "TAGS", BINARY) == 3
-    assert server("CACHE.MGET", "k", "other", "third") == [None] * 3
+    assert server("CACHE.MGET", "k", "other{k}", "third{k}") == [None] * 3
 
 
 # --- databases -------------------------------------------------------------------------------------
+@several_databases
 def test_tags_belong_to_a_database(server):
     zero, one = server.connect(), server.connect(db=1)
     zero("CACHE.SET", "k", "zero", "TAGS", "a")
@@ -346,6 +348,7 @@ def test_tags_belong_to_a_database(server):
     assert one("CACHE.GET", "k") == b"one"
 
 
+@several_databases
 def test_swapdb_exchanges_them(server):
     zero, one = server.connect(), server.connect(db=1)
     zero("CACHE.SET", "k", "zero", "TAGS", "a")
@@ -358,6 +361,7 @@ def test_swapdb_exchanges_them(server):
     assert server.connect(db=2)("CACHE.INVALIDATE", "TAGS", "a") == 1
 
 
+@several_databases
 @pytest.mark.parametrize("how", ["MOVE", "COPY"])
 def test_they_go_along_to_another_database(server, how):
     zero, two = server.connect(), server.connect(db=2)
@@ -371,6 +375,7 @@ def test_they_go_along_to_another_database(server, how):
     assert two("CACHE.GET", "k") is None
 
 
+@several_databases
 @pytest.mark.parametrize("how", ["MOVE", "COPY"])
 @pytest.mark.parametrize("what", [("TAGS", "a"), ("NAMESPACE", "n")])
 def test_an_earlier_invalidation_there_does_not_touch_what_comes(server, how, what):

@@ -20,6 +20,7 @@ from harness.leases import (
 )
 from harness.server import wait_for
 from harness.tagged import DEBUG, turn_clock
+from harness.topologies import several_databases
 
 single = pytest.mark.topology("single")
 
@@ -53,19 +54,19 @@ VALUES = {
     "CACHE.SET": (("CACHE.SET", "k", "v"), b"v"),
     "CACHE.SET with a time": (("CACHE.SET", "k", "v", "PX", 30_000), b"v"),
     "CACHE.INCRBY": (("CACHE.INCRBY", "k", 42), b"42"),
-    "RENAME": (("RENAME", "entry", "k"), b"e"),
-    "RENAMENX": (("RENAMENX", "entry", "k"), b"e"),
-    "COPY": (("COPY", "entry", "k"), b"e"),
-    "RENAME of a string": (("RENAME", "native", "k"), b"n"),
-    "COPY of a string": (("COPY", "native", "k"), b"n"),
+    "RENAME": (("RENAME", "entry{k}", "k"), b"e"),
+    "RENAMENX": (("RENAMENX", "entry{k}", "k"), b"e"),
+    "COPY": (("COPY", "entry{k}", "k"), b"e"),
+    "RENAME of a string": (("RENAME", "native{k}", "k"), b"n"),
+    "COPY of a string": (("COPY", "native{k}", "k"), b"n"),
 }
 
 
 @pytest.mark.parametrize("how", VALUES)
 def test_any_value_wakes(server, how):
     """Whoever writes it, by whatever command that CacheFlow hears of: it voids the lease."""
-    server("CACHE.SET", "entry", "e", "EX", 60)
-    server("SET", "native", "n")
+    server("CACHE.SET", "entry{k}", "e", "EX", 60)
+    server("SET", "native{k}", "n")
     command, value = VALUES[how]
     token = grant(server, "k", "LEASE", 60_000)
     line = in_line(server, "k", 2)
@@ -75,17 +76,26 @@ def test_any_value_wakes(server, how):
     assert server("CACHE.SET", "k", "old", "LEASE", token) is None
 
 
-@pytest.mark.parametrize("of", ["entry", "native"])
-def test_what_is_restored_or_moved_wakes(server, of):
-    server("CACHE.SET", "entry", "v", "EX", 60)
-    server("SET", "native", "v")
-    payload = server("DUMP", of)
-    for key, how in (("k", ("RESTORE", "k", 0, payload)), (of, ("MOVE", of, 1))):
-        other = server.connect(db=1)
-        grant(other, key)
-        waiter = fetcher(server, key, db=1)
-        (other if key == "k" else server)(*how)
-        assert waiter.answer()[:3] == (b"FRESH", b"v", None), how
+MADE = {"entry": ("CACHE.SET", "made", "v", "EX", 60), "native": ("SET", "made", "v")}
+
+
+@pytest.mark.parametrize("of", MADE)
+def test_what_is_restored_wakes(server, of):
+    server(*MADE[of])
+    grant(server, "k")
+    waiter = fetcher(server, "k")
+    server("RESTORE", "k", 0, server("DUMP", "made"))
+    assert waiter.answer()[:3] == (b"FRESH", b"v", None)
+
+
+@several_databases
+@pytest.mark.parametrize("of", MADE)
+def test_what_is_moved_wakes(server, of):
+    server(*MADE[of])
+    grant(server.connect(db=1), "made")
+    waiter = fetcher(server, "made", db=1)
+    assert server("MOVE", "made", 1) == 1
+    assert waiter.answer()[:3] == (b"FRESH", b"v", None)
 
 
 @pytest.mark.parametrize("by", ["SET k n", "MSET k n"])
@@ -141,8 +151,8 @@ def test_one_that_turned_into_a_list(server):
     """By RENAME it is heard of, by RPUSH it is found when the turn comes."""
     grant(server, "k")
     line = in_line(server, "k", 2)
-    server("RPUSH", "list", "x")
-    server("RENAME", "list", "k")
+    server("RPUSH", "list{k}", "x")
+    server("RENAME", "list{k}", "k")
     assert all(end_of(waiter).startswith("WRONGTYPE") for waiter in line)
     token = grant(server, "j")
     line = in_line(server, "j", 2)
@@ -351,11 +361,11 @@ def test_a_woken_waiter_is_never_elected(fresh_server):
     assert fetch(server, "k", "BETA", 1e9).token is not None, "whoever reads is"
 
 
-def test_all_leases_of_a_connection_end_with_it(server):
-    holder = server.connect()
-    for db in range(5):
+def test_all_leases_of_a_connection_end_with_it(topology, server):
+    holder, databases = server.connect(), min(5, topology.databases)
+    for db in range(databases):
         holder("SELECT", db)
-        for n in range(20):
+        for n in range(100 // databases):
             grant(holder, f"k{n}", "LEASE", 60_000)
     waiter = fetcher(server, "k7")
     assert gauges(server) == (100, 0, 1)

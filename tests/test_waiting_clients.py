@@ -23,6 +23,7 @@ from harness.leases import (
 from harness.resp import ReplyError
 from harness.server import wait_for
 from harness.tagged import figure
+from harness.topologies import several_databases
 from harness.topology import assert_verified
 
 single = pytest.mark.topology("single")
@@ -176,6 +177,7 @@ def test_two_thousand_on_one_key(server):
     assert gauges(server) == (0, 0, 0)
 
 
+@several_databases
 def test_swapdb(server):
     """Waiters stay with the number of their database, and see what is there now."""
     other = server.connect(db=1)
@@ -194,6 +196,7 @@ def test_swapdb(server):
     assert fetch(other, "k").state == b"MISS", "void, in either database"
 
 
+@several_databases
 def test_a_flush_of_another_database_is_none_of_theirs(server):
     grant(server, "k", "LEASE", 60_000)
     waiter = fetcher(server, "k")

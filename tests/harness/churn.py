@@ -9,11 +9,13 @@ the contract leaves open what native commands see (a dead key that is not swept 
 
 from dataclasses import dataclass, replace
 
+from .cluster_client import beside
 from .resp import ReplyError, fields
 
 SPACES = ("a", "bb", "")
-KEYS = [f"{space}:{n}".encode() for space in SPACES for n in range(5)]
-KEYS += [b"plain", b"{a:x}y", b"{bb:1", b"long:" + b"x" * 300]
+# All in one slot, so that any two may be named in a command.
+KEYS = [f"{space}:{n}{{t}}".encode() for space in SPACES for n in range(5)]
+KEYS += [b"plain{t}", b"{%s}y" % beside("t", "a:"), beside("t", "{bb:"), b"long:" + b"x" * 300 + b"{t}"]
 TAGS = [b"t%d" % n for n in range(6)] + [b"", b"\x00\xff", b"tag:" + b"y" * 200]
 DATABASES = 3
 
@@ -24,7 +26,7 @@ def namespace(key):
     return name if delimiter else b""
 
 
-def requests(dice, lone=False):
+def requests(dice, lone=False, databases=DATABASES):
     """Commands that the model knows; `lone`: those whose reply tells of one key, for eviction."""
     while True:
         one, other = dice.choice(KEYS), dice.choice(KEYS)
@@ -69,17 +71,20 @@ def requests(dice, lone=False):
                 ["CACHE.INCRBY", one, 1],
                 ["CACHE.DEL", one, other],
                 ["SET", one, "native"],
-                ["SUNIONSTORE", one, "none"],
+                ["SUNIONSTORE", one, "none{t}"],
                 ["UNLINK", one, other],
                 ["PEXPIRE", one, dice.choice([-1, 900_000])],
                 ["PERSIST", one],
                 ["RENAMENX", one, other],
                 ["COPY", one, other],
-                ["COPY", one, other, "DB", dice.randrange(DATABASES)],
-                ["MOVE", one, dice.randrange(DATABASES)],
-                ["SELECT", dice.randrange(DATABASES)],
-                ["SWAPDB", dice.randrange(DATABASES), dice.randrange(DATABASES)],
             ]
+            if databases > 1:
+                choices += [
+                    ["COPY", one, other, "DB", dice.randrange(databases)],
+                    ["MOVE", one, dice.randrange(databases)],
+                    ["SELECT", dice.randrange(databases)],
+                    ["SWAPDB", dice.randrange(databases), dice.randrange(databases)],
+                ]
             if dice.random() < 0.1:
                 choices += [["FLUSHDB"], ["FLUSHDB", "ASYNC"], ["FLUSHALL", "ASYNC"]]
         yield dice.choice(choices)
@@ -150,8 +155,8 @@ class Database:
 class Model:
     """See the module's text."""
 
-    def __init__(self, lossy=False):
-        self.dbs = [Database() for _ in range(DATABASES)]
+    def __init__(self, lossy=False, databases=DATABASES):
+        self.dbs = [Database() for _ in range(databases)]
         self.selected, self.now = 0, 0
         self.payloads = []  # (payload, entry or None for a dead one)
         self.tokens = []  # (token, key), of whatever database
@@ -396,7 +401,8 @@ class Model:
     def compare(self, server, when):
         """Every key of every database, as CACHE.GET and CACHE.META show it."""
         for number, db in enumerate(self.dbs):
-            connection = server.connect(db=number)
+            connection = server.reader()
+            connection("SELECT", number)
             looks = [
                 (("CACHE.META", key), ("CACHE.GET", key), ("CACHE.GET", key, "STALE"), ("EXISTS", key))
                 for key in KEYS

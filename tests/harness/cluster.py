@@ -57,11 +57,6 @@ class Node(Server):
         connection("READONLY")
         return connection
 
-    def ask(self, *args):
-        """A command over a connection of its own."""
-        with closing(Connection(self.port, timeout=LIMIT)) as connection:
-            return connection(*args)
-
     @property
     def alive(self):
         """Whether it runs and would answer."""

@@ -12,6 +12,7 @@ node. One thread at a time, like a Connection.
 """
 
 import binascii
+import itertools
 import select
 import socket
 import time
@@ -39,6 +40,12 @@ def slot_of(key):
     return binascii.crc_hqx(key, 0) % SLOTS  # XMODEM's CRC16, as Redis has it
 
 
+def beside(key, name):
+    """A key that begins with a name and is in the slot of another key, whatever that is."""
+    slot, name = slot_of(key), as_bytes(name)
+    return next(found for n in itertools.count() if slot_of(found := b"%s%d" % (name, n)) == slot)
+
+
 class Commands:
     """Where the commands of an engine have their first key. Asked once a command, over connections of
     its own, which disturb nothing."""
@@ -54,9 +61,10 @@ class Commands:
             return args[position] if 0 < position < len(args) else None
         with closing(Connection(port)) as connection:
             try:
-                return connection("COMMAND", "GETKEYS", *args)[0]
+                keys = connection("COMMAND", "GETKEYS", *args)
             except ReplyError:  # no keys, or no valid command: the node says it better
                 return None
+            return keys[0] if keys else None
 
     def _position(self, port, args):
         """0 for no keys, None for ask."""
@@ -281,7 +289,9 @@ class ClusterConnection:
         connection = self._connections.get(port)
         if connection is None or any(sent.connection is connection for sent in self._pending):
             return
-        if select.select([connection.sock], [], [], 0)[0] and not connection.sock.recv(1, socket.MSG_PEEK):
+        poll = select.poll()  # select() takes no descriptor over 1023
+        poll.register(connection.sock, select.POLLIN)
+        if poll.poll(0) and not connection.sock.recv(1, socket.MSG_PEEK):
             self._drop(port)
 
     def _drop(self, port):

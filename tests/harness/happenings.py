@@ -6,6 +6,7 @@ from .tagged import figure
 KEY, LONG = "space:k", 600_000
 STORED = ()  # no reason against it
 GONE = ("absent", "deleted")
+DATABASES = ("another database's", "MOVE to it", "MOVE away")  # those of several
 
 
 # --- what happens between grant and fill -----------------------------------------------------------------
@@ -31,8 +32,8 @@ def is_evicted(server):
 
 def is_restored(server):
     """A payload of another key's is put over it."""
-    server("CACHE.SET", "other", "restored", "EX", 100, "GRACE", 100)
-    payload = server("DUMP", "other")
+    server("CACHE.SET", "other{space:k}", "restored", "EX", 100, "GRACE", 100)
+    payload = server("DUMP", "other{space:k}")
     assert server("RESTORE", KEY, 0, payload, "REPLACE") == b"OK"
 
 
@@ -52,7 +53,7 @@ def is_in_doubt(server):
 def was_in_doubt(server):
     """It was invalidated and forgotten, and is known anew by an entry that bears it."""
     is_in_doubt(server)
-    server("CACHE.SET", "other", "v", "TAGS", "new")
+    server("CACHE.SET", "other{space:k}", "v", "TAGS", "new")
 
 
 def comes_from_elsewhere(server):
@@ -75,7 +76,7 @@ ENTRY = {
     "TAG": (["CACHE.TAG space:k c"], STORED, STORED),
     "UNTAG": (["CACHE.UNTAG space:k a"], STORED, STORED),
     "reads": (["CACHE.GET space:k STALE", "CACHE.FETCH space:k", "CACHE.META space:k"], STORED, STORED),
-    "COPY from it": (["COPY space:k other"], STORED, STORED),
+    "COPY from it": (["COPY space:k other{space:k}"], STORED, STORED),
     "another key's changes": (["CACHE.SET space:j v", "CACHE.DEL space:i"], STORED, STORED),
     "another tag's invalidation": (["CACHE.INVALIDATE TAGS c"], STORED, STORED),
     "another namespace's": (["CACHE.INVALIDATE NAMESPACE spaces"], STORED, STORED),
@@ -90,9 +91,12 @@ ENTRY = {
     "INCRBY": (["CACHE.INCRBY space:k 1"], ("written",), ("written",)),
     "SET in the past": (["CACHE.SET space:k w EXAT 1"], ("written", "deleted"), ("written", *GONE)),
     "native SET": (["SET space:k w"], ("written", "native"), ("written", "absent")),
-    "SUNIONSTORE": (["SADD s 1", "SUNIONSTORE space:k s"], ("written", "native"), ("written", "absent")),
-    "RENAME to it": (["CACHE.SET other w EX 100", "RENAME other space:k"], ("written",), ("written",)),
-    "COPY to it": (["CACHE.SET other w EX 9", "COPY other space:k REPLACE"], ("written",), ("written",)),
+    "SUNIONSTORE": (["SADD s{space:k} 1", "SUNIONSTORE space:k s{space:k}"],
+                    ("written", "native"), ("written", "absent")),
+    "RENAME to it": (["CACHE.SET other{space:k} w EX 100", "RENAME other{space:k} space:k"],
+                     ("written",), ("written",)),
+    "COPY to it": (["CACHE.SET other{space:k} w EX 9", "COPY other{space:k} space:k REPLACE"],
+                   ("written",), ("written",)),
     "RESTORE over it": (is_restored, ("written",), ("written",)),
     "MOVE to it": (comes_from_elsewhere, ("written", "deleted"), ("written", "deleted")),
     # deleted
@@ -102,8 +106,9 @@ ENTRY = {
     # To Redis it is a deletion, to Valkey 9 an expiry, which voids nothing.
     "EXPIRE in the past": (["PEXPIRE space:k -1"], ("deleted", "stored"), GONE),
     "a script's DEL": (["EVAL redis.call('DEL',KEYS[1]) 1 space:k"], ("deleted",), GONE),
-    "RENAME away": (["RENAME space:k other"], ("deleted",), GONE),
-    "RENAME away and back": (["RENAME space:k other", "RENAME other space:k"], ("deleted", "written"),
+    "RENAME away": (["RENAME space:k other{space:k}"], ("deleted",), GONE),
+    "RENAME away and back": (["RENAME space:k other{space:k}", "RENAME other{space:k} space:k"],
+                             ("deleted", "written"),
                              ("deleted", "written")),
     "MOVE away": (["MOVE space:k 1"], ("deleted",), GONE),
     # staled
@@ -125,7 +130,8 @@ ENTRY = {
     # a tag that the SET names
     "a tag never seen, hard": (["CACHE.INVALIDATE TAGS new"], ("tag",), STORED),
     "a tag never seen, soft": (["CACHE.INVALIDATE SOFT TAGS x new y"], ("tag",), STORED),
-    "a tag of others": (["CACHE.SET other w TAGS new", "CACHE.INVALIDATE TAGS new"], ("tag",), STORED),
+    "a tag of others": (["CACHE.SET other{space:k} w TAGS new", "CACHE.INVALIDATE TAGS new"],
+                        ("tag",), STORED),
     "a tag forgotten meanwhile": (is_in_doubt, ("forgotten",), None),
     "a tag forgotten and known again": (was_in_doubt, ("forgotten",), None),
     # databases
@@ -142,9 +148,12 @@ ABSENT = {
     "a list": (["RPUSH space:k w"], ("native",)),
     "CACHE.DEL": (["CACHE.DEL space:k"], ("deleted",)),
     "CACHE.STALE": (["CACHE.STALE space:k"], ("staled",)),
-    "RENAME to it": (["SET other w", "RENAME other space:k"], ("written", "native")),
-    "COPY to it": (["CACHE.SET other w", "COPY other space:k"], ("written",)),
-    "COPY to it, gone": (["CACHE.SET other w", "COPY other space:k", "DEL space:k"], ("written", "deleted")),
+    "RENAME to it": (["SET other{space:k} w", "RENAME other{space:k} space:k"], ("written", "native")),
+    "COPY to it": (["CACHE.SET other{space:k} w", "COPY other{space:k} space:k"], ("written",)),
+    "COPY to it, gone": (
+        ["CACHE.SET other{space:k} w", "COPY other{space:k} space:k", "DEL space:k"],
+        ("written", "deleted"),
+    ),
     "RESTORE": (is_restored, ("written",)),
     "MOVE to it": (comes_from_elsewhere, ("written",)),
     "a tag never seen": (["CACHE.INVALIDATE TAGS new"], ("tag",)),

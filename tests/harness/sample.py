@@ -19,8 +19,9 @@ def meta(server, key):
     return fields(server("CACHE.META", key))
 
 
-def fill(server, prefix=b""):
-    """Write the sample; returns the names of its entries in database 0."""
+def fill(server, prefix=b"", elsewhere=3):
+    """Write the sample, and where there are several databases some into another (else None); returns the
+    names of its entries in database 0."""
     entries = {
         b"endless": (b"v",),
         b"fresh": (b"fresh", "EX", 1000),
@@ -65,15 +66,16 @@ def fill(server, prefix=b""):
     if b":" in prefix:  # then that is the namespace of all
         server("CACHE.STALE", prefix + b"gentle:1")
         server("CACHE.DEL", prefix + b"doomed:1")
-    assert server("CACHE.MGET", *(prefix + name for name in dead)) == [None] * len(dead)
+    assert [server("CACHE.GET", prefix + name) for name in dead] == [None] * len(dead)
 
     server("SET", prefix + b"string", "native")
     server("HSET", prefix + b"hash", "field", "value")
     server("ZADD", prefix + b"zset", 1, "one", 2, "two")
-    server("SELECT", 3)
-    server("CACHE.SET", prefix + b"elsewhere", b"db 3", "EX", 1000, "GRACE", 1000)
-    server("SET", prefix + b"native", "db 3", "EX", 1000)
-    server("SELECT", 0)
+    if elsewhere is not None:
+        server("SELECT", elsewhere)
+        server("CACHE.SET", prefix + b"elsewhere", b"db 3", "EX", 1000, "GRACE", 1000)
+        server("SET", prefix + b"native", "db 3", "EX", 1000)
+        server("SELECT", 0)
     server.wait_swept()
     return [prefix + name for name in (*entries, b"count", b"limited", b"kept")]
 

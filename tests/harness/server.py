@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import redis
 
@@ -204,6 +204,11 @@ class Server:
         if self._main is None:
             self._main = self.connect()
         return self._main(*args)
+
+    def ask(self, *args):
+        """A command over a connection of its own."""
+        with closing(Connection(self.port)) as connection:
+            return connection(*args)
 
     def error(self, *args):
         """The text of the error that a command must answer."""

@@ -2,8 +2,8 @@
 
 A topology keeps its servers for the whole run. `begin` makes them as new before a test, `check`
 compares after it what must be the same (the replica with its primary, the data after a restart
-from the AOF with the data before). Cluster and sentinel belong here: a class with the same four
-methods, and a line in TOPOLOGIES.
+from the AOF with the data before). Those of several servers that know of one another are in
+topology_cluster.py; topologies.py names them all.
 """
 
 import itertools
@@ -22,10 +22,28 @@ def assert_verified(server):
         assert found["problems"] == [] and found["keys"] == found["entries"], found
 
 
+def assert_replicated(primary, replicas, what="primary and replica"):
+    """Each replica is what its primary is, by the keys and by the digest, each over a connection of its
+    own."""
+    primary.close_connections()  # the test may have left them in a transaction
+    primary.config("maxmemory", 0)  # else the comparison itself makes it evict
+    await_sweep(primary)
+    for replica in replicas:
+        replica.wait_replica_of(primary)
+        assert_same(snapshot(primary), snapshot(replica), what)
+        replica.wait_replica_of(primary)
+        assert_same_digest(primary, replica, what)
+
+
+# What says of whom a server is a replica, and is nothing of a test's.
+ROLE = ("replicaof", "slaveof")
+
+
 class Single:
     """One server, nothing persisted."""
 
     args = ()
+    databases = 16
 
     def __init__(self, fleet):
         self.fleet, self._config, self._restarts = fleet, {}, {}
@@ -58,7 +76,7 @@ class Single:
         server.close_connections()
         first, now = self._config[server], self._directives(server)
         for name, value in first.items():
-            if now.get(name) != value:
+            if now.get(name) != value and name not in ROLE:
                 server("CONFIG", "SET", name, value)
         if server is self.primary:
             server("FLUSHALL")
@@ -75,6 +93,11 @@ class Single:
         dump = os.path.join(server.directory, "dump.rdb")
         if os.path.exists(dump):
             os.remove(dump)  # else the next test's restart would find it
+
+    def hush(self):
+        """Let nobody write to the primary until the next test begins but who is told to."""
+        for server in self.servers:
+            server.config("repl-ping-replica-period", 3600)
 
     def alive(self):
         """Whether all servers run; a test may have killed one on purpose, or by a bug."""
@@ -139,14 +162,5 @@ class Replica(Single):
         self.replica.wait_replica_of(self.primary)
 
     def check(self):
-        self.primary.close_connections()  # the test may have left them in a transaction
-        self.primary.config("maxmemory", 0)  # else the comparison itself makes it evict
-        await_sweep(self.primary)
-        self.replica.wait_replica_of(self.primary)
-        assert_same(snapshot(self.primary), snapshot(self.replica), "primary and replica")
-        self.replica.wait_replica_of(self.primary)
-        assert_same_digest(self.primary, self.replica, "primary and replica")
+        assert_replicated(self.primary, [self.replica])
         super().check()
-
-
-TOPOLOGIES = {"single": Single, "aof": Aof, "replica": Replica}
