@@ -139,7 +139,8 @@ def differences(a, b):
     found = []
     for at in sorted(a.keys.keys() | b.keys.keys()):
         one, two = a.keys.get(at), b.keys.get(at)
-        if any(key and 0 <= key.expires <= window[1] for key in (one, two)):
+        ends = [key.expires for key in (one, two) if key and isinstance(key.expires, int)]
+        if any(0 <= end <= window[1] for end in ends):
             continue  # it may have expired between the readings
         where = f"db {at[0]} key {at[1][:80]!r}"
         if one is None or two is None:
