@@ -31,12 +31,12 @@ def test_any_of_the_tags_named(server):
         CACHE.SET both{t} v EX 100 TAGS a b        => OK
         CACHE.SET other{t} v TAGS c                => OK
         CACHE.SET none{t} v                        => OK
-        CACHE.INVALIDATE TAGS a b               => 3
-        CACHE.MGET one{t} both{t} other{t} none{t}          => [nil, nil, "v", "v"]
-        CACHE.INVALIDATE TAGS a b               => 0
+        CACHE.INVALIDATE TAGS a b                  => 3
+        CACHE.MGET one{t} both{t} other{t} none{t} => [nil, nil, "v", "v"]
+        CACHE.INVALIDATE TAGS a b                  => 0
         CACHE.SET one{t} w TAGS a                  => OK
         CACHE.GET one{t}                           => "w"
-        CACHE.INVALIDATE TAGS none2 a a a       => 1
+        CACHE.INVALIDATE TAGS none2 a a a          => 1
         CACHE.GET one{t}                           => nil
         """,
     )
@@ -240,17 +240,17 @@ def test_soft_makes_stale_and_keeps_the_rest(server, how):
     play(
         server,
         """
-        CACHE.GET n:k{t}                           => nil
-        CACHE.MGET n:k{t} n:endless{t} x:other{t}        => [nil, nil, "v"]
-        CACHE.GET n:k{t} STALE                     => "v"
-        CACHE.GET n:endless{t} STALE               => "v"
-        CACHE.STALE n:k{t}                         => 0
-        CACHE.SET n:k{t} w NX                      => nil
-        CACHE.TOUCH n:k{t}                         => 1
-        CACHE.GET n:k{t}                           => "v"
-        CACHE.GET n:endless{t}                     => nil
-        CACHE.SET n:endless{t} w                   => OK
-        CACHE.GET n:endless{t}                     => "w"
+        CACHE.GET n:k{t}                          => nil
+        CACHE.MGET n:k{t} n:endless{t} x:other{t} => [nil, nil, "v"]
+        CACHE.GET n:k{t} STALE                    => "v"
+        CACHE.GET n:endless{t} STALE              => "v"
+        CACHE.STALE n:k{t}                        => 0
+        CACHE.SET n:k{t} w NX                     => nil
+        CACHE.TOUCH n:k{t}                        => 1
+        CACHE.GET n:k{t}                          => "v"
+        CACHE.GET n:endless{t}                    => nil
+        CACHE.SET n:endless{t} w                  => OK
+        CACHE.GET n:endless{t}                    => "w"
         """,
     )
     assert tags_of(server, "n:k{t}") == [b"a", b"b"]

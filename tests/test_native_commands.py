@@ -98,16 +98,16 @@ def test_del_unlink_exists_touch(server):
     play(
         server,
         """
-        CACHE.SET a{t} 1           => OK
-        CACHE.SET b{t} 2           => OK
-        SET c{t} native            => OK
-        EXISTS a{t} b{t} c{t} none{t} a{t}     => 4
-        TOUCH a{t} c{t} none{t}          => 2
-        DBSIZE                  => 3
-        DEL a{t} none{t}              => 1
-        UNLINK b{t} c{t}              => 2
-        DBSIZE                  => 0
-        CACHE.MGET a{t} b{t} c{t}        => [nil, nil, nil]
+        CACHE.SET a{t} 1                   => OK
+        CACHE.SET b{t} 2                   => OK
+        SET c{t} native                    => OK
+        EXISTS a{t} b{t} c{t} none{t} a{t} => 4
+        TOUCH a{t} c{t} none{t}            => 2
+        DBSIZE                             => 3
+        DEL a{t} none{t}                   => 1
+        UNLINK b{t} c{t}                   => 2
+        DBSIZE                             => 0
+        CACHE.MGET a{t} b{t} c{t}          => [nil, nil, nil]
         """,
     )
 
@@ -131,24 +131,24 @@ def test_rename_and_copy_over_keys(server, entry):
     play(
         server,
         """
-        SET string{k} native       => OK
-        CACHE.SET other{k} o       => OK
-        RENAMENX k other{k}        => 0
-        COPY k other{k}            => 0
-        CACHE.GET other{k}         => "o"
-        COPY k other{k} REPLACE    => 1
-        CACHE.GET other{k}         => "v"
-        TTL other{k}               => 299..300
-        RENAME k string{k}         => OK
-        TYPE string{k}             => cacheflow
-        CACHE.GET string{k}        => "v"
-        RENAME other{k} other{k}      => OK
-        CACHE.GET other{k}         => "v"
-        SET native{k} n            => OK
-        RENAME native{k} other{k}     => OK
-        CACHE.GET other{k}         => "n"
-        TYPE other{k}              => string
-        RENAME k any{k}            => !ERR no such key
+        SET string{k} native      => OK
+        CACHE.SET other{k} o      => OK
+        RENAMENX k other{k}       => 0
+        COPY k other{k}           => 0
+        CACHE.GET other{k}        => "o"
+        COPY k other{k} REPLACE   => 1
+        CACHE.GET other{k}        => "v"
+        TTL other{k}              => 299..300
+        RENAME k string{k}        => OK
+        TYPE string{k}            => cacheflow
+        CACHE.GET string{k}       => "v"
+        RENAME other{k} other{k}  => OK
+        CACHE.GET other{k}        => "v"
+        SET native{k} n           => OK
+        RENAME native{k} other{k} => OK
+        CACHE.GET other{k}        => "n"
+        TYPE other{k}             => string
+        RENAME k any{k}           => !ERR no such key
         """,
     )
 
@@ -309,24 +309,24 @@ def test_native_writes_over_entries_and_entries_over_native_keys(server, entry):
     play(
         server,
         """
-        SET k x NX              => nil
-        SET k x KEEPTTL         => OK
-        TTL k                   => 299..300
-        CACHE.GET k             => "x"
-        CACHE.SET k y           => OK
-        TYPE k                  => cacheflow
-        TTL k                   => -1
-        SETNX k z               => 0
-        MGET k                  => [nil]
-        RPUSH list{k} x         => 1
-        CACHE.GET list{k}       => !WRONGTYPE
-        CACHE.MGET list{k} k    => [nil, "y"]
-        CACHE.SET list{k} over  => OK
-        CACHE.GET list{k}       => "over"
-        SADD set{k} a           => 1
-        CACHE.SET k z           => OK
-        SUNIONSTORE k set{k}    => 1
-        TYPE k                  => set
+        SET k x NX             => nil
+        SET k x KEEPTTL        => OK
+        TTL k                  => 299..300
+        CACHE.GET k            => "x"
+        CACHE.SET k y          => OK
+        TYPE k                 => cacheflow
+        TTL k                  => -1
+        SETNX k z              => 0
+        MGET k                 => [nil]
+        RPUSH list{k} x        => 1
+        CACHE.GET list{k}      => !WRONGTYPE
+        CACHE.MGET list{k} k   => [nil, "y"]
+        CACHE.SET list{k} over => OK
+        CACHE.GET list{k}      => "over"
+        SADD set{k} a          => 1
+        CACHE.SET k z          => OK
+        SUNIONSTORE k set{k}   => 1
+        TYPE k                 => set
         """,
     )
 

@@ -28,21 +28,21 @@ def test_a_session(server):
     play(
         server,
         """
-        CACHE.SET k v EX 60 GRACE 300   => OK
-        CACHE.GET k                     => "v"
-        TTL k                           => 359..360
-        TYPE k                          => cacheflow
-        GET k                           => !WRONGTYPE
-        CACHE.STALE k                   => 1
-        CACHE.GET k                     => nil
-        CACHE.GET k STALE               => "v"
-        CACHE.TOUCH k EX 60             => 1
-        CACHE.MGET k none{k}            => ["v", nil]
-        CACHE.DEL k none{k}             => 1
-        CACHE.GET k STALE               => nil
-        CACHE.INCRBY n 41               => 41
-        CACHE.INCRBY n 1                => 42
-        CACHE.META none                 => nil
+        CACHE.SET k v EX 60 GRACE 300 => OK
+        CACHE.GET k                   => "v"
+        TTL k                         => 359..360
+        TYPE k                        => cacheflow
+        GET k                         => !WRONGTYPE
+        CACHE.STALE k                 => 1
+        CACHE.GET k                   => nil
+        CACHE.GET k STALE             => "v"
+        CACHE.TOUCH k EX 60           => 1
+        CACHE.MGET k none{k}          => ["v", nil]
+        CACHE.DEL k none{k}           => 1
+        CACHE.GET k STALE             => nil
+        CACHE.INCRBY n 41             => 41
+        CACHE.INCRBY n 1              => 42
+        CACHE.META none               => nil
         """,
     )
 
@@ -51,26 +51,26 @@ def test_tags_and_invalidation(server):
     play(
         server,
         r"""
-        CACHE.SET user:1{t} Ada EX 60 TAGS users team:7        => OK
-        CACHE.SET user:2{t} Eve EX 60 GRACE 60 TAGS users ""   => OK
-        CACHE.SET page:/{t} html EX 60                         => OK
-        CACHE.TAG page:/{t} team:7 users team:7                => 2
-        CACHE.UNTAG page:/{t} users other                      => 1
-        CACHE.TAG none a                                    => nil
-        CACHE.KEYS team:7 0                                 => ["0", ["page:/{t}", "user:1{t}"]]
-        CACHE.KEYS "" 0                                     => ["0", ["user:2{t}"]]
-        CACHE.INVALIDATE SOFT TAGS users                    => 2
-        CACHE.MGET user:1{t} user:2{t} page:/{t}                     => [nil, nil, "html"]
-        CACHE.GET user:1{t} STALE                              => "Ada"
-        CACHE.INVALIDATE TAGS team:7                        => 2
-        CACHE.GET user:1{t} STALE                              => nil
-        CACHE.GET page:/{t}                                    => nil
-        CACHE.GET user:2{t} STALE                              => "Eve"
-        CACHE.SET user:1{t} Ada EX 60 TAGS users team:7        => OK
-        CACHE.GET user:1{t}                                    => "Ada"
-        CACHE.INVALIDATE NAMESPACE user page                => 2..3
-        CACHE.MGET user:1{t} user:2{t}                            => [nil, nil]
-        CACHE.INVALIDATE TAGS users                         => 0..2
+        CACHE.SET user:1{t} Ada EX 60 TAGS users team:7      => OK
+        CACHE.SET user:2{t} Eve EX 60 GRACE 60 TAGS users "" => OK
+        CACHE.SET page:/{t} html EX 60                       => OK
+        CACHE.TAG page:/{t} team:7 users team:7              => 2
+        CACHE.UNTAG page:/{t} users other                    => 1
+        CACHE.TAG none a                                     => nil
+        CACHE.KEYS team:7 0                                  => ["0", ["page:/{t}", "user:1{t}"]]
+        CACHE.KEYS "" 0                                      => ["0", ["user:2{t}"]]
+        CACHE.INVALIDATE SOFT TAGS users                     => 2
+        CACHE.MGET user:1{t} user:2{t} page:/{t}             => [nil, nil, "html"]
+        CACHE.GET user:1{t} STALE                            => "Ada"
+        CACHE.INVALIDATE TAGS team:7                         => 2
+        CACHE.GET user:1{t} STALE                            => nil
+        CACHE.GET page:/{t}                                  => nil
+        CACHE.GET user:2{t} STALE                            => "Eve"
+        CACHE.SET user:1{t} Ada EX 60 TAGS users team:7      => OK
+        CACHE.GET user:1{t}                                  => "Ada"
+        CACHE.INVALIDATE NAMESPACE user page                 => 2..3
+        CACHE.MGET user:1{t} user:2{t}                       => [nil, nil]
+        CACHE.INVALIDATE TAGS users                          => 0..2
         """,
     )
     wait_for(lambda: server("DBSIZE") == 0, "the sweep")

@@ -36,7 +36,7 @@ def assert_replicated(primary, replicas, what="primary and replica"):
 
 
 # What says of whom a server is a replica, and is nothing of a test's.
-ROLE = ("replicaof", "slaveof")
+ROLE = (b"replicaof", b"slaveof")
 
 
 class Single:
