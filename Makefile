@@ -13,7 +13,7 @@ NEWEST   := redis-8.6 valkey-9
 TOPOLOGIES := single aof replica cluster
 QUICK    := single aof replica
 # Of `cacheflow bench`; ARGS alone are for `hot`, which then runs alone.
-BENCH    ?= $(if $(ARGS),hot,hot invalidate reload stampede)
+BENCH    ?= $(if $(ARGS),hot,hot invalidate reload stampede cluster)
 PYTEST   := .venv/bin/python -m pytest -q
 
 # $(call phase,NAME,COMMAND): run it, and say what it was and how long it took.

@@ -66,7 +66,8 @@ pub struct Options {
     plain: bool,
 }
 
-fn seconds(text: &str) -> Result<f64, String> {
+/// So long as can be measured.
+pub fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if (0.01..=86_400.0).contains(&seconds) => Ok(seconds),
         _ => Err("a number of seconds from 0.01 to 86400".into()),
@@ -91,8 +92,7 @@ impl Options {
 
 /// Measures and prints.
 pub fn run(options: &Options) -> Result<()> {
-    let recipe =
-        Recipe { program: options.server.clone(), module: (!options.plain).then(|| options.module.clone()) };
+    let recipe = Recipe::new(&options.server, (!options.plain).then_some(options.module.as_path()));
     let version = recipe.start()?.info("server")?.version();
     let rows: Vec<&Row> = ROWS.iter().filter(|row| options.wants(row.group)).collect();
     let header = format!(
@@ -253,7 +253,8 @@ fn pair(
     Ok((Measured { per_second: x, micros: u }, Measured { per_second: y, micros: v }))
 }
 
-fn checked(slice: Slice) -> Result<Slice> {
+/// A slice in which every answer was a hit.
+pub fn checked(slice: Slice) -> Result<Slice> {
     if interrupt::asked() {
         bail!("stopped");
     }

@@ -68,8 +68,7 @@ pub struct Options {
 
 /// Measures and prints.
 pub fn run(options: &Options) -> Result<()> {
-    let recipe =
-        Recipe { program: options.server.clone(), module: (!options.plain).then(|| options.module.clone()) };
+    let recipe = Recipe::new(&options.server, (!options.plain).then_some(options.module.as_path()));
     let mut server = recipe.start()?;
     let version = server.info("server")?.version();
     ensure!(

@@ -204,9 +204,16 @@ impl Load {
 
 impl Load {
     /// Sends the command for keys drawn from `keys` on the first connection,
-    /// one at a time, until `stop`: how long each took, in nanoseconds. A
-    /// closed loop: who waits asks nothing meanwhile. It sends one at least.
-    pub fn record(&mut self, template: &Template, keys: u32, stop: &AtomicBool) -> Result<Histogram<u64>> {
+    /// one at a time with a pause after each, until `stop`: how long each took,
+    /// in nanoseconds. A closed loop: who waits asks nothing meanwhile. It sends
+    /// one at least.
+    pub fn record(
+        &mut self,
+        template: &Template,
+        keys: u32,
+        pause: Duration,
+        stop: &AtomicBool,
+    ) -> Result<Histogram<u64>> {
         let mut times = Histogram::new_with_bounds(1, 600_000_000_000, 3).context("no histogram")?;
         let connection = self.connections.first_mut().context("no connection")?;
         let mut batch = template.batch(1);
@@ -219,6 +226,9 @@ impl Load {
             ensure!(nils == 0, "an answer was nil: all should be hits");
             if stop.load(Relaxed) {
                 return Ok(times);
+            }
+            if !pause.is_zero() {
+                std::thread::sleep(pause);
             }
         }
     }

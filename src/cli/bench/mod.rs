@@ -1,9 +1,18 @@
 //! `cacheflow bench`: how fast the module is (`hot`), what forgetting a tag
 //! costs (`invalidate`), how long a restart takes (`reload`), what many misses
-//! of one key cost (`stampede`), and what a cache does for a workload (`replay`).
+//! of one key cost (`stampede`), what a cluster makes of it all (`cluster`), and
+//! what a cache does for a workload (`replay`).
 
 mod cache;
 mod clients;
+mod cluster;
+mod cluster_beside;
+mod cluster_calls;
+mod cluster_client;
+mod cluster_failover;
+mod cluster_nodes;
+mod cluster_shards;
+mod cluster_truth;
 mod hot;
 mod invalidate;
 mod load;
@@ -40,6 +49,8 @@ pub enum Bench {
     Reload(reload::Options),
     /// Many clients that miss one key, against locks that applications make.
     Stampede(stampede::Options),
+    /// Invalidations, failovers and throughput of a cluster of three shards.
+    Cluster(cluster::Options),
     /// A workload read through the cache in front of a slow source.
     Replay(replay::Options),
     /// For `stampede`: the process that computes, and is killed.
@@ -54,6 +65,7 @@ pub fn run(bench: Bench) -> anyhow::Result<()> {
         Bench::Invalidate(options) => invalidate::run(&options),
         Bench::Reload(options) => reload::run(&options),
         Bench::Stampede(options) => stampede::run(&options),
+        Bench::Cluster(options) => cluster::run(&options),
         Bench::Replay(options) => replay::run(&options),
         Bench::Hold(options) => stampede_killed::hold(&options),
     }

@@ -19,6 +19,7 @@ const WARM_UP: Duration = Duration::from_millis(50);
 pub struct Probe {
     load: Load,
     ask: Template,
+    pause: Duration,
 }
 
 /// Sets a flag when it goes, however that comes about.
@@ -38,7 +39,7 @@ impl Probe {
         load.fill(&template(&["SET", "{key}", "{value}"]), KEYS)?;
         let get = template(&["GET", "{key}"]);
         load.run(&get, 1, KEYS, WARM_UP)?;
-        Ok(Self { load, ask: get })
+        Ok(Self { load, ask: get, pause: Duration::ZERO })
     }
 
     /// One that needs no keys.
@@ -46,7 +47,17 @@ impl Probe {
         let mut load = Load::connect(address, 1, 3)?;
         let ping = Template::new(&["PING"], "", 0);
         load.run(&ping, 1, KEYS, WARM_UP)?;
-        Ok(Self { load, ask: ping })
+        Ok(Self { load, ask: ping, pause: Duration::ZERO })
+    }
+
+    /// One that reads entries of its own, whose keys begin so, and pauses after each.
+    pub fn of_entries(address: SocketAddr, prefix: &str, pause: Duration) -> Result<Self> {
+        let template = |words: &[&str]| Template::new(words, prefix, VALUE);
+        let mut load = Load::connect(address, 1, 3)?;
+        load.fill(&template(&["CACHE.SET", "{key}", "{value}", "EX", "3600"]), KEYS)?;
+        let get = template(&["CACHE.GET", "{key}"]);
+        load.run(&get, 1, KEYS, WARM_UP)?;
+        Ok(Self { load, ask: get, pause })
     }
 
     /// Asks while `work` is done; how long each took, in nanoseconds.
@@ -55,7 +66,7 @@ impl Probe {
         std::thread::scope(|scope| {
             let reader = scope.spawn(|| {
                 ready.wait();
-                self.load.record(&self.ask, KEYS, &stop)
+                self.load.record(&self.ask, KEYS, self.pause, &stop)
             });
             ready.wait();
             let done = {

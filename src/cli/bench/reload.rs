@@ -61,8 +61,7 @@ struct Dump {
 
 /// Measures and prints.
 pub fn run(options: &Options) -> Result<()> {
-    let recipe =
-        Recipe { program: options.server.clone(), module: (!options.plain).then(|| options.module.clone()) };
+    let recipe = Recipe::new(&options.server, (!options.plain).then_some(options.module.as_path()));
     let version = recipe.start()?.info("server")?.version();
     let bare = recipe.without_module();
     let dumps = [

@@ -10,6 +10,20 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// Of nodes of a cluster. They are on one busy machine: none is to be taken for
+/// dead, and replicas are not to wait for others to join them.
+const NODE: [&str; 10] = [
+    "--cluster-enabled",
+    "yes",
+    "--cluster-node-timeout",
+    "10000",
+    "--cluster-replica-validity-factor",
+    "0",
+    "--cluster-allow-replica-migration",
+    "no",
+    "--repl-diskless-sync-delay",
+    "0",
+];
 const START: Duration = Duration::from_secs(20);
 /// With a file to load first.
 const LOAD: Duration = Duration::from_secs(600);
@@ -21,18 +35,26 @@ pub struct Recipe {
     pub program: PathBuf,
     /// The module to load, if any.
     pub module: Option<PathBuf>,
+    /// As a node of a cluster that is yet to be formed.
+    pub cluster: bool,
 }
 
 /// A running server.
 pub struct Server {
     child: Child,
     address: SocketAddr,
+    bus: Option<u16>,
     connection: redis::Connection,
     log: PathBuf,
     _directory: Option<tempfile::TempDir>,
 }
 
 impl Recipe {
+    /// A server on its own.
+    pub fn new(program: &Path, module: Option<&Path>) -> Self {
+        Self { program: program.into(), module: module.map(Into::into), cluster: false }
+    }
+
     /// The same server without the module.
     pub fn without_module(&self) -> Self {
         Self { module: None, ..self.clone() }
@@ -73,6 +95,10 @@ impl Recipe {
             _ => {}
         }
         let address = free_address()?;
+        let bus = match self.cluster {
+            true => Some(free_address()?.port()),
+            false => None,
+        };
         let mut command = self.command();
         command
             .args(["--bind", "127.0.0.1", "--port", &address.port().to_string()])
@@ -81,6 +107,9 @@ impl Recipe {
             .arg(home)
             .arg("--logfile")
             .arg(&log);
+        if let Some(bus) = bus {
+            command.args(["--cluster-port", &bus.to_string()]).args(NODE);
+        }
         if let Some(module) = &self.module {
             let module = fs::canonicalize(module).with_context(|| {
                 format!("there is no module at {} (build it with `cargo build --release`)", module.display())
@@ -95,7 +124,7 @@ impl Recipe {
             .with_context(|| format!("cannot start {}", self.program.display()))?;
         let patience = if directory.is_some() { START } else { LOAD };
         match wait(&mut child, address, patience) {
-            Ok(connection) => Ok(Server { child, address, connection, log, _directory: directory }),
+            Ok(connection) => Ok(Server { child, address, bus, connection, log, _directory: directory }),
             Err(error) => {
                 stop(&mut child);
                 Err(error.context(format!(
@@ -163,6 +192,11 @@ impl Server {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it listens to other nodes, in a cluster.
+    pub fn bus(&self) -> Option<u16> {
+        self.bus
     }
 
     /// CPU time that all its threads have used, user and system, as exactly as
