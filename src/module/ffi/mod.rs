@@ -22,6 +22,7 @@ pub mod links;
 pub mod nodes;
 pub mod owned;
 pub mod register;
+mod replicate;
 pub mod scan;
 pub mod timer;
 
