@@ -1,0 +1,361 @@
+"""No stale read after an acknowledged invalidation, whatever befalls the cluster.
+
+Writers and readers are at work on all shards (harness/workload.py) while nodes are failed over, killed,
+paused, restarted, added and removed, and slots move; what they saw is judged by harness/history.py.
+
+Strict is what is promised: always while no failover takes place, and with
+cacheflow.invalidate-min-replicas 1 whatever happens. With 0, the default, two windows are there, which
+are measured and bounded: a promoted replica may lack the last invalidations until whoever was asked for
+them has sent them again, and a primary that was replaced while it was frozen serves until it hears of it.
+"""
+
+import time
+
+import pytest
+
+from harness.cluster import Cluster
+from harness.cluster_client import slot_of
+from harness.history import Read
+from harness.resp import Connection, ReplyError
+from harness.server import wait_for
+from harness.workload import Workload, version_in
+
+pytestmark = [pytest.mark.topology("single"), pytest.mark.slow]
+
+NODE_TIMEOUT = 2000
+PERMITTED = 3.0  # seconds after a promotion or a restart
+NEVER = 60_000  # ms: a node timeout in which nobody is taken for dead
+NO_WINDOW = ()
+
+
+@pytest.fixture(scope="module")
+def shared(fleet):
+    """One cluster for all tests of this file; each leaves it well, with other roles than it found."""
+    cluster = Cluster(fleet, node_timeout=NODE_TIMEOUT, module_args=("debug", "yes"))
+    yield cluster
+    for node in cluster.nodes:
+        fleet.discard(node)
+
+
+@pytest.fixture
+def cluster(shared):
+    """It, empty, with the directives that it had at first."""
+    shared.wait_ok()
+    configure(shared, "cluster-node-timeout", NODE_TIMEOUT)
+    configure(shared, "cacheflow.invalidate-min-replicas", 0)
+    for node in shared.primaries():
+        node.ask("FLUSHALL")
+    yield shared
+    for node in shared.nodes:
+        node.resume()
+        node.close_connections()
+
+
+def configure(cluster, name, value):
+    """CONFIG SET on every node."""
+    for node in cluster.alive():
+        node.ask("CONFIG", "SET", name, value)
+
+
+def min_replicas(cluster, count):
+    """How many replicas must have an invalidation."""
+    configure(cluster, "cacheflow.invalidate-min-replicas", count)
+
+
+def run(load, seconds, nemesis=None, used=(), **options):
+    """Load, judge, and compare what the nodes hold. The report."""
+    load.run(seconds, nemesis, **options)
+    report = load.settle()
+    print(f"\n{report}")
+    for why, count, last in report.measured():
+        print(f"  window {why!r}: {count}, {last}")
+    report.assert_never_stale()
+    report.assert_used("hits", "fills", "refused", "acknowledged", *used)
+    load.assert_well()
+    return report
+
+
+def others(cluster, node):
+    """All nodes but one: whom invalidations are sent to that are to be sent again after its death."""
+    return [other for other in cluster.nodes if other is not node]
+
+
+def promoted_at(replica):
+    """Wait until a replica is a primary with slots of its own; when it was seen to be."""
+    with Watch(replica) as ask:
+        wait_for(lambda: ask("ROLE")[0] == b"master", "the promotion", 60, 0.002)
+    return time.monotonic()
+
+
+class Watch:
+    """A connection for a while."""
+
+    def __init__(self, node):
+        self._connection = Connection(node.port, timeout=60)
+
+    def __enter__(self):
+        return self._connection
+
+    def __exit__(self, *_):
+        self._connection.close()
+
+
+def test_nothing_happens(cluster):
+    run(Workload(cluster, seed=1), 5)
+
+
+def test_the_checker_sees_invalidations_that_reach_one_shard_only(cluster):
+    load = Workload(cluster, seed=2, local=True, homes=cluster.primaries())
+    load.run(2)
+    report = load.settle()
+    print(f"\n{report}")
+    with pytest.raises(AssertionError, match="stale reads"):
+        report.assert_never_stale()
+    assert len(report.violations) > 20
+
+
+def test_the_checker_sees_fills_without_a_lease(cluster):
+    load = Workload(cluster, seed=3, leases=False, readers=8)
+    load.run(3)
+    report = load.settle()
+    print(f"\n{report}")
+    with pytest.raises(AssertionError, match="stale reads"):
+        report.assert_never_stale()
+
+
+def test_replicas_are_handed_over_to(cluster):
+    """CLUSTER FAILOVER of each shard, there and back."""
+    min_replicas(cluster, 1)
+
+    def nemesis(load):
+        for replica in cluster.replicas()[:3]:
+            cluster.failover(replica)
+            load.history.event(f"{replica.port} was handed over to")
+            time.sleep(0.3)
+
+    run(Workload(cluster, seed=4), 6, nemesis)
+
+
+@pytest.mark.parametrize("replicas", [1, 0])
+def test_a_primary_is_killed(cluster, replicas):
+    """kill -9, the replica is promoted, the dead one comes back."""
+    min_replicas(cluster, replicas)
+    victim = cluster.primaries()[0]
+    heir = cluster.replica_of(victim)
+
+    def nemesis(load):
+        load.history.event(f"{victim.port} is killed, of which {heir.port} is the replica")
+        killed = time.monotonic()
+        cluster.kill(victim)
+        at = promoted_at(heir)
+        load.history.event(f"{heir.port} is a primary")
+        if not replicas:
+            load.history.excuse(killed, at, at + PERMITTED, "promotion after kill -9")
+        cluster.wait_promoted(heir, victim)
+        time.sleep(1.5 if replicas == 0 else 0)
+        cluster.restart(victim)
+        victim.ask("CONFIG", "SET", "cacheflow.invalidate-min-replicas", replicas)
+        load.history.event(f"{victim.port} is back")
+        wait_for(victim.linked, "its link", 60)
+
+    run(Workload(cluster, seed=5, homes=None if replicas else others(cluster, victim)), 6, nemesis)
+    assert cluster.primary_of(victim) is heir
+
+
+@pytest.mark.parametrize("replicas", [1, 0])
+def test_a_primary_is_frozen_until_it_was_replaced(cluster, replicas):
+    """SIGSTOP past the node timeout. When it goes on it takes itself for a primary still."""
+    min_replicas(cluster, replicas)
+    victim = cluster.primaries()[0]
+    heir = cluster.replica_of(victim)
+    load = Workload(cluster, seed=6, homes=None if replicas else others(cluster, victim))
+    own = [(row, key) for row, keys in enumerate(load.keys) for key in keys if cluster.node_of(key) is victim]
+
+    def nemesis(load):
+        readers = [Connection(victim.port, timeout=60) for _ in range(2)]
+        load.history.event(f"{victim.port} is frozen")
+        frozen = time.monotonic()
+        cluster.pause(victim)
+        at = promoted_at(heir)
+        load.history.event(f"{heir.port} is a primary")
+        if not replicas:
+            load.history.excuse(frozen, at, at + PERMITTED, "promotion while frozen")
+        cluster.wait_promoted(heir, victim)
+        time.sleep(1)
+        resumed = time.monotonic()
+        if not replicas:
+            load.history.excuse(resumed, resumed, resumed + PERMITTED, "zombie")
+        # One is sent before it can have heard of anything, the other goes on until it has.
+        sent = [(row, key, time.monotonic()) for row, key in own if readers[0].send("CACHE.GET", key) is None]
+        load.history.event(f"{victim.port} goes on")
+        cluster.resume(victim)
+        served = 0
+        for row, key, start in sent:
+            served += note_read(load, row, key, start, readers[0].read(), victim)
+        turned = False
+        while not turned:
+            for row, key in own:
+                start = time.monotonic()
+                readers[1].send("CACHE.GET", key)
+                reply = readers[1].read()
+                served += note_read(load, row, key, start, reply, victim)
+                turned = turned or isinstance(reply, ReplyError)
+        load.history.event(f"{victim.port} says {reply}")
+        print(
+            f"\nthe zombie turned clients away {1000 * (time.monotonic() - resumed):.1f} ms after it went on"
+        )
+        for reader in readers:
+            reader.close()
+        wait_for(victim.linked, "its link", 60)
+
+    report = run(load, 7, nemesis)
+    assert cluster.primary_of(victim) is heir
+    assert replicas or report.counts["acknowledged"] > 100
+
+
+def note_read(load, row, key, start, reply, node):
+    """Record a read of this very node; whether there was a value."""
+    version = version_in(reply) if isinstance(reply, bytes) else reply and str(reply)
+    load.history.reads.append(Read(row, key, start, time.monotonic(), version, "GET direct", node.port))
+    return isinstance(version, int)
+
+
+def test_a_replica_is_frozen(cluster):
+    """Where its primary must have it acknowledged, invalidations are PARTIAL meanwhile."""
+    min_replicas(cluster, 1)
+    victim = cluster.replicas()[0]
+
+    def nemesis(load):
+        load.history.event(f"{victim.port} is frozen")
+        cluster.pause(victim)
+        time.sleep(NODE_TIMEOUT / 1000 + 1)
+        load.history.event(f"{victim.port} goes on")
+        cluster.resume(victim)
+
+    run(Workload(cluster, seed=7), 6, nemesis, used=["partial"])
+
+
+def test_a_primary_hears_nothing_of_the_bus(cluster):
+    victim = cluster.primaries()[0]
+
+    def nemesis(load):
+        load.history.event(f"{victim.port} is deaf")
+        victim.ask("CACHE.DEBUG", "DEAF", 1)
+        time.sleep(2.5)
+        victim.ask("CACHE.DEBUG", "DEAF", 0)
+        load.history.event(f"{victim.port} hears")
+
+    run(Workload(cluster, seed=8), 6, nemesis, used=["partial"])
+
+
+def move(cluster, load, mover, count):
+    """Move slots of our keys from each primary to the next, there and back, by mover(slots, from, to).
+    How many."""
+    primaries, moved = cluster.primaries(), 0
+    for source, target in zip(primaries, primaries[1:] + primaries[:1], strict=True):
+        slots = load.slots_of(source)[:count]
+        for begin, end in ((source, target), (target, source)):
+            load.history.event(f"{len(slots)} slots from {begin.port} to {end.port}")
+            mover(slots, begin, end)
+            moved += len(slots)
+    return moved
+
+
+def test_slots_are_moved_key_by_key(cluster):
+    moved = []
+
+    def nemesis(load):
+        moved.append(move(cluster, load, cluster.move_slots, 4))
+
+    run(Workload(cluster, seed=9), 6, nemesis)
+    assert moved == [24]
+
+
+def test_slots_are_moved_in_one_go(cluster):
+    if not cluster.has_atomic_migration:
+        return  # nothing to test on the engine
+    moved = []
+
+    def nemesis(load):
+        moved.append(move(cluster, load, cluster.move_slots_atomically, 6))
+
+    run(Workload(cluster, seed=10), 6, nemesis)
+    assert moved == [36]
+
+
+def test_shards_come_and_go(cluster):
+    before = set(cluster.nodes)
+
+    def nemesis(load):
+        primary, replica = cluster.add_shard()
+        load.history.event(f"{primary.port} and {replica.port} have come")
+        for source in cluster.primaries():
+            if source is not primary:
+                cluster.move_slots(load.slots_of(source)[:4], source, primary)
+        load.history.event(f"{primary.port} has slots")
+        time.sleep(0.7)
+        own = primary.view()[primary.id].slots
+        assert len(own) > 3 and primary.ask("DBSIZE") > 0
+        cluster.remove_shard(primary)
+        load.history.event(f"{primary.port} has gone")
+
+    run(Workload(cluster, seed=11), 6, nemesis)
+    assert set(cluster.nodes) == before and len(cluster.primaries()) == 3
+
+
+def persisted(cluster, victim, args, seconds=0.7):
+    """A nemesis that kills a primary, and starts it from what it has on disk before anybody is
+    promoted. `args` are what it is started with."""
+
+    def nemesis(load):
+        time.sleep(seconds)
+        load.history.event(f"{victim.port} is killed")
+        killed = time.monotonic()
+        cluster.kill(victim)
+        before = victim.args
+        victim.args = [*before, *map(str, args)]
+        victim.start()
+        back = time.monotonic()
+        load.history.event(f"{victim.port} is back")
+        if "appendonly" not in str(args):
+            load.history.excuse(killed, back, back + PERMITTED, "restart from an old RDB file")
+        cluster.wait_ok()
+        assert victim in cluster.primaries() and victim.ask("DBSIZE") > 0
+        victim.args = before
+
+    return nemesis
+
+
+def test_a_primary_starts_again_from_its_aof(cluster):
+    """With appendfsync always nothing is lost that was acknowledged."""
+    configure(cluster, "cluster-node-timeout", NEVER)
+    victim = cluster.primaries()[0]
+    victim.ask("CONFIG", "SET", "appendfsync", "always")
+    victim.ask("CONFIG", "SET", "appendonly", "yes")
+    wait_for(lambda: b"aof_rewrite_in_progress:0" in victim.ask("INFO", "persistence"), "the AOF", 60)
+    args = ("--appendonly", "yes", "--appendfsync", "always", "--cluster-node-timeout", NEVER)
+    try:
+        run(Workload(cluster, seed=12), 6, persisted(cluster, victim, args))
+    finally:
+        victim.ask("CONFIG", "SET", "appendonly", "no")
+
+
+def test_a_primary_starts_again_from_an_old_rdb_file(cluster):
+    """What was invalidated since is there again, until those who were asked have told it."""
+    configure(cluster, "cluster-node-timeout", NEVER)
+    victim = cluster.primaries()[0]
+    kill = persisted(cluster, victim, ("--cluster-node-timeout", NEVER))
+
+    def nemesis(load):
+        victim.bgsave()
+        kill(load)
+
+    run(Workload(cluster, seed=13, homes=others(cluster, victim)), 6, nemesis)
+
+
+def test_the_keys_are_where_they_must_be(cluster):
+    """Every row has a key on each of three primaries, so that nothing above is vacuous."""
+    load = Workload(cluster)
+    for keys in load.keys:
+        assert len({slot_of(key) * 3 // 16384 for key in keys}) == 3
+        assert len({cluster.node_of(key) for key in keys}) == 3
