@@ -9,23 +9,23 @@ are measured and bounded: a promoted replica may lack the last invalidations unt
 them has sent them again, and a primary that was replaced while it was frozen serves until it hears of it.
 """
 
+import os
+import re
 import time
 
 import pytest
 
 from harness.cluster import Cluster
 from harness.cluster_client import slot_of
-from harness.history import Read
+from harness.nemesis import PERMITTED, configure, kill, min_replicas, note_read, others, promoted_at, run
 from harness.resp import Connection, ReplyError
 from harness.server import wait_for
-from harness.workload import Workload, version_in
+from harness.workload import Workload
 
 pytestmark = [pytest.mark.topology("single"), pytest.mark.slow]
 
 NODE_TIMEOUT = 2000
-PERMITTED = 3.0  # seconds after a promotion or a restart
 NEVER = 60_000  # ms: a node timeout in which nobody is taken for dead
-NO_WINDOW = ()
 
 
 @pytest.fixture(scope="module")
@@ -51,57 +51,27 @@ def cluster(shared):
         node.close_connections()
 
 
-def configure(cluster, name, value):
-    """CONFIG SET on every node."""
-    for node in cluster.alive():
-        node.ask("CONFIG", "SET", name, value)
-
-
-def min_replicas(cluster, count):
-    """How many replicas must have an invalidation."""
-    configure(cluster, "cacheflow.invalidate-min-replicas", count)
-
-
-def run(load, seconds, nemesis=None, used=(), **options):
-    """Load, judge, and compare what the nodes hold. The report."""
-    load.run(seconds, nemesis, **options)
-    report = load.settle()
-    print(f"\n{report}")
-    for why, count, last in report.measured():
-        print(f"  window {why!r}: {count}, {last}")
-    report.assert_never_stale()
-    report.assert_used("hits", "fills", "refused", "acknowledged", *used)
-    load.assert_well()
-    return report
-
-
-def others(cluster, node):
-    """All nodes but one: whom invalidations are sent to that are to be sent again after its death."""
-    return [other for other in cluster.nodes if other is not node]
-
-
-def promoted_at(replica):
-    """Wait until a replica is a primary with slots of its own; when it was seen to be."""
-    with Watch(replica) as ask:
-        wait_for(lambda: ask("ROLE")[0] == b"master", "the promotion", 60, 0.002)
-    return time.monotonic()
-
-
-class Watch:
-    """A connection for a while."""
-
-    def __init__(self, node):
-        self._connection = Connection(node.port, timeout=60)
-
-    def __enter__(self):
-        return self._connection
-
-    def __exit__(self, *_):
-        self._connection.close()
-
-
 def test_nothing_happens(cluster):
     run(Workload(cluster, seed=1), 5)
+
+
+def test_replicas_that_must_acknowledge_are_never_stale_either(cluster):
+    """With min-replicas 1 and one replica a primary, as long as nobody fails over."""
+    min_replicas(cluster, 1)
+
+    def nemesis(load):
+        until, nodes = time.monotonic() + 3, cluster.replicas()
+        readers = [node.reader() for node in nodes]
+        where = {cluster.primary_of(node): at for at, node in enumerate(nodes)}
+        keys = [(row, key, where[cluster.node_of(key)]) for row, keys in enumerate(load.keys) for key in keys]
+        while time.monotonic() < until:
+            for row, key, at in keys:
+                start = time.monotonic()
+                note_read(load, row, key, start, readers[at]("CACHE.GET", key), nodes[at])
+        hits = [read for read in load.history.reads if read.how == "GET direct" and read.hit]
+        assert len(hits) > 100
+
+    run(Workload(cluster, seed=14), 5, nemesis)
 
 
 def test_the_checker_sees_invalidations_that_reach_one_shard_only(cluster):
@@ -146,11 +116,10 @@ def test_a_primary_is_killed(cluster, replicas):
     def nemesis(load):
         load.history.event(f"{victim.port} is killed, of which {heir.port} is the replica")
         killed = time.monotonic()
-        cluster.kill(victim)
-        at = promoted_at(heir)
-        load.history.event(f"{heir.port} is a primary")
+        kill(cluster, load, victim)
+        at = promoted_at(load, heir, victim)
         if not replicas:
-            load.history.excuse(killed, at, at + PERMITTED, "promotion after kill -9")
+            load.history.excuse(killed, at, at + PERMITTED, "promotion after kill -9", heir.port)
         cluster.wait_promoted(heir, victim)
         time.sleep(1.5 if replicas == 0 else 0)
         cluster.restart(victim)
@@ -169,22 +138,21 @@ def test_a_primary_is_frozen_until_it_was_replaced(cluster, replicas):
     victim = cluster.primaries()[0]
     heir = cluster.replica_of(victim)
     load = Workload(cluster, seed=6, homes=None if replicas else others(cluster, victim))
-    own = [(row, key) for row, keys in enumerate(load.keys) for key in keys if cluster.node_of(key) is victim]
+    own = load.keys_of(victim)
 
     def nemesis(load):
         readers = [Connection(victim.port, timeout=60) for _ in range(2)]
         load.history.event(f"{victim.port} is frozen")
         frozen = time.monotonic()
         cluster.pause(victim)
-        at = promoted_at(heir)
-        load.history.event(f"{heir.port} is a primary")
+        at = promoted_at(load, heir, victim)
         if not replicas:
-            load.history.excuse(frozen, at, at + PERMITTED, "promotion while frozen")
+            load.history.excuse(frozen, at, at + PERMITTED, "promotion while frozen", heir.port)
         cluster.wait_promoted(heir, victim)
         time.sleep(1)
         resumed = time.monotonic()
         if not replicas:
-            load.history.excuse(resumed, resumed, resumed + PERMITTED, "zombie")
+            load.history.excuse(resumed, resumed, resumed + PERMITTED, "zombie", victim.port)
         # One is sent before it can have heard of anything, the other goes on until it has.
         sent = [(row, key, time.monotonic()) for row, key in own if readers[0].send("CACHE.GET", key) is None]
         load.history.event(f"{victim.port} goes on")
@@ -211,13 +179,6 @@ def test_a_primary_is_frozen_until_it_was_replaced(cluster, replicas):
     report = run(load, 7, nemesis)
     assert cluster.primary_of(victim) is heir
     assert replicas or report.counts["acknowledged"] > 100
-
-
-def note_read(load, row, key, start, reply, node):
-    """Record a read of this very node; whether there was a value."""
-    version = version_in(reply) if isinstance(reply, bytes) else reply and str(reply)
-    load.history.reads.append(Read(row, key, start, time.monotonic(), version, "GET direct", node.port))
-    return isinstance(version, int)
 
 
 def test_a_replica_is_frozen(cluster):
@@ -311,16 +272,18 @@ def persisted(cluster, victim, args, seconds=0.7):
         time.sleep(seconds)
         load.history.event(f"{victim.port} is killed")
         killed = time.monotonic()
-        cluster.kill(victim)
+        kill(cluster, load, victim)
         before = victim.args
         victim.args = [*before, *map(str, args)]
+        log_from = os.path.getsize(victim.log_path)
         victim.start()
         back = time.monotonic()
         load.history.event(f"{victim.port} is back")
         if "appendonly" not in str(args):
-            load.history.excuse(killed, back, back + PERMITTED, "restart from an old RDB file")
+            load.history.excuse(killed, back, back + PERMITTED, "restart from an old RDB file", victim.port)
         cluster.wait_ok()
-        assert victim in cluster.primaries() and victim.ask("DBSIZE") > 0
+        assert victim in cluster.primaries()
+        assert re.search(r"keys loaded: [1-9]|from append only file", victim.log(log_from)), "it was empty"
         victim.args = before
 
     return nemesis
@@ -344,11 +307,11 @@ def test_a_primary_starts_again_from_an_old_rdb_file(cluster):
     """What was invalidated since is there again, until those who were asked have told it."""
     configure(cluster, "cluster-node-timeout", NEVER)
     victim = cluster.primaries()[0]
-    kill = persisted(cluster, victim, ("--cluster-node-timeout", NEVER))
+    restart = persisted(cluster, victim, ("--cluster-node-timeout", NEVER))
 
     def nemesis(load):
         victim.bgsave()
-        kill(load)
+        restart(load)
 
     run(Workload(cluster, seed=13, homes=others(cluster, victim)), 6, nemesis)
 

@@ -75,6 +75,9 @@ def test_what_was_not_acknowledged_binds_nobody(outcome):
     assert stale(*records, settled=13) == [], "begun as it was settled"
     expected = [records[-1]] if outcome == PARTIAL else []
     assert stale(*records, settled=12.5) == expected, "kept its word later"
+    made = history(*records)
+    made.forgetful.add(7001)
+    assert check(made, 12.5).violations == [], "killed: there is nobody to keep it"
 
 
 def test_an_invalidation_tells_nothing_of_a_write_that_ended_after_it_began():
@@ -97,13 +100,14 @@ def test_the_first_that_forbids_it_is_named_and_the_highest_due():
 
 
 def test_windows_excuse_and_are_measured():
-    made = history(*WRITTEN, read(12.1, 1), read(14, 1), read(16, 1))
-    made.excuse(11, 11.5, 14.2, "promotion")
+    elsewhere = Read(1, KEY, 14, 14.1, 1, "GET", 7003)
+    made = history(*WRITTEN, read(12.1, 1), read(14, 1), read(16, 1), elsewhere)
+    made.excuse(11, 11.5, 14.2, "promotion", 7002)
     found = check(made)
-    assert [bad.read.start for bad in found.violations] == [16]
+    assert [bad.read.start for bad in found.violations] == [14, 16]
     assert found.measured() == [("promotion", 2, 2.5)]
     assert "promotion: 2 stale reads, the last began 2500.0 ms after" in str(found)
-    with pytest.raises(AssertionError, match="1 stale reads"):
+    with pytest.raises(AssertionError, match="2 stale reads"):
         found.assert_never_stale()
 
 

@@ -85,12 +85,13 @@ class Event(NamedTuple):
 
 
 class Window(NamedTuple):
-    """A time in which stale reads are permitted, and from when on they are measured."""
+    """A time in which stale reads of a node are permitted, and from when on they are measured."""
 
     begin: float
     since: float
     end: float
     why: str
+    via: int
 
 
 class Violation(NamedTuple):
@@ -116,14 +117,16 @@ class History:
     fills: list = field(default_factory=list)
     events: list = field(default_factory=list)
     windows: list = field(default_factory=list)
+    forgetful: set = field(default_factory=set)  # ports of nodes that were killed: they send nothing again
 
     def event(self, what):
         """Something befalls the servers now."""
         self.events.append(Event(time.monotonic(), what))
 
-    def excuse(self, begin, since, end, why):
-        """Permit stale reads between begin and end; how long there are any is measured from `since`."""
-        self.windows.append(Window(begin, since, end, why))
+    def excuse(self, begin, since, end, why, via):
+        """Permit stale reads of the node with that port between begin and end; how long there are any is
+        measured from `since`."""
+        self.windows.append(Window(begin, since, end, why, via))
 
     def counts(self):
         """How much there was of everything."""
@@ -149,7 +152,8 @@ class Floors:
             written[write.row].append((write.end, write.version))
         steps = defaultdict(list)
         for it in history.invalidations:
-            bound = it.end if it.acknowledged else settled if it.outcome == PARTIAL else None
+            kept = it.outcome == PARTIAL and it.via not in history.forgetful
+            bound = it.end if it.acknowledged else settled if kept else None
             # What was written before it began.
             versions = [version for end, version in written[it.row] if end <= it.start]
             if bound is not None and versions:
@@ -213,7 +217,7 @@ class Report:
 
 
 def _within(read, window):
-    return read.start <= window.end and read.end >= window.begin
+    return read.via == window.via and read.start <= window.end and read.end >= window.begin
 
 
 def check(history, settled=None):

@@ -122,6 +122,19 @@ class Client:
         finally:
             self._leave()
 
+    def note(self, row, key, how, value, asked):
+        """A read: what was asked, and the value in the reply."""
+        reply, start, end, port = asked
+        found = value if isinstance(reply, Exception) is False else f"{type(reply).__name__} {reply}"
+        if isinstance(found, bytes):
+            found = version_in(found)
+        self.history.reads.append(Read(row, key, start, end, found, how, port))
+
+    def get(self, row, key):
+        """CACHE.GET."""
+        asked = self.ask("CACHE.GET", key)
+        self.note(row, key, "GET", asked[0], asked)
+
 
 class Writer(Client):
     """Writes a row, then invalidates its tag."""
@@ -138,7 +151,9 @@ class Writer(Client):
         else:
             outcome = reply if isinstance(reply, int) else LOST
         self.history.invalidations.append(Invalidation(row, start, end, outcome, port))
-        time.sleep(self.chance.random() * 2 * self.load.pause)
+        if isinstance(outcome, int) and self.chance.random() < 0.5:  # nobody looks sooner
+            self.get(row, self.chance.choice(self.load.keys[row]))
+        time.sleep(self.chance.random() * 2 * self.load.rest)
 
 
 class Reader(Client):
@@ -153,19 +168,6 @@ class Reader(Client):
         else:
             self.fetch(row, key)
         time.sleep(self.chance.random() * self.load.pause)
-
-    def note(self, row, key, how, value, asked):
-        """A read: what was asked, and the value in the reply."""
-        reply, start, end, port = asked
-        found = value if isinstance(reply, Exception) is False else f"{type(reply).__name__} {reply}"
-        if isinstance(found, bytes):
-            found = version_in(found)
-        self.history.reads.append(Read(row, key, start, end, found, how, port))
-
-    def get(self, row, key):
-        """CACHE.GET."""
-        asked = self.ask("CACHE.GET", key)
-        self.note(row, key, "GET", asked[0], asked)
 
     def fetch(self, row, key):
         """CACHE.FETCH, and if it is our turn the rest."""
@@ -190,12 +192,11 @@ class Reader(Client):
 class Workload:
     """Clients at a cluster, for some seconds, and what is to befall it meanwhile."""
 
-    def __init__(
-        self, cluster, writers=2, readers=5, seed=0, homes=None, pause=0.006, local=False, leases=True
-    ):
+    def __init__(self, cluster, writers=2, readers=5, seed=0, homes=None, local=False, leases=True):
         """`homes`: the nodes that invalidations are sent to; `local` and `leases=False` do it wrongly."""
         self.cluster, self.seed, self.homes = cluster, seed, homes or list(cluster.nodes)
-        self.pause, self.local, self.leases = pause, local, leases
+        self.local, self.leases = local, leases
+        self.pause, self.rest = 0.003, 0.012  # at most between reads, on average between writes
         self.history = History()
         self.database = Database(self.history, ROWS)
         self.keys = [keys_of(row) for row in range(ROWS)]
@@ -245,6 +246,12 @@ class Workload:
             assert_same(snapshot(primary), snapshot(replica), f"{primary.port} and {replica.port}")
         for node in self.cluster.nodes:
             node.close_connections()
+
+    def keys_of(self, node):
+        """Our keys that lie in a node's slots, dead or alive: (row, key)."""
+        slots = self.cluster.alive()[0].view()[node.id]
+        every = ((row, key) for row, keys in enumerate(self.keys) for key in keys)
+        return [(row, key) for row, key in every if slots.owns(slot_of(key))]
 
     def slots_of(self, node):
         """The slots of our keys that a node owns, in order."""
