@@ -11,7 +11,6 @@ TOPOLOGY ?= single
 ENGINES  := redis-7.0 redis-7.2 redis-7.4 redis-8 redis-8.6 valkey-8 valkey-9
 NEWEST   := redis-8.6 valkey-9
 TOPOLOGIES := single aof replica cluster
-QUICK    := single aof replica
 # Of `cacheflow bench`; ARGS alone are for `hot`, which then runs alone.
 BENCH    ?= $(if $(ARGS),hot,hot invalidate reload stampede cluster)
 PYTEST   := .venv/bin/python -m pytest -q
@@ -37,8 +36,13 @@ test-rust: setup
 	@$(call phase,cargo test,cargo test --workspace --quiet)
 
 test: build test-rust ## all that must pass: Rust, the default engine in each topology, the newest servers
-	@$(foreach t,$(QUICK),$(call phase,$(ENGINE) $(t),$(PYTEST) --engine $(ENGINE) --topology $(t)); )
+	@$(call phase,$(ENGINE) single,$(PYTEST) -m "not long" --engine $(ENGINE) --topology single)
+	@$(call phase,$(ENGINE) aof and replica,$(MAKE) -s -j2 -Otarget on-aof on-replica)
 	@$(foreach e,$(NEWEST),$(call phase,$(e) smoke,$(PYTEST) --engine $(e) tests/test_smoke.py); )
+
+# On one topology; two at a time, for most of their time is waiting.
+on-%:
+	@$(PYTEST) --engine $(ENGINE) --topology $*
 
 test-all: build test-rust ## the whole suite on every server and topology, under sentinels on the system's
 	@failed=; for on in $(foreach e,$(ENGINES),$(TOPOLOGIES:%=$e/%)) system/sentinel; do \

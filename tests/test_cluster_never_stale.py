@@ -22,7 +22,7 @@ from harness.resp import Connection, ReplyError
 from harness.server import wait_for
 from harness.workload import Workload
 
-pytestmark = [pytest.mark.topology("single"), pytest.mark.slow]
+pytestmark = [pytest.mark.topology("single"), pytest.mark.long]
 
 NODE_TIMEOUT = 2000
 NEVER = 60_000  # ms: a node timeout in which nobody is taken for dead

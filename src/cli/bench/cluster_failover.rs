@@ -248,15 +248,14 @@ impl Scene {
             Kind::Plain => &self.primaries,
         };
         let mut nodes = addresses.iter().map(|&at| Follower::at(at)).collect::<Result<Vec<_>>>()?;
-        let mut turn = 0;
-        for key in self.keys.iter().skip(writer).step_by(WRITERS).cycle() {
+        let mine = self.keys.iter().skip(writer).step_by(WRITERS).cycle();
+        for (turn, key) in mine.enumerate() {
             let Some(node) = (match self.kind {
                 Kind::Cache => nodes.get_mut(turn % addresses.len()),
                 Kind::Plain => nodes.get_mut(key.shard),
             }) else {
                 bail!("no such node")
             };
-            turn += 1;
             let new = key.truth.change();
             let command = match self.kind {
                 Kind::Cache => redis::cmd("CACHE.INVALIDATE").arg("TAGS").arg(&key.name).clone(),
