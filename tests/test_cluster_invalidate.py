@@ -379,6 +379,24 @@ def test_a_promoted_replica_is_sent_what_it_may_not_have(own_cluster):
     wait_for(lambda: dead_on(replica, theirs), "what the primary took with it")
 
 
+def test_a_replica_that_was_asked_does_it_itself_once_it_is_promoted(own_cluster):
+    """Nobody else would bring it: who relays sends to the others."""
+    cluster = own_cluster(args=["--cluster-require-full-coverage", "no"])
+    doomed = cluster.primaries()[0]
+    asked = cluster.replica_of(doomed)
+    theirs = [key for key in KEYS if cluster.node_of(key) is doomed]
+    asked.wait_replica_of(doomed)
+    doomed.ask("CACHE.DEBUG", "DEAF", 1)
+    with pytest.raises(ReplyError, match=PARTIAL.format(2)):
+        asked.ask("CACHE.INVALIDATE", "TIMEOUT", 100, "TAGS", "t")
+    waiting = asked.connect()
+    waiting.send("CACHE.INVALIDATE", "TIMEOUT", 0, "TAGS", "t")
+    wait_for(lambda: figure(asked, "relay_waiting") == 1, "who waits")
+    cluster.kill(doomed)
+    assert waiting.read() >= 0 and dead_on(asked, theirs), "acknowledged, so it is done here too"
+    assert figure(asked, "relay_incomplete") == 0
+
+
 def test_a_primary_that_started_from_an_old_file_is_sent_it(own_cluster):
     cluster = own_cluster(node_timeout=60_000)
     asked, old = cluster.primaries()[:2]

@@ -9,7 +9,9 @@
 //! - Whoever becomes a primary, or has started anew, is sent what was begun in
 //!   the last [`REMEMBERED`], acknowledged or not: a replica that was promoted
 //!   may not have had it from its primary, and a file that was loaded may be
-//!   older. Doing it twice does no harm.
+//!   older. Doing it twice does no harm. This node itself is no exception: what
+//!   it was asked for as a replica it has to do once it is promoted, and nobody
+//!   is told "all" before.
 //! - Memory is bounded: past [`Limits`] the oldest that are acknowledged are
 //!   forgotten first, and then nothing more is taken.
 //!
@@ -51,6 +53,9 @@ pub enum Own {
     Done(u64),
     /// The same, but its replicas have to have it first ([`Relay::own_done`]).
     Awaited(u64),
+    /// It has become a primary since, and has to do it ([`Relay::own_due`]); what
+    /// it hit when it was one before.
+    Due(u64),
 }
 
 /// What the caller is told.
@@ -221,7 +226,7 @@ impl Relay {
         self.bytes += size_of_call(&message);
         let hits = match own {
             Own::Done(hits) | Own::Awaited(hits) => hits,
-            Own::No => 0,
+            Own::No | Own::Due(_) => 0,
         };
         // One for the call itself, until everybody is counted.
         let call = Call {
@@ -329,10 +334,46 @@ impl Relay {
         self.one_less(number, 0)
     }
 
-    /// This node is a primary no longer: what it waited for with its replicas
-    /// is its new primary's affair.
+    /// This node has become a primary: it may not have had from its old one what
+    /// it was asked for itself, and has to do all that is remembered.
+    pub fn promoted(&mut self, now: Time) {
+        self.expire(now);
+        for (number, call) in self.calls.iter_mut().filter(|(_, call)| call.everywhere) {
+            let before = match call.own {
+                Own::Awaited(_) | Own::Due(_) => continue,
+                Own::No => 0,
+                Own::Done(hits) => hits,
+            };
+            call.own = Own::Due(before);
+            call.left += 1;
+            self.complete.remove(number);
+        }
+    }
+
+    /// What this node has to do since it was promoted.
+    pub fn own_due(&self) -> Vec<(Number, Rc<[u8]>)> {
+        let due = self.calls.iter().filter(|(_, call)| matches!(call.own, Own::Due(_)));
+        due.map(|(number, call)| (*number, call.message.clone())).collect()
+    }
+
+    /// It has done it, with so many hits; `awaits`: its replicas have to have it
+    /// first ([`Relay::own_done`]).
+    pub fn own_did(&mut self, number: Number, hits: u64, awaits: bool) -> Option<Told> {
+        let call = self.calls.get_mut(&number)?;
+        let Own::Due(before) = call.own else { return None };
+        call.hits += hits.saturating_sub(before);
+        if awaits {
+            call.own = Own::Awaited(hits);
+            return None;
+        }
+        call.own = Own::Done(hits);
+        self.one_less(number, 0)
+    }
+
+    /// This node is a primary no longer: what it waited for with its replicas,
+    /// or had to do, is its new primary's affair.
     pub fn demoted(&mut self) -> Vec<Told> {
-        let awaited = |call: &Call| matches!(call.own, Own::Awaited(_));
+        let awaited = |call: &Call| matches!(call.own, Own::Awaited(_) | Own::Due(_));
         let numbers: Vec<Number> =
             self.calls.iter().filter(|(_, call)| awaited(call)).map(|(number, _)| *number).collect();
         let mut told = Vec::new();

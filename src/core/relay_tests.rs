@@ -102,6 +102,56 @@ fn its_own_replicas_first() {
 }
 
 #[test]
+fn a_replica_that_relayed_it_does_it_once_it_is_promoted() {
+    // Its primary, 1, has not acknowledged, dies, and this node takes its place.
+    let (mut relay, number) = begun(Own::No, None);
+    relay.done(&node(0), number, 1);
+    relay.promoted(Time(10));
+    assert_eq!(relay.primaries(Time(10), &nodes([0])), vec![], "nobody of the shard has it");
+    assert_eq!(relay.partial(number), Some(Outcome::Partial { done: 1, of: 2 }));
+    assert_eq!(relay.own_due(), vec![(number, message(number))]);
+    assert_eq!(outcome(relay.own_did(number, 5, false)), Some((Outcome::All(6), true, true)));
+    assert_eq!((relay.own_due(), relay.own_did(number, 5, false)), (vec![], None), "once");
+
+    // The same, and its replicas have to have it.
+    let (mut relay, number) = begun(Own::No, None);
+    relay.done(&node(0), number, 1);
+    relay.promoted(Time(10));
+    relay.primaries(Time(10), &nodes([0]));
+    assert_eq!(relay.own_did(number, 5, true), None);
+    assert_eq!(outcome(relay.own_done(number)), Some((Outcome::All(6), true, true)));
+
+    // 1 had acknowledged, and nothing it had is known to be here.
+    let (mut relay, number) = begun(Own::No, None);
+    relay.done(&node(0), number, 1);
+    relay.done(&node(1), number, 1);
+    relay.promoted(Time(10));
+    relay.promoted(Time(10));
+    assert_eq!(relay.counts().incomplete, 1);
+    assert_eq!(outcome(relay.own_did(number, 0, false)), Some((Outcome::All(2), false, false)));
+    assert_eq!(relay.counts().incomplete, 0);
+
+    // It did it as a primary, was none for a while, and is none again before it
+    // comes to it.
+    let (mut relay, number) = begun(Own::Done(5), None);
+    relay.demoted();
+    relay.promoted(Time(10));
+    assert_eq!(relay.own_due().len(), 1);
+    assert_eq!(relay.demoted(), vec![]);
+    assert_eq!((relay.own_due(), relay.own_did(number, 5, false)), (vec![], None));
+    relay.promoted(Time(REMEMBERED.0 - 1));
+    relay.done(&node(0), number, 0);
+    relay.done(&node(1), number, 0);
+    assert_eq!(outcome(relay.own_did(number, 1, false)), Some((Outcome::All(6), true, true)));
+    // And not what is long past, nor what was never meant for the others.
+    relay.promoted(Time(REMEMBERED.0));
+    let here = relay.number();
+    relay.begin(Time(0), here, message(here), Own::Done(1), false, LIMITS);
+    relay.promoted(Time(1));
+    assert_eq!(relay.own_due(), vec![]);
+}
+
+#[test]
 fn the_replica_of_one_that_died_is_sent_it() {
     let (mut relay, number) = begun(Own::Done(0), Some(1000));
     relay.due(Time(0), 9);

@@ -52,6 +52,7 @@ mod locks;
 mod propagation;
 mod relay;
 mod relay_clients;
+mod relay_promoted;
 mod shard;
 mod sight;
 mod slots;

@@ -17,6 +17,7 @@ use crate::ffi::raw;
 use crate::ffi::timer;
 use crate::leases;
 use crate::relay;
+use crate::relay_promoted;
 use crate::shard;
 use crate::state::{self, MainThread};
 
@@ -63,7 +64,9 @@ unsafe extern "C" fn on_event(
         }
         if sign == Sign::RoleChanged && subevent == raw::REDISMODULE_EVENT_REPLROLECHANGED_NOW_MASTER {
             // SAFETY: what the server passed.
-            state::promoted(unsafe { Ctx::new(ctx) }.is_cluster());
+            let ctx = unsafe { Ctx::new(ctx) };
+            state::promoted(ctx.is_cluster());
+            relay_promoted::promoted(ctx);
         }
         if sign == Sign::Forked && subevent == raw::REDISMODULE_SUBEVENT_FORK_CHILD_BORN {
             // SAFETY: what the server passed.

@@ -41,8 +41,8 @@ const LIMITS: Limits = Limits { count: 100_000, bytes: 32 << 20 };
 /// Messages to one node in a tick.
 const BATCH: usize = 256;
 
-const TICK: i64 = 10;
-const WATCH: i64 = 100;
+pub const TICK: i64 = 10;
+pub const WATCH: i64 = 100;
 /// How often the replicas' offsets are looked at.
 const ROUND: i64 = 2;
 /// How often the others are told that this node has started, and how long.
@@ -70,7 +70,7 @@ struct Others {
 }
 
 lazy_static! {
-    static ref RELAY: MainThread<Relay> = MainThread::new(Relay::default());
+    pub static ref RELAY: MainThread<Relay> = MainThread::new(Relay::default());
     static ref OTHERS: MainThread<Others> = MainThread::new(Others::default());
     static ref AWAITED: MainThread<Acknowledged<Awaited>> = MainThread::new(Acknowledged::default());
     static ref INCARNATION: u64 = nodes::random();
@@ -174,8 +174,7 @@ pub fn begin(
         }
         Some(None) => {
             if awaits_replicas {
-                AWAITED.with(|awaited| awaited.push(Awaited::Own(number)));
-                arm_rounds(ctx);
+                await_replicas(ctx, number);
             }
             pump(ctx, now);
             arm(ctx, TICK);
@@ -207,7 +206,8 @@ fn publish_message(ctx: Ctx, message: &[u8]) {
     }
 }
 
-fn kind(it: &Invalidation<'_>) -> Kind {
+/// Tags or namespaces.
+pub fn kind(it: &Invalidation<'_>) -> Kind {
     if it.namespaces {
         Kind::Namespaces
     } else {
@@ -216,7 +216,7 @@ fn kind(it: &Invalidation<'_>) -> Kind {
 }
 
 /// Tells whom it concerns what became known. The channels first, and once.
-fn tell(ctx: Ctx, told: Vec<Told>) {
+pub fn tell(ctx: Ctx, told: Vec<Told>) {
     for told in told {
         if told.first {
             publish_message(ctx, &told.message);
@@ -342,6 +342,12 @@ fn announce(ctx: Ctx) {
 /// How many replicas have to have an invalidation before it is acknowledged.
 pub fn needed() -> usize {
     usize::try_from(INVALIDATE_MIN_REPLICAS.get()).unwrap_or(0)
+}
+
+/// What this node has done is acknowledged once its replicas have it.
+pub fn await_replicas(ctx: Ctx, number: Number) {
+    AWAITED.with(|awaited| awaited.push(Awaited::Own(number)));
+    arm_rounds(ctx);
 }
 
 fn arm_rounds(ctx: Ctx) {

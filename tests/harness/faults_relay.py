@@ -87,9 +87,10 @@ def _relay_round(server):
 
 
 def in_a_cluster(fleet, name, provoke):
-    """One of OF_BUS, at one of two primaries made for it."""
-    cluster = Cluster(fleet, primaries=2, replicas=0, module_args=DEBUG)
-    one, other = cluster.nodes
+    """One of OF_BUS, at a node of a cluster made for it: a primary, or a replica if it is to be promoted."""
+    replicas = int(provoke is _relay_promoted)
+    cluster = Cluster(fleet, primaries=2, replicas=replicas, module_args=DEBUG)
+    one, other = cluster.nodes[0], cluster.nodes[-1]
     try:
         with other.expect_panics():
             arm(other, name)
@@ -116,5 +117,15 @@ def _relay_watch(_, other):
     wait_for(lambda: panics(other) > 1, "panics in the watch")
 
 
+def _relay_promoted(_, other):
+    """It is tried again."""
+    assert other("CACHE.INVALIDATE", "TAGS", "t") == 0
+    assert other("CLUSTER", "FAILOVER", "TAKEOVER") == b"OK"
+    wait_for(lambda: panics(other) > 1, "panics of the promoted")
+    assert int(other.info()["cacheflow_relay_incomplete"]) == 1
+    arm(other, "")
+    wait_for(lambda: int(other.info()["cacheflow_relay_incomplete"]) == 0, "it does what it was asked for")
+
+
 OF_RELAY = (_relay_reply, _relay_timeout, _relay_gone, _relay_free, _relay_tick, _relay_round)
-OF_BUS = {"bus": _bus, "relay_watch": _relay_watch}
+OF_BUS = {"bus": _bus, "relay_watch": _relay_watch, "relay_promoted": _relay_promoted}

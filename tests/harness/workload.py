@@ -90,17 +90,17 @@ class Client:
     def ask(self, *args):
         """The reply, an error as its text's exception: (reply, start, end, port that was asked)."""
         key = args[1] if args[0] in ("CACHE.GET", "CACHE.FETCH", "CACHE.SET") else None
-        start, port = time.monotonic(), 0
+        start, connection = time.monotonic(), self._connection
         try:
             connection = self.connection
             reply = connection(*args)
-            port = connection.owner(key)
         except ReplyError as error:
             reply = error
         except OSError as error:
             reply = error
             self._leave()
         end = time.monotonic()
+        port = connection.owner(key) if connection else 0  # whom it last believed to be the owner
         if isinstance(reply, Exception):
             self.load.stopped.wait(self.chance.random() * BREATH)
         return reply, start, end, port
