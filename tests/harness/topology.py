@@ -30,7 +30,9 @@ def assert_replicated(primary, replicas, what="primary and replica"):
     await_sweep(primary)
     for replica in replicas:
         replica.wait_replica_of(primary)
-        assert_same(snapshot(primary), snapshot(replica), what)
+    primarys = snapshot(primary)
+    for replica in replicas:
+        assert_same(primarys, snapshot(replica), what)
         replica.wait_replica_of(primary)
         assert_same_digest(primary, replica, what)
 
