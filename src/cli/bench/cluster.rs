@@ -11,6 +11,7 @@
 //! Six servers and their clients share one machine. Bare times are therefore
 //! upper bounds; ratios are of neighbouring slices or rounds.
 
+use super::cluster_beside::Work;
 use super::cluster_calls::{self, Variant};
 use super::cluster_failover::{self, Kind};
 use super::cluster_nodes::{Cluster, SHARDS};
@@ -45,7 +46,7 @@ pub struct Options {
     /// How many entries each of those tags has.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     tagged: u32,
-    /// How long a slice is.
+    /// How long a slice is; half of that where slices are compared.
     #[arg(long, default_value_t = 1.0, value_parser = hot::seconds)]
     seconds: f64,
     /// How many slices of invalidations there are of each kind, and failovers.
@@ -162,12 +163,12 @@ fn calls(options: &Options, cluster: &mut Cluster) -> Result<Report> {
 
 fn beside(options: &Options, cluster: &mut Cluster) -> Result<Report> {
     let mut pairs = Vec::new();
-    for spread in [false, true] {
+    for work in Work::ALL {
         let setup = cluster_beside::Setup {
             rate: options.rate,
             entries: options.tagged,
-            time: options.slice(),
-            spread,
+            time: options.slice() / 2,
+            work,
         };
         pairs.extend(cluster_beside::pairs(setup, options.pairs, cluster)?);
     }
@@ -196,7 +197,7 @@ fn failover(options: &Options, recipe: &Recipe, cluster: &mut Cluster) -> Result
 }
 
 fn shards(options: &Options, cluster: &mut Cluster) -> Result<Report> {
-    let pairs = cluster_shards::pairs(options.pairs, options.slice(), cluster)?;
+    let pairs = cluster_shards::pairs(options.pairs, options.slice() / 2, cluster)?;
     Ok(Report {
         figures: cluster_shards::figures(&pairs),
         rounds: pairs.iter().map(cluster_shards::Pair::json).collect(),

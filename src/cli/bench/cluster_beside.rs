@@ -4,18 +4,19 @@
 //!
 //! Slices alternate as those of `bench hot` do, quiet and busy, on the same
 //! entries. A reader sends one CACHE.GET and rests, so that on few cores it is
-//! not the readers who keep them busy. It is measured twice: with the tags'
-//! entries where the node is asked, so that the others have nothing to do but to
-//! acknowledge, and with as many spread over all shards, which then all have a
+//! not the readers who keep them busy. It is measured with the tags' entries
+//! where the node is asked, so that the others have nothing to do but to
+//! acknowledge; and with as many spread over all shards, which then all have a
 //! third of them to sweep.
 //!
-//! All nodes and their replicas share the machine: where it has few cores, the
-//! sweep of one takes time from the others, which on machines of their own it
-//! would not.
+//! All nodes and their replicas share the machine: where it has few cores, what
+//! one does takes time from the others, which on machines of their own it would
+//! not. How much that is, a third measurement says: as many native keys, which
+//! the node is told to UNLINK at the same rate.
 
 use super::cluster_client::connect;
 use super::cluster_nodes::{await_that, Cluster, SHARDS};
-use super::load::{Load, Template};
+use super::load::{self, Load, Template};
 use super::probe::Probe;
 use super::ratio::{Figure, Spread, Target, Unit};
 use super::summary::{grouped, time_text};
@@ -28,32 +29,43 @@ use std::time::{Duration, Instant};
 const UNAFFECTED: Target = Target::AtMost(1.2);
 /// The shard whose node is asked.
 const ASKED: usize = 0;
-const REST: Duration = Duration::from_micros(500);
+const REST: Duration = Duration::from_micros(250);
 /// For the replicas to have what was written.
 const SETTLE: Duration = Duration::from_millis(200);
 
 /// What is measured.
 #[derive(Debug, Clone, Copy)]
 pub struct Setup {
-    /// Invalidations a second.
+    /// How often a second the node is asked.
     pub rate: u32,
-    /// Of a tag.
+    /// How many entries it is to take away each time.
     pub entries: u32,
-    /// A slice.
+    /// How long a slice is.
     pub time: Duration,
-    /// Whether the entries are on all shards, or on the one that is asked.
-    pub spread: bool,
+    /// By what.
+    pub work: Work,
+}
+
+/// What takes entries away.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Work {
+    /// CACHE.INVALIDATE where all are on the node that is asked.
+    Here,
+    /// Where a third is on each.
+    Everywhere,
+    /// UNLINK of native keys on that node.
+    Unlink,
 }
 
 /// A pair of slices: the 99th percentiles in seconds.
 #[derive(Debug, Clone, Copy)]
 pub struct Pair {
-    spread: bool,
+    work: Work,
     quiet: f64,
     busy: f64,
     /// How many GETs the two had.
     gets: (u64, u64),
-    /// Invalidations a second that there were.
+    /// How often a second the node was asked.
     rate: f64,
 }
 
@@ -73,7 +85,7 @@ pub fn pairs(setup: Setup, count: u32, cluster: &mut Cluster) -> Result<Vec<Pair
             let ((busy, rate), quiet) = busy.zip(quiet).context("no pair")?;
             let p99 = |times: &Histogram<u64>| times.value_at_quantile(0.99) as f64 / 1e9;
             let pair = Pair {
-                spread: setup.spread,
+                work: setup.work,
                 quiet: p99(&quiet),
                 busy: p99(&busy),
                 gets: (quiet.len(), busy.len()),
@@ -112,22 +124,36 @@ impl<'a> Scene<'a> {
         (f64::from(self.setup.rate) * self.setup.time.as_secs_f64()).ceil() as u32
     }
 
-    /// Writes the tags' entries, if they are not there.
+    /// Writes what is to be taken away, if it is not there.
     fn fill(&mut self) -> Result<()> {
         if !std::mem::replace(&mut self.filled, true) {
-            for number in 0..self.tags() {
+            let Setup { work, .. } = self.setup;
+            for name in (0..self.tags()).map(|number| work.name(number)) {
+                let entry = ["CACHE.SET", "{key}", "{value}", "EX", "3600", "TAGS", &name];
+                let native = ["SET", "{key}", "{value}", "EX", "3600"];
+                let words = if work == Work::Unlink { native.as_slice() } else { entry.as_slice() };
                 for (shard, load) in self.loads.iter_mut().enumerate() {
                     let share = self.setup.share(shard);
                     if share > 0 {
-                        let prefix = self.cluster.prefix(shard, &format!("b{number}"))?;
-                        let words = ["CACHE.SET", "{key}", "{value}", "EX", "3600", "TAGS", &tag(number)];
-                        load.fill(&Template::new(&words, &prefix, 100), share)?;
+                        load.fill(&Template::new(words, &self.cluster.prefix(shard, &name)?, 100), share)?;
                     }
                 }
             }
             std::thread::sleep(SETTLE);
         }
         Ok(())
+    }
+
+    /// Takes a tag's entries away, or as many native keys.
+    fn command(&self, number: u32) -> Result<Vec<u8>> {
+        let Setup { work, entries, .. } = self.setup;
+        let name = work.name(number);
+        Ok(match work {
+            Work::Unlink => unlink(&self.cluster.prefix(ASKED, &name)?, entries),
+            Work::Here | Work::Everywhere => {
+                redis::cmd("CACHE.INVALIDATE").arg("TAGS").arg(name).get_packed_command()
+            }
+        })
     }
 
     fn quiet(&mut self) -> Result<Histogram<u64>> {
@@ -140,27 +166,25 @@ impl<'a> Scene<'a> {
         Ok(times)
     }
 
-    /// What the readers saw, and how many invalidations a second there were.
+    /// What the readers saw, and how often a second the node was asked.
     fn busy(&mut self) -> Result<(Histogram<u64>, f64)> {
         self.fill()?;
-        let (setup, tags) = (self.setup, self.tags());
-        let asked = &mut self.asked;
         self.filled = false;
-        let outcome = during(&mut self.probes, || {
+        let Setup { rate, entries, time, .. } = self.setup;
+        let commands = (0..self.tags()).map(|number| self.command(number)).collect::<Result<Vec<_>>>()?;
+        let asked = &mut self.asked;
+        let (rate, times) = during(&mut self.probes, || {
             let start = Instant::now();
-            for number in 0..tags {
-                let due = Duration::from_secs_f64(f64::from(number) / f64::from(setup.rate));
+            for (number, command) in (0..).zip(&commands) {
+                let due = Duration::from_secs_f64(f64::from(number) / f64::from(rate));
                 std::thread::sleep(due.saturating_sub(start.elapsed()));
-                let command =
-                    redis::cmd("CACHE.INVALIDATE").arg("TAGS").arg(tag(number)).get_packed_command();
-                let hits: u32 =
-                    redis::from_owned_redis_value(asked.req_packed_command(&command)?.extract_error()?)?;
-                ensure!(hits == setup.entries, "an invalidation hit {hits} of {} entries", setup.entries);
+                let reply = asked.req_packed_command(command)?.extract_error()?;
+                let hits: u32 = redis::from_owned_redis_value(reply)?;
+                ensure!(hits == entries, "{hits} entries were taken away, not {entries}");
             }
-            std::thread::sleep(setup.time.saturating_sub(start.elapsed()));
-            Ok(f64::from(tags) / start.elapsed().as_secs_f64())
-        });
-        let (rate, times) = outcome?;
+            std::thread::sleep(time.saturating_sub(start.elapsed()));
+            Ok(commands.len() as f64 / start.elapsed().as_secs_f64())
+        })?;
         for (shard, keys) in self.keys.iter().enumerate() {
             let server = self.cluster.primary(shard)?;
             await_that("the sweep", || Ok(server.keys()? <= *keys))?;
@@ -172,6 +196,16 @@ impl<'a> Scene<'a> {
     }
 }
 
+impl Drop for Scene<'_> {
+    /// What is left is no affair of the next.
+    fn drop(&mut self) {
+        let numbers = if self.filled { 0..self.tags() } else { 0..0 };
+        for command in numbers.filter_map(|number| self.command(number).ok()) {
+            let _ = self.asked.req_packed_command(&command);
+        }
+    }
+}
+
 /// What both see while it is done.
 fn during<T>(probes: &mut [Probe; 2], work: impl FnOnce() -> Result<T>) -> Result<(T, Histogram<u64>)> {
     let [one, other] = probes;
@@ -180,27 +214,47 @@ fn during<T>(probes: &mut [Probe; 2], work: impl FnOnce() -> Result<T>) -> Resul
     Ok((done, times))
 }
 
-fn tag(number: u32) -> String {
-    format!("bench:beside:{number}")
+/// The command that takes away what a load has filled.
+fn unlink(prefix: &str, keys: u32) -> Vec<u8> {
+    let mut command = redis::cmd("UNLINK");
+    for number in 0..keys {
+        command.arg(load::key(prefix, number));
+    }
+    command.get_packed_command()
 }
 
-impl Setup {
-    /// Entries of a tag that are on a shard.
-    fn share(&self, shard: usize) -> u32 {
-        let (all, shards) = (self.entries, SHARDS as u32);
-        match (self.spread, shard == ASKED) {
-            (false, true) => all,
-            (false, false) => 0,
-            (true, true) => all - all / shards * (shards - 1),
-            (true, false) => all / shards,
+impl Work {
+    /// All of it.
+    pub const ALL: [Self; 3] = [Self::Here, Self::Everywhere, Self::Unlink];
+
+    /// Of a tag, or of the beginning of keys.
+    fn name(self, number: u32) -> String {
+        match self {
+            Self::Here => format!("h{number}"),
+            Self::Everywhere => format!("e{number}"),
+            Self::Unlink => format!("u{number}"),
+        }
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::Here => "INVALIDATE, entries on the shard asked",
+            Self::Everywhere => "INVALIDATE, entries on all shards",
+            Self::Unlink => "UNLINK of native keys",
         }
     }
 }
 
-fn place(spread: bool) -> &'static str {
-    match spread {
-        true => "entries on all shards",
-        false => "entries on the shard that is asked",
+impl Setup {
+    /// What of the entries is on a shard.
+    fn share(&self, shard: usize) -> u32 {
+        let (all, shards) = (self.entries, SHARDS as u32);
+        match (self.work, shard == ASKED) {
+            (Work::Everywhere, true) => all - all / shards * (shards - 1),
+            (Work::Everywhere, false) => all / shards,
+            (Work::Here | Work::Unlink, true) => all,
+            (Work::Here | Work::Unlink, false) => 0,
+        }
     }
 }
 
@@ -209,9 +263,9 @@ impl Pair {
     pub fn line(&self) -> String {
         let text = |seconds| Duration::try_from_secs_f64(seconds).map_or("?".into(), time_text);
         format!(
-            "  {:.0} invalidations/s, {}: the other shards' CACHE.GET p99 {} -> {}, {} -> {} of them",
+            "  {:.0} a second of {}: the other shards' CACHE.GET p99 {} -> {}, {} -> {} of them",
             self.rate,
-            place(self.spread),
+            self.work.text(),
             text(self.quiet),
             text(self.busy),
             grouped(self.gets.0),
@@ -222,8 +276,8 @@ impl Pair {
     /// For programs.
     pub fn json(&self) -> serde_json::Value {
         serde_json::json!({
-            "entries": place(self.spread),
-            "invalidations-per-second": self.rate,
+            "work": self.work.text(),
+            "per-second": self.rate,
             "quiet-p99": self.quiet,
             "busy-p99": self.busy,
         })
@@ -232,22 +286,23 @@ impl Pair {
 
 /// The median of the pairs; the target is for shards that have nothing to sweep.
 pub fn figures(pairs: &[Pair], rate: u32) -> Vec<Figure> {
-    let figure = |spread: bool| {
-        let ours = || pairs.iter().filter(move |pair| pair.spread == spread);
+    let figure = |work: Work| {
+        let ours = || pairs.iter().filter(move |pair| pair.work == work);
         let median = |of: fn(&Pair) -> f64| Some(Spread::of(ours().map(of))?.median);
         Some(Figure {
-            name: match spread {
-                false => format!("other shards, {rate} INVALIDATE/s / none"),
-                true => "the same, entries on all shards".into(),
+            name: match work {
+                Work::Here => format!("other shards, {rate} INVALIDATE/s / none"),
+                Work::Everywhere => "the same, entries on all shards".into(),
+                Work::Unlink => format!("other shards, {rate} native UNLINK/s / none"),
             },
             metric: "CACHE.GET p99",
             spread: Spread::of(ours().map(|pair| pair.busy / pair.quiet))?,
             sides: median(|pair| pair.quiet).zip(median(|pair| pair.busy)),
             unit: Unit::Times,
-            target: if spread { Target::None } else { UNAFFECTED },
+            target: if work == Work::Here { UNAFFECTED } else { Target::None },
         })
     };
-    [false, true].into_iter().filter_map(figure).collect()
+    Work::ALL.into_iter().filter_map(figure).collect()
 }
 
 #[cfg(test)]
@@ -256,25 +311,32 @@ mod tests {
 
     #[test]
     fn shares_are_all_of_a_tag() {
-        let setup = |spread, entries| Setup { rate: 1, entries, time: Duration::from_secs(1), spread };
+        let setup = |work, entries| Setup { rate: 1, entries, time: Duration::from_secs(1), work };
         for entries in [0, 1, 2, 1000] {
-            for spread in [false, true] {
-                let shares: Vec<_> = (0..SHARDS).map(|shard| setup(spread, entries).share(shard)).collect();
-                assert_eq!(shares.iter().sum::<u32>(), entries);
+            for work in Work::ALL {
+                let shares = (0..SHARDS).map(|shard| setup(work, entries).share(shard));
+                assert_eq!(shares.sum::<u32>(), entries);
             }
         }
-        assert_eq!(setup(true, 1000).share(2), 333);
-        assert_eq!(setup(false, 1000).share(2), 0);
+        assert_eq!(setup(Work::Everywhere, 1000).share(2), 333);
+        assert_eq!(setup(Work::Here, 1000).share(2), 0);
+    }
+
+    #[test]
+    fn unlink_names_what_was_filled() {
+        let text = String::from_utf8(unlink("{c1}:u7:", 2)).unwrap();
+        let word = |number| format!("$30\r\n{{c1}}:u7:0000000000000{number:09}\r\n");
+        assert_eq!(text, format!("*3\r\n$6\r\nUNLINK\r\n{}{}", word(0), word(1)));
     }
 
     #[test]
     fn the_figure_is_the_median_of_pairs() {
-        let pair = |spread, quiet, busy| Pair { spread, quiet, busy, gets: (1, 1), rate: 200.0 };
+        let pair = |work, quiet, busy| Pair { work, quiet, busy, gets: (1, 1), rate: 200.0 };
         let all = [
-            pair(false, 1e-4, 1.1e-4),
-            pair(false, 2e-4, 2e-4),
-            pair(false, 1e-4, 3e-4),
-            pair(true, 1e-4, 4e-4),
+            pair(Work::Here, 1e-4, 1.1e-4),
+            pair(Work::Here, 2e-4, 2e-4),
+            pair(Work::Here, 1e-4, 3e-4),
+            pair(Work::Everywhere, 1e-4, 4e-4),
         ];
         let figures = figures(&all, 200);
         let line = figures[0].line();

@@ -31,13 +31,14 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 const KEYS_A_SHARD: usize = 8;
-const WRITERS: usize = 2;
+/// Enough for one to be at each node, also at the one that is promoted.
+const WRITERS: usize = 2 * SHARDS;
 /// After each command of a client, and after each invalidation of a writer.
 const REST: Duration = Duration::from_micros(200);
 const CHANGE: Duration = Duration::from_millis(1);
 /// How long the origin takes.
 const ORIGIN: Duration = Duration::from_millis(1);
-/// Before the failover, and after it.
+/// Before the failover, which is asked for after so long, and after it.
 const CALM: Duration = Duration::from_millis(500);
 
 /// No value older than what was acknowledged.
@@ -71,6 +72,8 @@ pub struct Round {
 struct Counts {
     reads: u64,
     wrong: u64,
+    /// What the first of them was.
+    first: Option<String>,
     changes: u64,
     partial: u64,
     /// Seconds until the slowest change was acknowledged.
@@ -208,7 +211,13 @@ impl Scene {
                 },
             };
             counts.reads += u64::from(value.is_some());
-            counts.wrong += u64::from(value.is_some_and(|version| version < least));
+            if let Some(version) = value.filter(|version| *version < least) {
+                counts.wrong += 1;
+                counts.first.get_or_insert_with(|| {
+                    let at = time_text(self.start.elapsed());
+                    format!("{} was {version} at {at}, {least} being acknowledged", key.name)
+                });
+            }
             std::thread::sleep(REST);
         }
         Ok(counts)
@@ -248,8 +257,8 @@ impl Scene {
             Kind::Plain => &self.primaries,
         };
         let mut nodes = addresses.iter().map(|&at| Follower::at(at)).collect::<Result<Vec<_>>>()?;
-        let mine = self.keys.iter().skip(writer).step_by(WRITERS).cycle();
-        for (turn, key) in mine.enumerate() {
+        let keys = self.keys.iter().skip(writer).step_by(WRITERS).cycle();
+        for (turn, key) in (writer..).zip(keys) {
             let Some(node) = (match self.kind {
                 Kind::Cache => nodes.get_mut(turn % addresses.len()),
                 Kind::Plain => nodes.get_mut(key.shard),
@@ -285,6 +294,7 @@ impl Counts {
     fn add(&mut self, other: &Self) {
         self.reads += other.reads;
         self.wrong += other.wrong;
+        self.first = self.first.take().or_else(|| other.first.clone());
         self.changes += other.changes;
         self.partial += other.partial;
         self.longest = self.longest.max(other.longest);
@@ -296,13 +306,14 @@ impl Round {
     pub fn line(&self) -> String {
         let text = |seconds| Duration::try_from_secs_f64(seconds).map_or("never".into(), time_text);
         let (gap, native, before) = (text(self.gap), text(self.native), text(self.before));
-        let Counts { reads, wrong, changes, partial, longest } = &self.counts;
+        let Counts { reads, wrong, first, changes, partial, longest } = &self.counts;
+        let first = first.as_ref().map(|first| format!(" ({first})")).unwrap_or_default();
         match self.kind {
             Kind::Plain => {
                 format!("  a failover without the module: no SET for {gap} and {native} ({before} before)")
             }
             Kind::Cache => format!(
-                "  a failover: no CACHE.SET for {gap}, no SET for {native} ({before} before); {} reads, {wrong} wrong; {} invalidations, the slowest {}, {partial} times PARTIAL",
+                "  a failover: no CACHE.SET for {gap}, no SET for {native} ({before} before); {} reads, {wrong} wrong{first}; {} invalidations, the slowest {}, {partial} times PARTIAL",
                 grouped(*reads),
                 grouped(*changes),
                 text(*longest),
@@ -319,6 +330,7 @@ impl Round {
             "longest-before": self.before,
             "reads": self.counts.reads,
             "wrong": self.counts.wrong,
+            "first-wrong": self.counts.first,
             "changes": self.counts.changes,
             "partial": self.counts.partial,
             "slowest-change": self.counts.longest,

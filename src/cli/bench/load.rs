@@ -81,6 +81,12 @@ impl Template {
     }
 }
 
+/// The name that a template's `{key}` stands for.
+pub fn key(prefix: &str, number: u32) -> String {
+    let zeros = KEY_LENGTH - DIGITS;
+    format!("{prefix:0<zeros$}{number:0DIGITS$}")
+}
+
 /// A word's bytes, and which number goes over how many of their last digits.
 fn argument(word: &str, prefix: &str, value: usize) -> (Vec<u8>, usize, Option<Number>) {
     let tag =

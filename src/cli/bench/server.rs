@@ -11,12 +11,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Of nodes of a cluster. They are on one busy machine: none is to be taken for
-/// dead, and replicas are not to wait for others to join them.
+/// dead. Primaries vote for a shard once in twice that time. Replicas are not to
+/// wait for others to join them.
 const NODE: [&str; 10] = [
     "--cluster-enabled",
     "yes",
     "--cluster-node-timeout",
-    "10000",
+    "5000",
     "--cluster-replica-validity-factor",
     "0",
     "--cluster-allow-replica-migration",
