@@ -200,8 +200,10 @@ impl Drop for Scene<'_> {
     /// What is left is no affair of the next.
     fn drop(&mut self) {
         let numbers = if self.filled { 0..self.tags() } else { 0..0 };
-        for command in numbers.filter_map(|number| self.command(number).ok()) {
-            let _ = self.asked.req_packed_command(&command);
+        for number in numbers {
+            if let Ok(command) = self.command(number) {
+                let _ = self.asked.req_packed_command(&command);
+            }
         }
     }
 }
