@@ -161,20 +161,33 @@ def test_the_limits_on_tags_are_exact_and_are_none_on_what_is_there(server):
 
 
 def test_many_tags_cost_their_number(server):
-    """Not its square: with as many as there can be that was 1.4 s, during which nobody else was served."""
+    """Not its square: with as many as there can be that was 1.4 s, during which nobody else was served. Eight
+    times as many tags take some eight times as long, and not 64 times."""
     server.config("cacheflow.max-tags-per-entry", 65535)
-    server("CACHE.SET", "many", "v", "TAGS", *range(65535))
-    payload = server("DUMP", "many")
-    server("CONFIG", "RESETSTAT")
-    assert server("RESTORE", "other", 0, payload) == b"OK" and server("CACHE.TOUCH", "other") == 1
-    assert server("COPY", "many", "copy") == 1 and server(
-        "CACHE.SET", "lone", "v", "TAGS", *range(10**5, 165535)
-    )
-    assert server("CACHE.UNTAG", "lone", *range(10**5, 165535)) == 65535
-    for name, stats in server.info("commandstats").items():
-        micros = int(re.search(r"usec=(\d+)", stats).group(1))
-        assert micros < 300_000, f"{name}: {stats}"
-    server("FLUSHALL")  # VERIFY compares each membership with each tag of its entry
+
+    def costs(count):
+        """The server's own µs for each command, the least of three."""
+        least = {}
+        for turn in range(3):
+            first = 10**6 + turn * 10**5
+            server("CONFIG", "RESETSTAT")
+            server("CACHE.SET", "many", "v", "TAGS", *range(first, first + count))
+            assert server("RESTORE", "other", 0, server("DUMP", "many")) == b"OK"
+            assert server("CACHE.TOUCH", "other") == 1 and server("COPY", "many", "copy") == 1
+            # Of tags that nobody shares: a membership that goes is looked for in who has the last one.
+            own = range(2 * first, 2 * first + count)
+            server("CACHE.SET", "lone", "v", "TAGS", *own)
+            assert server("CACHE.UNTAG", "lone", *own) == count
+            for name, stats in server.info("commandstats").items():
+                micros = int(re.search(r"usec=(\d+)", stats).group(1))
+                least[name] = min(micros, least.get(name, micros))
+            server("FLUSHALL")
+        return least
+
+    few, many = costs(8191), costs(65528)
+    for name in ("cache.set", "restore", "cache.touch", "copy", "cache.untag"):
+        name = f"cmdstat_{name}"
+        assert many[name] < 30 * max(few[name], 100), (name, few[name], many[name])
 
 
 def test_as_many_and_as_long_as_there_can_be(server):
