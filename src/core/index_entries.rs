@@ -52,23 +52,29 @@ impl Index {
         let dead = self.verdict(db, view) == Verdict::Dead;
         let bytes = entries.bytes_mut(handle);
         for i in 0..count {
-            let id = View::new(bytes).tag(i);
-            let Some(tag) = id.and_then(|id| self.tags.get_mut(id)) else { continue };
-            if tag.stamps.hard > born {
-                continue;
-            }
-            // Slots are u32, and a vector holds each at most once.
-            let position = tag.members.len() as u32;
-            let before = tag.members.allocated();
-            tag.members.push(slot);
-            self.tag_bytes += tag.members.allocated() - before;
-            entry::set_position(bytes, i, position);
-            self.databases[db].memberships += 1;
+            self.join(db, slot, bytes, i);
         }
         if dead {
             self.queue(db, slot);
         }
         true
+    }
+
+    /// Notes an entry among the members of its i-th tag, if no invalidation of that
+    /// has killed it.
+    pub(super) fn join(&mut self, db: Db, slot: Slot, bytes: &mut [u8], i: usize) {
+        let (id, born) = (View::new(bytes).tag(i), View::new(bytes).born());
+        let Some(tag) = id.and_then(|id| self.tags.get_mut(id)) else { return };
+        if tag.stamps.hard > born {
+            return;
+        }
+        // Slots are u32, and a vector holds each at most once.
+        let position = tag.members.len() as u32;
+        let before = tag.members.allocated();
+        tag.members.push(slot);
+        self.tag_bytes += tag.members.allocated() - before;
+        entry::set_position(bytes, i, position);
+        self.databases[db].memberships += 1;
     }
 
     /// Queues one entry for the sweep.

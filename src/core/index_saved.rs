@@ -4,6 +4,7 @@
 //! same on a replica that was loaded from this.
 
 use super::*;
+use crate::units::Millis;
 
 /// When something was invalidated, by name, to be saved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,18 +43,76 @@ impl Index {
     }
 
     /// Remembers an invalidation that was saved. The entries that it concerns
-    /// have yet to come, or it is older than they are.
-    pub fn remember(&mut self, saved: Invalidated<'_>) {
+    /// have yet to come, as a rule; of those that are there (another node tells of
+    /// its invalidations before it brings a slot) it leaves what was born later.
+    /// Looks at all members of the tag then, and at all entries for a namespace;
+    /// but not where one is known here that is no more than `spare` older: the
+    /// same, for it was sent to both, and what arrives is judged with as much to
+    /// spare (`decide::arrived`).
+    pub fn remember(&mut self, saved: Invalidated<'_>, spare: Millis, entries: &mut impl Entries) {
         let Invalidated { db, namespace, name, stamps } = saved;
         for (mode, stamp) in [(Mode::Hard, stamps.hard), (Mode::Soft, stamps.soft)] {
-            if stamp == Stamp(0) {
-                continue;
+            match (namespace, mode) {
+                _ if stamp == Stamp(0) => {}
+                (false, Mode::Hard) => self.remember_tag(db, name, stamp, spare, entries),
+                (false, Mode::Soft) => {
+                    self.invalidate_tag(db, name, stamp, mode);
+                }
+                (true, Mode::Hard) => self.remember_namespace(db, name, stamp, spare, entries),
+                (true, Mode::Soft) => self.invalidate_namespace_quietly(db, name, stamp, mode),
             }
-            if namespace {
-                self.invalidate_namespace_quietly(db, name, stamp, mode);
-            } else {
-                self.invalidate_tag(db, name, stamp, mode);
+        }
+    }
+
+    fn remember_tag(&mut self, db: Db, name: &[u8], stamp: Stamp, spare: Millis, entries: &mut impl Entries) {
+        let space = self.space(db);
+        let id = self.find(space, name);
+        let tag = id.and_then(|id| self.tags.get(id)).filter(|tag| !tag.members.is_empty());
+        let mut younger: Vec<Slot> = Vec::new();
+        if let Some(tag) = tag {
+            if is_known(tag.stamps.hard, stamp, spare) {
+                return;
             }
+            let slots = &self.databases[db].slots;
+            let born = |slot| slots.get(slot).map(|handle| View::new(entries.bytes(handle)).born());
+            younger.extend(tag.members.iter().filter(|slot| born(*slot).is_some_and(|born| born >= stamp)));
+        }
+        self.invalidate_tag(db, name, stamp, Mode::Hard);
+        for slot in younger {
+            let Some(handle) = self.databases[db].slots.get(slot) else { continue };
+            let bytes = entries.bytes_mut(handle);
+            let which = View::new(bytes).tags().position(|other| Some(other) == id);
+            if let Some(which) = which {
+                self.join(db, slot, bytes, which);
+            }
+        }
+    }
+
+    fn remember_namespace(
+        &mut self,
+        db: Db,
+        name: &[u8],
+        stamp: Stamp,
+        spare: Millis,
+        entries: &impl Entries,
+    ) {
+        let database = self.database(db);
+        let number = database.namespace_number(name);
+        let Some(namespace) = database.namespaces.get(usize::from(number)) else { return };
+        let mut younger = 0;
+        if namespace.entries > 0 {
+            if is_known(namespace.stamps.hard, stamp, spare) {
+                return;
+            }
+            let views = database.slots.iter().map(|(_, handle)| View::new(entries.bytes(handle)));
+            let own = views.filter(|view| view.namespace() == number);
+            let least = stamp.max(namespace.stamps.hard);
+            younger = own.filter(|view| view.born() >= least).count() as u64;
+        }
+        self.invalidate_namespace_quietly(db, name, stamp, Mode::Hard);
+        if let Some(namespace) = self.database(db).namespace_mut(number) {
+            namespace.entries += younger;
+            namespace.doomed -= younger;
         }
     }
 
@@ -68,4 +127,10 @@ impl Index {
     pub fn raise_low_water(&mut self, to: Stamp) {
         self.low_water = self.low_water.max(to);
     }
+}
+
+/// Whether one that is told of is one that is known, or older.
+fn is_known(known: Stamp, told: Stamp, spare: Millis) -> bool {
+    let spare = spare.0.saturating_mul(1000);
+    told <= known || (known > Stamp(0) && told.0 <= known.0.saturating_add(spare))
 }

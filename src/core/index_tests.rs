@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::entry::{build, Meta};
+use crate::units::Millis;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -322,7 +323,8 @@ fn what_is_saved_is_remembered() {
     world.index.invalidate_tag(1, b"u", Stamp(8), Mode::Soft);
     world.index.invalidate_namespace(1, b"n", Stamp(11), Mode::Hard);
     let mut other = Index::default();
-    world.index.invalidated().for_each(|saved| other.remember(saved));
+    let spare = Millis(0);
+    world.index.invalidated().for_each(|saved| other.remember(saved, spare, &mut Heap::default()));
     assert!(world.index.invalidated().eq(other.invalidated()));
     assert_eq!(other.stamps(0, b"t"), Some(Stamps { hard: Stamp(7), soft: Stamp(9) }));
     assert_eq!(other.namespace_stamps(1, b"n").hard, Stamp(11));
@@ -454,3 +456,6 @@ fn the_last_invalidation_of_what_lies_there() {
     assert_eq!(index.invalidated_at(0, b"n", None), Stamp(30));
     assert_eq!(index.invalidated_at(1, b"n", None), Stamp(0), "of another database");
 }
+
+#[path = "index_saved_tests.rs"]
+mod saved;

@@ -221,15 +221,33 @@ fn record(of: Invalidated<'_>) -> Record<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::index::Mode;
+    use crate::index::{Entries, Mode};
+    use crate::slots::Handle;
+    use crate::units::Millis;
     use proptest::prelude::*;
+
+    struct NoEntries;
+
+    impl Entries for NoEntries {
+        fn bytes(&self, _: Handle) -> &[u8] {
+            &[]
+        }
+        fn bytes_mut(&mut self, _: Handle) -> &mut [u8] {
+            &mut []
+        }
+        fn both(&mut self, _: Handle, _: Handle) -> (&mut [u8], &[u8]) {
+            (&mut [], &[])
+        }
+    }
 
     fn read(parts: &[Vec<u8>]) -> Result<(Saved, Index), SavedError> {
         let mut index = Index::default();
         let saved = Saved::decode(&parts[0])?;
         assert_eq!(saved.parts as usize, parts.len() - 1);
         for part in &parts[1..] {
-            Saved::decode_part(part, |invalidated| index.remember(invalidated))?;
+            Saved::decode_part(part, |invalidated| {
+                index.remember(invalidated, Millis(0), &mut NoEntries);
+            })?;
         }
         index.raise_low_water(saved.low_water());
         Ok((saved, index))

@@ -11,9 +11,10 @@
 use std::ffi::CStr;
 
 use cacheflow_core::saved::{Saved, SavedError};
-use cacheflow_core::units::Stamp;
+use cacheflow_core::units::{Millis, Stamp};
 
 use super::{Command, Error};
+use crate::directives::MAX_CLOCK_SKEW;
 use crate::ffi::args::Args;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::register::{Arg, Keys, Spec};
@@ -107,10 +108,11 @@ pub fn observe(saved: &Saved) {
 /// # Errors
 /// See [`Saved::decode_part`].
 pub fn remember(part: &[u8]) -> Result<(), SavedError> {
+    let spare = Millis(MAX_CLOCK_SKEW.get().unsigned_abs());
     shard::with_stamps(|index| {
         Saved::decode_part(part, |invalidated| {
             state::observe(invalidated.stamps.last());
-            index.remember(invalidated);
+            index.remember(invalidated, spare, &mut shard::Memory);
         })
     })
 }
