@@ -48,20 +48,22 @@ pub struct Seen {
     pub node: Node,
     /// It is a primary.
     pub primary: bool,
-    /// The cluster has agreed that it has failed.
-    pub failed: bool,
+    /// The cluster has agreed that it has failed, or it has said itself that it
+    /// could not do something: after a manual failover the old primary is seen
+    /// as one for seconds, without slots.
+    pub doubted: bool,
 }
 
 /// The primaries that have to acknowledge; `owners` is only asked for where one
-/// has failed, and `None` where it cannot be known.
+/// is doubted, and `None` where it cannot be known.
 pub fn primaries(seen: &[Seen], owners: impl FnOnce() -> Option<BTreeSet<Node>>) -> BTreeSet<Node> {
     let all = || seen.iter().filter(|node| node.primary);
-    if !all().any(|node| node.failed) {
+    if !all().any(|node| node.doubted) {
         return all().map(|node| node.node).collect();
     }
     let owners = owners();
     let counts =
-        |node: &&Seen| !node.failed || owners.as_ref().is_none_or(|owners| owners.contains(&node.node));
+        |node: &&Seen| !node.doubted || owners.as_ref().is_none_or(|owners| owners.contains(&node.node));
     all().filter(counts).map(|node| node.node).collect()
 }
 
@@ -95,7 +97,7 @@ mod tests {
 
     #[test]
     fn one_that_failed_counts_while_it_has_slots() {
-        let seen = |letter, primary, failed| Seen { node: node(letter), primary, failed };
+        let seen = |letter, primary, doubted| Seen { node: node(letter), primary, doubted };
         let all = [
             seen(b'a', true, false),
             seen(b'b', true, true),

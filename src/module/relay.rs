@@ -12,7 +12,7 @@
 //! [`WATCH`] while invalidations are remembered: that is when a replica that was
 //! promoted is noticed, which is sent them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::raw::{c_char, c_void};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -48,6 +48,9 @@ const ROUND: i64 = 2;
 /// How often the others are told that this node has started, and how long.
 const ANNOUNCE: i64 = 200;
 const ANNOUNCED_FOR: Millis = Millis(60_000);
+/// How long one that could not do something counts only if it has slots: what
+/// gossip takes to tell of a demotion, and more.
+const DOUBTED_FOR: Millis = Millis(30_000);
 /// How often it is looked where the links go.
 const LINKS: i64 = 1000;
 
@@ -65,6 +68,9 @@ struct Others {
     seen: Seen,
     /// Who knows that this node has started.
     welcomed: BTreeSet<Node>,
+    /// Who could not do something, and when: it may have been demoted, and be
+    /// a primary for us still; it counts while it has slots.
+    unable: BTreeMap<Node, Time>,
     /// When a complaint was last written into the log.
     complained: Option<Time>,
 }
@@ -110,9 +116,18 @@ pub fn counts() -> Counts {
 
 /// The primaries that have to acknowledge, this node aside.
 fn primaries(ctx: Ctx) -> BTreeSet<Node> {
+    let now = state::steady();
+    let unable = OTHERS.with(|others| {
+        others.unable.retain(|_, since| now.since(*since) < DOUBTED_FOR);
+        others.unable.clone()
+    });
     let nodes = nodes::all(ctx).into_iter().filter(|node| !node.is_self());
     let seen: Vec<topology::Seen> = nodes
-        .map(|node| topology::Seen { node: node.name, primary: node.is_primary(), failed: node.has_failed() })
+        .map(|node| topology::Seen {
+            node: node.name,
+            primary: node.is_primary(),
+            doubted: node.has_failed() || unable.contains_key(&node.name),
+        })
         .collect();
     topology::primaries(&seen, || nodes_text(ctx)?.bytes().map(topology::owners))
 }
@@ -421,7 +436,10 @@ pub fn receive(ctx: Ctx, sender: &Node, bytes: &[u8]) {
             let told = RELAY.with(|relay| relay.done(sender, id.number, hits));
             tell(ctx, told.into_iter().collect());
         }
-        Message::NotDone if own => RELAY.with(|relay| relay.not_done(sender, id.number, now)),
+        Message::NotDone if own => {
+            OTHERS.with(|others| others.unable.insert(*sender, now));
+            RELAY.with(|relay| relay.not_done(sender, id.number, now));
+        }
         Message::Started => {
             if OTHERS.with(|others| others.seen.is_anew(sender, id.incarnation)) {
                 RELAY.with(|relay| relay.restarted(sender, now));
