@@ -12,6 +12,7 @@ them has sent them again, and a primary that was replaced while it was frozen se
 import os
 import re
 import time
+from contextlib import closing
 
 import pytest
 
@@ -242,6 +243,29 @@ def test_slots_are_moved_in_one_go(cluster):
 
     run(Workload(cluster, seed=10), 6, nemesis)
     assert moved == [36]
+
+
+def test_slots_go_and_come_back_at_once(cluster):
+    """Where a slot moves in one go it may be back before a node has looked whose it is."""
+    if not cluster.has_atomic_migration:
+        return  # nothing to test on the engine
+    one, other = cluster.primaries()[:2]
+
+    def nemesis(load):
+        slots = load.slots_of(one)[:6]
+        for begin, end in ((one, other), (other, one)) * 8:
+            cluster.move_slots_atomically(slots, begin, end)
+            for node in (begin, cluster.replica_of(begin)):
+                wait_for(lambda node=node: not keys_in(node, slots), "the keys to be gone", 5, 0.01)
+
+    run(Workload(cluster, seed=16), 6, nemesis)
+
+
+def keys_in(node, slots):
+    """Keys that a node, a replica maybe, has in slots."""
+    with closing(Connection(node.port)) as ask:
+        replies = ask.pipeline([("CLUSTER", "GETKEYSINSLOT", slot, 10) for slot in slots])
+    return [key for keys in replies for key in keys]
 
 
 def test_shards_come_and_go(cluster):

@@ -175,10 +175,14 @@ pub fn is_imported(ctx: Ctx, key: &[u8]) -> bool {
     if NO_MAP.load(Relaxed) || !ctx.is_primary_in_cluster() {
         return false; // Valkey 8 moves slots by RESTORE
     }
-    if MAP.with(|map| map.is_old()) {
+    let is_others =
+        || MAP.with(|map| !map.in_vain && map.owner(slot::of(key)).is_some_and(|range| !range.mine));
+    // One that went a moment ago may come back now, before the next look. Who puts
+    // a key into a slot of this node's own pays for a look each time.
+    if MAP.with(|map| map.is_old()) || (!is_others() && !ctx.is_loading()) {
         look_now(ctx);
     }
-    MAP.with(|map| !map.in_vain && map.owner(slot::of(key)).is_some_and(|range| !range.mine))
+    is_others()
 }
 
 /// What is answered to whom another node is to serve.
