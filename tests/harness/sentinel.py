@@ -12,7 +12,7 @@ LIMIT = 60.0  # seconds: a bound, not a measurement
 PAUSE = 0.03
 # Milliseconds between two looks. Four publish periods after its failover a primary is told whose
 # replica it is now.
-PERIODS = ("INFO-PERIOD", 200, "PUBLISH-PERIOD", 200, "TILT-PERIOD", 1000)
+PERIODS = ("INFO-PERIOD", 200, "PING-PERIOD", 400, "PUBLISH-PERIOD", 200, "TILT-PERIOD", 1000)
 WAITING = ("NOGOODSLAVE", "INPROG")  # a failover that is possible soon
 
 
