@@ -3,10 +3,11 @@
 //!
 //! The module API does not tell who has slots; `CLUSTER NODES` does.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::number::parse_u64;
 use crate::relay::Node;
+use crate::units::{Millis, Time};
 
 /// The nodes that have slots, from the text of `CLUSTER NODES`: per line
 /// `name address flags primary ping pong epoch link slots…`; what begins with
@@ -52,6 +53,29 @@ pub struct Seen {
     /// could not do something: after a manual failover the old primary is seen
     /// as one for seconds, without slots.
     pub doubted: bool,
+}
+
+/// How long one is doubted that could not do something: what gossip takes to
+/// tell of a demotion, and more.
+const DOUBTED_FOR: Millis = Millis(30_000);
+
+/// Who could not do something, and when he said so.
+#[derive(Clone, Debug, Default)]
+pub struct Doubts {
+    since: BTreeMap<Node, Time>,
+}
+
+impl Doubts {
+    /// A node has said that it could not.
+    pub fn note(&mut self, node: Node, now: Time) {
+        self.since.retain(|_, since| now.since(*since) < DOUBTED_FOR);
+        self.since.insert(node, now);
+    }
+
+    /// Whether a node is doubted.
+    pub fn are_about(&self, node: &Node, now: Time) -> bool {
+        self.since.get(node).is_some_and(|since| now.since(*since) < DOUBTED_FOR)
+    }
 }
 
 /// The primaries that have to acknowledge; `owners` is only asked for where one
@@ -108,6 +132,18 @@ mod tests {
         assert_eq!(some, [node(b'a'), node(b'b')].into());
         assert_eq!(primaries(&all, || None).len(), 3, "not known: all that may have");
         assert_eq!(primaries(&all[..1], || panic!("nobody has failed")), [node(b'a')].into());
+    }
+
+    #[test]
+    fn doubts_pass() {
+        let mut doubts = Doubts::default();
+        doubts.note(node(b'a'), Time(0));
+        assert!(
+            doubts.are_about(&node(b'a'), Time(DOUBTED_FOR.0 - 1)) && !doubts.are_about(&node(b'b'), Time(0))
+        );
+        assert!(!doubts.are_about(&node(b'a'), Time(DOUBTED_FOR.0)));
+        doubts.note(node(b'b'), Time(DOUBTED_FOR.0));
+        assert_eq!(doubts.since.len(), 1, "and are forgotten");
     }
 
     proptest! {

@@ -15,6 +15,7 @@ use crate::ffi::ctx::Ctx;
 use crate::ffi::{raw, timer};
 use crate::invalidation;
 use crate::relay::{self, RELAY, TICK, WATCH};
+use crate::relay_replicas as replicas;
 use crate::state;
 
 /// This node has become a primary: what it was asked for as a replica it may not
@@ -41,7 +42,7 @@ fn attempt(ctx: Ctx) -> Option<i64> {
     if ctx.is_loading() || ctx.is_paused() {
         return Some(TICK);
     }
-    let awaits = relay::needed() > 0;
+    let awaits = replicas::needed() > 0;
     for (number, message) in RELAY.with(|relay| relay.own_due()) {
         let hits = match bus::decode(&message) {
             Ok((_, Message::Invalidate(it))) if ctx.select(it.db) => {
@@ -51,7 +52,7 @@ fn attempt(ctx: Ctx) -> Option<i64> {
         };
         let told = RELAY.with(|relay| relay.own_did(number, hits, awaits));
         if awaits {
-            relay::await_replicas(ctx, number);
+            replicas::await_own(ctx, number);
         }
         relay::tell(ctx, told.into_iter().collect());
     }

@@ -17,7 +17,7 @@ use crate::ffi::args::Args;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::register::{Arg, Keys, Spec};
 use crate::leases;
-use crate::relay;
+use crate::relay_bus;
 use crate::state::CLOCK_OFFSET;
 use crate::sweep::HELD;
 
@@ -49,9 +49,9 @@ impl Command for Debug {
         } else if what.eq_ignore_ascii_case(b"SWEEP") {
             HELD.store(argument == b"0", Relaxed);
         } else if what.eq_ignore_ascii_case(b"DEAF") {
-            relay::DEAF.store(argument == b"1", Relaxed);
+            relay_bus::DEAF.store(argument == b"1", Relaxed);
         } else if what.eq_ignore_ascii_case(b"BUS") {
-            relay::receive(ctx, &[b'0'; 40], argument);
+            relay_bus::receive(ctx, &[b'0'; 40], argument);
         } else {
             return Err(RequestError::Syntax.into());
         }

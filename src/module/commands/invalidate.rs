@@ -29,6 +29,7 @@ use crate::invalidation::{self, Kind};
 use crate::propagation;
 use crate::relay::{self, Begun};
 use crate::relay_clients;
+use crate::relay_replicas;
 use crate::state;
 
 pub struct Invalidate;
@@ -77,7 +78,7 @@ impl Command for Invalidate {
         }
         let at = state::moment();
         let hits = primary.then(|| asked.perform(ctx, named, at));
-        if !everywhere && relay::needed() == 0 {
+        if !everywhere && relay_replicas::needed() == 0 {
             asked.publish(ctx);
             ctx.reply_integer(hits.unwrap_or(0));
             return Ok(());
