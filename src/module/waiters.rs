@@ -6,7 +6,6 @@
 //! up in the second step: the value is a copy, one for all waiters of a turn
 //! that get the same.
 
-use std::collections::HashMap;
 use std::os::raw::{c_int, c_void};
 use std::rc::Rc;
 
@@ -24,6 +23,7 @@ use crate::ffi::ctx::Ctx;
 use crate::ffi::key::Key;
 use crate::ffi::owned::Owned;
 use crate::ffi::raw;
+use crate::held::{self, Held};
 use crate::leases;
 use crate::locks;
 use crate::shard;
@@ -33,38 +33,13 @@ use crate::state::{self, MainThread, COUNTERS};
 use crate::stored::Stored;
 
 /// A client that waits.
-#[derive(Clone, Copy)]
 struct Client {
-    blocked: Blocked,
     lock: bool,
     with_tags: bool,
 }
 
-#[derive(Default)]
-struct Held {
-    clients: HashMap<WaiterId, Client>,
-    waiters: HashMap<Blocked, WaiterId>,
-}
-
-impl Held {
-    fn take(&mut self, id: WaiterId) -> Option<Client> {
-        let client = self.clients.remove(&id)?;
-        self.waiters.remove(&client.blocked);
-        if self.clients.is_empty() {
-            // What a burst made them grow to is given back.
-            *self = Held::default();
-        }
-        Some(client)
-    }
-
-    fn take_client(&mut self, blocked: Blocked) -> Option<(WaiterId, Client)> {
-        let id = self.waiters.get(&blocked).copied()?;
-        self.take(id).map(|client| (id, client))
-    }
-}
-
 lazy_static! {
-    static ref HELD: MainThread<Held> = MainThread::new(Held::default());
+    static ref HELD: MainThread<Held<WaiterId, Client>> = MainThread::new(Held::default());
 }
 
 /// What a client that waited is answered.
@@ -89,17 +64,7 @@ pub fn hold(ctx: Ctx, id: WaiterId, lock: bool, with_tags: bool) {
     let calls =
         Calls { reply: Some(on_reply), timeout: Some(on_timeout), gone: Some(on_gone), free: Some(on_free) };
     let blocked = Blocked::hold(ctx, calls);
-    HELD.with(|held| {
-        held.clients.insert(id, Client { blocked, lock, with_tags });
-        held.waiters.insert(blocked, id);
-    });
-}
-
-fn send(client: Client, sent: Sent) {
-    let answer = Box::into_raw(Box::new(sent)).cast::<c_void>();
-    // SAFETY: taken out of `HELD`, so it has not been released; the answer is
-    // what the callbacks take.
-    unsafe { client.blocked.release(answer) };
+    HELD.with(|held| held.insert(id, blocked, Client { lock, with_tags }));
 }
 
 // ── the turn ────────────────────────────────────────────────────────────────
@@ -130,23 +95,24 @@ pub fn perform(ctx: Ctx, event: Event, paused: bool, values: &mut Values) {
         Event::Look(id) => look(ctx, id, paused, values),
         Event::TimedOut(id, hint) => {
             if let Some(client) = HELD.with(|held| held.take(id)) {
-                send(client, time_is_up(client, hint));
+                let answer = time_is_up(&client.of, hint);
+                client.answer(answer);
             }
         }
         Event::Unblocked(id) => {
             if let Some(client) = HELD.with(|held| held.take(id)) {
-                send(client, Sent::Unblocked);
+                client.answer(Sent::Unblocked);
             }
         }
         Event::Moved(id, slot) => {
             if let Some(client) = HELD.with(|held| held.take(id)) {
-                send(client, Sent::Moved(slots::redirection(slot)));
+                client.answer(Sent::Moved(slots::redirection(slot)));
             }
         }
     }
 }
 
-fn time_is_up(client: Client, hint: Millis) -> Sent {
+fn time_is_up(client: &Client, hint: Millis) -> Sent {
     if client.lock {
         return Sent::Lock(None);
     }
@@ -158,7 +124,7 @@ fn time_is_up(client: Client, hint: Millis) -> Sent {
 pub fn abandon(event: Event) {
     let (Event::Look(id) | Event::TimedOut(id, _) | Event::Unblocked(id) | Event::Moved(id, _)) = event;
     if let Some(client) = HELD.with(|held| held.take(id)) {
-        send(client, Sent::Lost);
+        client.answer(Sent::Lost);
     }
     leases::forget(id);
 }
@@ -178,7 +144,7 @@ fn look(ctx: Ctx, id: WaiterId, paused: bool, values: &mut Values) {
     };
     let Some(sent) = sent else { return };
     if let Some(client) = HELD.with(|held| held.take(id)) {
-        send(client, sent);
+        client.answer(sent);
     }
 }
 
@@ -214,7 +180,7 @@ fn look_for_fetch(ctx: Ctx, id: WaiterId, db: Db, name: Str<'_>, values: &mut Va
         None if seen.there == There::Native => native_string(ctx, name).map(Rc::from),
         None => None,
     };
-    let with_tags = HELD.with(|held| held.clients.get(&id).is_some_and(|client| client.with_tags));
+    let with_tags = HELD.with(|held| held.get(id).is_some_and(|client| client.with_tags));
     let tags = with_tags.then(|| entry.map(shard::tag_names).unwrap_or_default());
     Some(Sent::Fetch { state, value, token, left, tags })
 }
@@ -272,7 +238,7 @@ unsafe extern "C" fn on_reply(
     // SAFETY: what the server passed.
     let ctx = unsafe { Ctx::new(ctx) };
     let replied = cross("waiter_reply", false, || {
-        // SAFETY: what `send` released the client with, or null; freed after
+        // SAFETY: what the client was answered, or null; freed after
         // this by `on_free`.
         if let Some(sent) = unsafe { Blocked::answer(ctx).cast::<Sent>().as_ref() } {
             reply(ctx, sent);
@@ -324,9 +290,8 @@ unsafe extern "C" fn on_timeout(
             return false;
         };
         let hint = leases::cut_short(id);
-        reply(ctx, &time_is_up(client, hint));
-        // SAFETY: taken out of `HELD`, so it has not been released.
-        unsafe { client.blocked.forget() };
+        reply(ctx, &time_is_up(&client.of, hint));
+        client.forget();
         true
     });
     if !replied {
@@ -341,8 +306,7 @@ unsafe extern "C" fn on_gone(_: *mut raw::RedisModuleCtx, blocked: *mut raw::Red
         let blocked = unsafe { Blocked::told(blocked) };
         // One that is answered already is none of ours any more.
         if let Some((id, client)) = HELD.with(|held| held.take_client(blocked)) {
-            // SAFETY: taken out of `HELD`, so it has not been released.
-            unsafe { client.blocked.forget() };
+            client.forget();
             leases::forget(id);
         }
     });
@@ -350,9 +314,7 @@ unsafe extern "C" fn on_gone(_: *mut raw::RedisModuleCtx, blocked: *mut raw::Red
 
 unsafe extern "C" fn on_free(_: *mut raw::RedisModuleCtx, answer: *mut c_void) {
     cross("waiter_free", (), || {
-        if !answer.is_null() {
-            // SAFETY: what `send` made, freed once.
-            drop(unsafe { Box::from_raw(answer.cast::<Sent>()) });
-        }
+        // SAFETY: what the server passed: what a client was answered, or null.
+        unsafe { held::free::<Sent>(answer) };
     });
 }
