@@ -113,15 +113,7 @@ pub fn run(options: &Options) -> Result<()> {
         }
     }
     drop(cluster);
-    println!("{}", Figure::heading());
-    for figure in &figures {
-        println!("{}", figure.line());
-    }
-    println!("{}", ratio::verdict(&figures));
-    if let Some(path) = &options.json {
-        ratio::write(path, document, &figures)?;
-    }
-    Ok(())
+    ratio::conclude(&figures, document, options.json.as_deref())
 }
 
 impl Part {

@@ -20,7 +20,7 @@
 use super::memory;
 use super::methods::Method;
 use super::probe::Probe;
-use super::ratio::{self, Figure};
+use super::ratio;
 use super::rounds::{self, Gets, Round};
 use super::server::{Recipe, Server};
 use super::summary::time_text;
@@ -97,17 +97,10 @@ pub fn run(options: &Options) -> Result<()> {
             }
         }
     }
-    println!("{}", Figure::heading());
     let figures = rounds::figures(&rounds, &options.entries);
-    for figure in &figures {
-        println!("{}", figure.line());
-    }
-    println!("{}", ratio::verdict(&figures));
-    if let Some(path) = &options.json {
-        let rounds: Vec<_> = rounds.iter().map(Round::json).collect();
-        ratio::write(path, serde_json::json!({ "server": version, "rounds": rounds }), &figures)?;
-    }
-    Ok(())
+    let rounds: Vec<_> = rounds.iter().map(Round::json).collect();
+    let measured = serde_json::json!({ "server": version, "rounds": rounds });
+    ratio::conclude(&figures, measured, options.json.as_deref())
 }
 
 impl Options {

@@ -184,6 +184,17 @@ pub fn verdict(figures: &[Figure]) -> String {
     format!("{} of {} targets reached", verdicts.iter().filter(|reached| **reached).count(), verdicts.len())
 }
 
+/// Prints figures with their heading and the verdict, and writes them to a file
+/// if one is named.
+pub fn conclude(figures: &[Figure], measured: serde_json::Value, path: Option<&Path>) -> Result<()> {
+    println!("{}", Figure::heading());
+    for figure in figures {
+        println!("{}", figure.line());
+    }
+    println!("{}", verdict(figures));
+    path.map_or(Ok(()), |path| write(path, measured, figures))
+}
+
 /// Writes figures, and what they were measured with, for programs.
 pub fn write(path: &Path, measured: serde_json::Value, figures: &[Figure]) -> Result<()> {
     let mut document = measured;

@@ -90,17 +90,9 @@ pub fn run(options: &Options) -> Result<()> {
         println!("  {}", shown.collect::<Vec<_>>().join("; "));
         times.push(times_of_round);
     }
-    println!("{}", Figure::heading());
     let figures = figures(&times).context("no rounds")?;
-    for figure in &figures {
-        println!("{}", figure.line());
-    }
-    println!("{}", ratio::verdict(&figures));
-    if let Some(path) = &options.json {
-        let measured = serde_json::json!({ "server": version, "keys": options.keys, "rounds": times });
-        ratio::write(path, measured, &figures)?;
-    }
-    Ok(())
+    let measured = serde_json::json!({ "server": version, "keys": options.keys, "rounds": times });
+    ratio::conclude(&figures, measured, options.json.as_deref())
 }
 
 impl Dump {

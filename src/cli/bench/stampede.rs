@@ -115,15 +115,7 @@ pub fn run(options: &Options) -> Result<()> {
             document[part.name()] = report.rounds;
         }
     }
-    println!("{}", Figure::heading());
-    for figure in &figures {
-        println!("{}", figure.line());
-    }
-    println!("{}", ratio::verdict(&figures));
-    if let Some(path) = &options.json {
-        ratio::write(path, document, &figures)?;
-    }
-    Ok(())
+    ratio::conclude(&figures, document, options.json.as_deref())
 }
 
 impl Part {
