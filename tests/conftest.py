@@ -4,11 +4,12 @@ Every test, whatever it uses, ends with the assertion that no server died or log
 it used the shared servers, also with their topology's own check (see harness/topology.py).
 """
 
+import functools
 import os
 
 import pytest
 
-from harness import engines
+from harness import engines, partition
 from harness.server import Fleet
 from harness.topologies import TOPOLOGIES
 
@@ -24,17 +25,24 @@ def pytest_addoption(parser):
     )
 
 
+@functools.cache
+def _is_given(marker, engine):
+    """Whether the engine, or the machine, has what a marker asks for."""
+    if marker == "atomic_migration":
+        return engines.moves_slots_atomically(engines.binary(engine))
+    return partition.is_allowed()
+
+
 def pytest_collection_modifyitems(config, items):
-    """Tests that are of one topology (marker `topology`) are not run in the others, and those of a way to
-    move slots (marker `atomic_migration`) where the engine has it."""
-    chosen, other, can = [], [], None
+    """Tests that are of one topology (marker `topology`) are not run in the others, and those that need what
+    not every engine or machine has (`atomic_migration`, `network_namespace`) only where it is there."""
+    chosen, other = [], []
+    engine, topology = config.getoption("engine"), config.getoption("topology")
     for item in items:
         marker = item.get_closest_marker("topology")
-        wanted = marker is None or config.getoption("topology") in marker.args
-        if wanted and item.get_closest_marker("atomic_migration"):
-            if can is None:
-                can = engines.moves_slots_atomically(engines.binary(config.getoption("engine")))
-            wanted = can
+        wanted = marker is None or topology in marker.args
+        for needed in ("atomic_migration", "network_namespace"):
+            wanted = wanted and (item.get_closest_marker(needed) is None or _is_given(needed, engine))
         (chosen if wanted else other).append(item)
     config.hook.pytest_deselected(items=other)
     items[:] = chosen

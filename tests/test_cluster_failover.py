@@ -16,10 +16,8 @@ pytestmark = pytest.mark.topology("single")
 @pytest.fixture(name="shared", scope="module")
 def fixture_shared(fleet):
     """Three primaries, each with a replica."""
-    cluster = Cluster(fleet, primaries=3, replicas=1, node_timeout=1000, module_args=DEBUG)
-    yield cluster
-    for node in cluster.nodes:
-        fleet.discard(node)
+    with Cluster(fleet, primaries=3, replicas=1, node_timeout=1000, module_args=DEBUG) as cluster:
+        yield cluster
 
 
 @pytest.fixture(name="cluster")

@@ -1,6 +1,7 @@
 """CACHE.INVALIDATE in a cluster: any node, every primary, acknowledged, summed, sent again until it is."""
 
 import struct
+from contextlib import ExitStack
 
 import pytest
 
@@ -18,10 +19,8 @@ PARTIAL = "PARTIAL {} of 3 primaries acknowledged"
 
 @pytest.fixture(scope="module")
 def shared(fleet):
-    cluster = Cluster(fleet, module_args=DEBUG)
-    yield cluster
-    for node in cluster.nodes:
-        fleet.discard(node)
+    with Cluster(fleet, module_args=DEBUG) as cluster:
+        yield cluster
 
 
 @pytest.fixture
@@ -40,17 +39,14 @@ def cluster(shared):
 @pytest.fixture
 def own_cluster(fleet):
     """For what changes roles, or dies."""
-    started = []
+    with ExitStack() as stack:
 
-    def start(**options):
-        started.append(Cluster(fleet, module_args=DEBUG, **options))
-        fill(started[0])
-        return started[0]
+        def start(**options):
+            cluster = stack.enter_context(Cluster(fleet, module_args=DEBUG, **options))
+            fill(cluster)
+            return cluster
 
-    yield start
-    for cluster in started:
-        for node in cluster.nodes:
-            fleet.discard(node)
+        yield start
 
 
 def fill(cluster):

@@ -32,10 +32,8 @@ NEVER = 60_000  # ms: a node timeout in which nobody is taken for dead
 @pytest.fixture(scope="module")
 def shared(fleet):
     """One cluster for all tests of this file; each leaves it well, with other roles than it found."""
-    cluster = Cluster(fleet, node_timeout=NODE_TIMEOUT, module_args=("debug", "yes"))
-    yield cluster
-    for node in cluster.nodes:
-        fleet.discard(node)
+    with Cluster(fleet, node_timeout=NODE_TIMEOUT, module_args=("debug", "yes")) as cluster:
+        yield cluster
 
 
 @pytest.fixture
@@ -233,9 +231,8 @@ def test_slots_are_moved_key_by_key(cluster):
     assert moved == [24]
 
 
+@pytest.mark.atomic_migration
 def test_slots_are_moved_in_one_go(cluster):
-    if not cluster.has_atomic_migration:
-        return  # nothing to test on the engine
     moved = []
 
     def nemesis(load):
@@ -245,10 +242,9 @@ def test_slots_are_moved_in_one_go(cluster):
     assert moved == [36]
 
 
+@pytest.mark.atomic_migration
 def test_slots_go_and_come_back_at_once(cluster):
     """Where a slot moves in one go it may be back before a node has looked whose it is."""
-    if not cluster.has_atomic_migration:
-        return  # nothing to test on the engine
     one, other = cluster.primaries()[:2]
 
     def nemesis(load):

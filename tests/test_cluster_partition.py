@@ -7,12 +7,12 @@ from contextlib import closing
 import pytest
 
 from harness.nemesis import PERMITTED, kill, min_replicas, others, promoted_at, run
-from harness.partition import Forbidden, Network, Scattered
+from harness.partition import Network, Scattered
 from harness.resp import Connection, ReplyError
 from harness.server import wait_for
 from harness.workload import Workload
 
-pytestmark = [pytest.mark.topology("single"), pytest.mark.long]
+pytestmark = [pytest.mark.topology("single"), pytest.mark.long, pytest.mark.network_namespace]
 
 NODE_TIMEOUT = 2000
 
@@ -20,14 +20,8 @@ NODE_TIMEOUT = 2000
 @pytest.fixture(scope="module")
 def shared(fleet):
     """A network and a cluster in it."""
-    try:
-        with Network() as network:
-            cluster = Scattered(fleet, node_timeout=NODE_TIMEOUT)
-            yield network, cluster
-            for node in cluster.nodes:
-                fleet.discard(node)
-    except Forbidden as error:
-        pytest.skip(f"no network of one's own on this machine: {error}")
+    with Network() as network, Scattered(fleet, node_timeout=NODE_TIMEOUT) as cluster:
+        yield network, cluster
 
 
 @pytest.fixture

@@ -21,10 +21,8 @@ pytestmark = pytest.mark.topology("single")
 @pytest.fixture(name="shared", scope="module")
 def fixture_shared(fleet):
     """Two primaries, the first with a replica."""
-    cluster = Cluster(fleet, primaries=2, replicas=1, args=("--cluster-migration-barrier", 1))
-    yield cluster
-    for node in cluster.nodes:
-        fleet.discard(node)
+    with Cluster(fleet, primaries=2, replicas=1, args=("--cluster-migration-barrier", 1)) as cluster:
+        yield cluster
 
 
 @pytest.fixture(name="cluster")

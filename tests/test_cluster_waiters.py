@@ -22,10 +22,8 @@ PROMPT = 1.0
 @pytest.fixture(name="shared", scope="module")
 def fixture_shared(fleet):
     """Two primaries, each with a replica."""
-    cluster = Cluster(fleet, primaries=2, replicas=1)
-    yield cluster
-    for node in cluster.nodes:
-        fleet.discard(node)
+    with Cluster(fleet, primaries=2, replicas=1) as cluster:
+        yield cluster
 
 
 @pytest.fixture(name="cluster")

@@ -134,6 +134,14 @@ class Cluster:
         ]
         self._form(shards, slots or shares(primaries))
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        """Its servers are stopped, and forgotten."""
+        for node in self.nodes:
+            self.fleet.discard(node)
+
     def _start(self, kind=Node):
         self.nodes.append(self.fleet.start(self._args, kind=kind, **self._options))
         return self.nodes[-1]

@@ -89,18 +89,14 @@ def _relay_round(server):
 def in_a_cluster(fleet, name, provoke):
     """One of OF_BUS, at a node of a cluster made for it: a primary, or a replica if it is to be promoted."""
     replicas = int(provoke is _relay_promoted)
-    cluster = Cluster(fleet, primaries=2, replicas=replicas, module_args=DEBUG)
-    one, other = cluster.nodes[0], cluster.nodes[-1]
-    try:
+    with Cluster(fleet, primaries=2, replicas=replicas, module_args=DEBUG) as cluster:
+        one, other = cluster.nodes[0], cluster.nodes[-1]
         with other.expect_panics():
             arm(other, name)
             provoke(one, other)
             assert panics(other) > 0
             arm(other, "")
         one("CACHE.INVALIDATE", "TIMEOUT", 20_000, "TAGS", "t")
-    finally:
-        for node in cluster.nodes:
-            fleet.discard(node)
 
 
 def _bus(one, other):

@@ -11,6 +11,7 @@ It needs the right to make namespaces (CAP_SYS_ADMIN) and `ip`; Forbidden says w
 import ctypes
 import os
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 from .cluster import Cluster
 
@@ -74,6 +75,20 @@ class Network:
         for rule in self._cut:
             _ip("rule", "del", *rule)
         self._cut = []
+
+
+def is_allowed():
+    """Whether this user can have a network of his own; tried, in a thread, which takes it along."""
+    with ThreadPoolExecutor(1) as other:
+        return other.submit(_try).result()
+
+
+def _try():
+    try:
+        with Network():
+            return True
+    except Forbidden:
+        return False
 
 
 class Scattered(Cluster):
