@@ -36,13 +36,12 @@ test-rust: setup
 	@$(call phase,cargo test,cargo test --workspace --quiet)
 
 test: build test-rust ## all that must pass: Rust, the default engine in each topology, the newest servers
-	@$(call phase,$(ENGINE) single,$(PYTEST) -m "not long" --engine $(ENGINE) --topology single)
-	@$(call phase,$(ENGINE) aof and replica,$(MAKE) -s -j2 -Otarget on-aof on-replica)
+	@$(call phase,$(ENGINE) single aof replica,$(MAKE) -s -j2 -Otarget on-single on-aof on-replica)
 	@$(foreach e,$(NEWEST),$(call phase,$(e) smoke,$(PYTEST) --engine $(e) tests/test_smoke.py); )
 
-# On one topology; two at a time, for most of their time is waiting.
+# What is quick, on one topology; two at a time, for most of their time is waiting.
 on-%:
-	@$(PYTEST) --engine $(ENGINE) --topology $*
+	@$(PYTEST) -m "not long" --engine $(ENGINE) --topology $*
 
 test-all: build test-rust ## the whole suite on every server and topology, under sentinels on the system's
 	@failed=; for on in $(foreach e,$(ENGINES),$(TOPOLOGIES:%=$e/%)) system/sentinel; do \

@@ -207,3 +207,18 @@ def test_what_survived_is_one_prefix():
     assert one_prefix([(late, kept), (STEPS, survived(STEPS, {}, 8, 0))]) is None
     assert "SET b 2 is lost, SET c 1 is there" in one_prefix([(late, kept), (STEPS, lost)])
     assert one_prefix([(late, survived(late, {}, 8, 10)), (STEPS, lost)]) is None
+
+
+def test_a_state_that_comes_again_may_be_any_of_them():
+    """Emptied, filled and emptied again: which of the two it was, nobody can tell."""
+    twice = [
+        Step(1, 1.5, "SET c 1", {"c": 1}),
+        Step(2, 2.5, "INVALIDATE", {}),
+        Step(6.5, 6.8, "SET c 2", {"c": 2}),
+        Step(7, 7.5, "INVALIDATE again", {}),
+    ]
+    lost = survived(STEPS, {"a": 1}, 8, 10)
+    assert one_prefix([(twice, survived(twice, {}, 8, 10)), (STEPS, lost)]) is None
+    assert one_prefix([(twice[:3], survived(twice[:3], {"c": 2}, 8, 10)), (STEPS, lost)]) is not None
+    # With appendfsync always the first of them is out of the question.
+    assert one_prefix([(twice, survived(twice, {}, 8, 0)), (STEPS, lost)]) is not None

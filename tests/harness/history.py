@@ -294,9 +294,10 @@ class Step(NamedTuple):
 class Survived(NamedTuple):
     """What a server that was killed still knew of one client's steps."""
 
-    upto: int  # the last step that is in the data, -1 for none
+    upto: int  # the last step that may be in the data, -1 for none
     lost: list  # acknowledged steps that are not
     error: str | None
+    candidates: tuple = ()  # every step after which things were as they are: emptied twice is empty twice
 
 
 def survived(steps, data, killed, tolerance):
@@ -316,20 +317,45 @@ def survived(steps, data, killed, tolerance):
     if upto < least:
         back = f"what {steps[upto].what if upto >= 0 else 'nothing'} left, {killed - lost[0].end:.3f} s"
         return Survived(upto, lost, f"it is {back} before the kill: {len(lost)} acknowledged steps lost")
-    return Survived(upto, lost, None)
+    return Survived(upto, lost, None, tuple(at for at in matching if at >= least))
 
 
 def one_prefix(clients):
     """Whether what survived of several clients can be the beginning of one log: no step that survived
-    began after a lost one had ended. `clients` are (steps, Survived). The first contradiction, or None."""
-    lost = [step for steps, found in clients for step in found.lost]
-    if not lost:
-        return None
-    first = min(lost, key=lambda step: step.end)
-    for steps, found in clients:
-        # A step that left things as they were proves nothing.
-        for at, step in enumerate(steps[: found.upto + 1]):
-            before = steps[at - 1].after if at else {}
-            if step.start > first.end and step.after != before:
+    began after a lost one had ended. `clients` are (steps, Survived). Where what is there fits several
+    steps of a client, any of them will do. The first contradiction of the latest of them, or None."""
+    ends = [[(_last_begun(steps, at), at) for at in found.candidates] for steps, found in clients]
+    contradictions = []
+    for cut, _ in sorted({one for of_client in ends for one in of_client}, reverse=True):
+        kept = [max((at for begun, at in of_client if begun <= cut), default=None) for of_client in ends]
+        if None not in kept:
+            found = _contradiction([steps for steps, _ in clients], kept)
+            if found is None:
+                return None
+            contradictions.append(found)
+    return contradictions[0] if contradictions else None
+
+
+def _changes(steps, upto):
+    """The steps up to that one which changed anything: one that did not proves nothing."""
+    before = [{}, *(step.after for step in steps)]
+    return [step for at, step in enumerate(steps[: upto + 1]) if step.after != before[at]]
+
+
+def _last_begun(steps, upto):
+    return max((step.start for step in _changes(steps, upto)), default=float("-inf"))
+
+
+def _contradiction(clients, kept):
+    lost = [
+        step
+        for steps, at in zip(clients, kept, strict=True)
+        for step in steps[at + 1 :]
+        if step.end is not None
+    ]
+    first = min(lost, key=lambda step: step.end, default=None)
+    for steps, at in zip(clients, kept, strict=True):
+        for step in _changes(steps, at):
+            if first and step.start > first.end:
                 return f"{first.what} is lost, {step.what} is there, which began later"
     return None
