@@ -7,6 +7,8 @@ SHELL       := /bin/bash
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
 ENGINE   ?= system
+# Servers that test-all has at once.
+JOBS     ?= 3
 TOPOLOGY ?= single
 ENGINES  := redis-7.0 redis-7.2 redis-7.4 redis-8 redis-8.6 valkey-8 valkey-9
 NEWEST   := redis-8.6 valkey-9
@@ -44,10 +46,11 @@ on-%:
 	@$(PYTEST) -m "not long" --engine $(ENGINE) --topology $*
 
 test-all: build test-rust ## the whole suite on every server and topology, under sentinels on the system's
-	@failed=; for on in $(foreach e,$(ENGINES),$(TOPOLOGIES:%=$e/%)) system/sentinel; do \
-	  e=$${on%/*} t=$${on#*/}; \
-	  $(call phase,$$e $$t,$(PYTEST) --engine $$e --topology $$t || failed="$$failed $$on"); \
-	done; [ -z "$$failed" ] || { echo "failed:$$failed"; exit 1; }
+	@scripts/engines get $(ENGINES)
+	@$(MAKE) -s -k -j$(JOBS) -Otarget $(foreach e,$(ENGINES),$(TOPOLOGIES:%=all/$e/%)) all/system/sentinel
+
+all/%:
+	@$(call phase,$*,$(PYTEST) --engine $(firstword $(subst /, ,$*)) --topology $(lastword $(subst /, ,$*)))
 
 e2e: build ## the suite on one server: make e2e ENGINE=valkey-9 TOPOLOGY=replica ARGS="-k watch"
 	@$(call phase,$(ENGINE) $(TOPOLOGY),$(PYTEST) --engine $(ENGINE) --topology $(TOPOLOGY) $(ARGS))
