@@ -416,6 +416,12 @@ impl<'a> View<'a> {
         Stamp(word(self.bytes, 0) & (STAMP_LIMIT - 1))
     }
 
+    /// Whether its freshness has an end, and so its key a TTL.
+    #[inline]
+    pub fn is_timed(&self) -> bool {
+        word(self.bytes, 8) & NO_END != NO_END
+    }
+
     /// Whether it was dead when it came to lie here.
     #[inline]
     pub fn is_marked_dead(&self) -> bool {

@@ -42,11 +42,14 @@ use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::entry::{self, TagId, View, NO_POSITION};
+use crate::footprint::Footprint;
 use crate::names::Names;
 use crate::segments::Segments;
 use crate::slab::Slab;
 use crate::slots::{Handle, Slot, Slots};
 use crate::units::{block, Stamp};
+
+use held::Held;
 
 /// The memory of entries.
 pub trait Entries {
@@ -172,6 +175,8 @@ struct Namespace {
     entries: u64,
     /// Those that one has, and that are not removed yet.
     doomed: u64,
+    /// What they all take, dead or alive.
+    held: Held,
 }
 
 #[derive(Debug)]
@@ -179,6 +184,8 @@ struct Database {
     space: Space,
     slots: Slots,
     memberships: u64,
+    /// What all its entries take.
+    held: Held,
     /// Number 0 is nobody's: of entries past the number of namespaces.
     namespaces: Vec<Namespace>,
     numbers: HashTable<u16>,
@@ -187,7 +194,14 @@ struct Database {
 impl Database {
     fn new(space: Space) -> Database {
         let namespaces = vec![Namespace::default()];
-        Database { space, slots: Slots::default(), memberships: 0, namespaces, numbers: HashTable::new() }
+        Database {
+            space,
+            slots: Slots::default(),
+            memberships: 0,
+            held: Held::default(),
+            namespaces,
+            numbers: HashTable::new(),
+        }
     }
 
     fn find_namespace(&self, name: &[u8]) -> Option<u16> {
@@ -210,6 +224,21 @@ impl Database {
         let namespaces = &self.namespaces;
         self.numbers.insert_unique(xxh3_64(name), number, |&n| xxh3_64(&namespaces[usize::from(n)].name));
         number
+    }
+
+    /// An entry comes, or one of those that are there changes its bytes.
+    fn came(&mut self, number: u16, one: Held) {
+        self.held.add(one);
+        if let Some(namespace) = self.namespace_mut(number) {
+            namespace.held.add(one);
+        }
+    }
+
+    fn went(&mut self, number: u16, one: Held) {
+        self.held.take(one);
+        if let Some(namespace) = self.namespace_mut(number) {
+            namespace.held.take(one);
+        }
     }
 
     fn namespace_mut(&mut self, number: u16) -> Option<&mut Namespace> {
@@ -272,9 +301,16 @@ pub struct Index {
     tag_bytes: usize,
     /// The last invalidation of anything: who was born after it is untouched.
     latest: Stamp,
+    /// How bytes are counted.
+    footprint: Footprint,
 }
 
 impl Index {
+    /// Has bytes counted as the server allocates them. Before any entry comes.
+    pub fn measure_by(&mut self, footprint: Footprint) {
+        self.footprint = footprint;
+    }
+
     fn new_space(&mut self) -> Space {
         self.last_space += 1;
         self.last_space
@@ -321,7 +357,9 @@ impl Index {
         let database = self.database(db);
         database.slots = Slots::default();
         database.memberships = 0;
+        database.held = Held::default();
         for namespace in &mut database.namespaces {
+            namespace.held = Held::default();
             namespace.entries = 0;
             namespace.doomed = 0;
         }
@@ -438,6 +476,8 @@ impl Index {
 
 #[path = "index_entries.rs"]
 mod entries;
+#[path = "index_held.rs"]
+mod held;
 #[path = "index_look.rs"]
 mod look;
 #[path = "index_saved.rs"]

@@ -38,6 +38,7 @@ impl Index {
     /// tags, which must be this database's. One that is dead already is queued
     /// for the sweep. False, with nothing done, where no slot is left.
     pub fn attach(&mut self, db: Db, handle: Handle, namespace: &[u8], entries: &mut impl Entries) -> bool {
+        let footprint = self.footprint;
         let database = self.database(db);
         let Some(slot) = database.slots.insert(handle) else { return false };
         let number = database.namespace_number(namespace);
@@ -49,6 +50,7 @@ impl Index {
         if let Some(namespace) = database.namespace_mut(number) {
             *namespace.count_of(born) += 1;
         }
+        database.came(number, Held::of(view, &footprint));
         let dead = self.verdict(db, view) == Verdict::Dead;
         let bytes = entries.bytes_mut(handle);
         for i in 0..count {
@@ -104,6 +106,7 @@ impl Index {
         }
         let (slot, number, born, count) = (view.slot(), view.namespace(), view.born(), view.tags().len());
         let database = &mut self.databases[db];
+        database.went(number, Held::of(view, &self.footprint));
         database.slots.remove(slot);
         if let Some(namespace) = database.namespace_mut(number) {
             *namespace.count_of(born) -= 1;
@@ -152,6 +155,8 @@ impl Index {
             }
         }
         database.slots.relocate(slot, new);
+        database.went(number, Held::of(view, &self.footprint));
+        database.came(number, Held::of(next, &self.footprint));
         if let Some(namespace) = database.namespace_mut(number) {
             *namespace.count_of(born) -= 1;
             *namespace.count_of(reborn) += 1;

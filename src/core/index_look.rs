@@ -23,6 +23,8 @@ pub struct Counts {
 pub struct NamespaceView {
     /// Its entries that no invalidation of it has killed.
     pub entries: u64,
+    /// Bytes that its entries take, dead or alive, in the server and here.
+    pub bytes: u64,
     /// What is counted of it.
     pub tally: Tally,
 }
@@ -32,7 +34,8 @@ impl Index {
     pub fn namespace(&self, db: Db, name: &[u8]) -> Option<NamespaceView> {
         let database = self.databases.get(db)?;
         let namespace = database.namespaces.get(usize::from(database.find_namespace(name)?))?;
-        Some(NamespaceView { entries: namespace.entries, tally: namespace.tally })
+        let bytes = self.bytes_of(database, namespace);
+        Some(NamespaceView { entries: namespace.entries, bytes, tally: namespace.tally })
     }
 
     /// Counts of all namespaces anew.
@@ -155,6 +158,7 @@ impl Index {
         };
         for (db, database) in self.databases.iter().enumerate() {
             let (mut memberships, mut counts) = (0, vec![(0, 0); database.namespaces.len()]);
+            let mut held = vec![Held::default(); database.namespaces.len()];
             let mut walked = 0;
             for (slot, handle) in database.slots.iter() {
                 walked += 1;
@@ -165,6 +169,7 @@ impl Index {
                 match database.namespaces.get(usize::from(view.namespace())) {
                     None => expect(false, &|| format!("db {db} slot {slot}: no such namespace")),
                     Some(namespace) => {
+                        held[usize::from(view.namespace())].add(Held::of(view, &self.footprint));
                         let count = &mut counts[usize::from(view.namespace())];
                         *if namespace.stamps.hard > view.born() { &mut count.1 } else { &mut count.0 } += 1;
                     }
@@ -191,6 +196,14 @@ impl Index {
             expect(memberships == database.memberships, &|| {
                 format!("db {db}: {memberships} memberships, not {}", database.memberships)
             });
+            let mut all = Held::default();
+            held.iter().for_each(|&one| all.add(one));
+            expect(all == database.held, &|| format!("db {db}: holds {all:?}, not {:?}", database.held));
+            for (number, (namespace, held)) in database.namespaces.iter().zip(held).enumerate() {
+                expect(held == namespace.held, &|| {
+                    format!("db {db} namespace {number}: holds {held:?}, not {:?}", namespace.held)
+                });
+            }
             for (number, (namespace, count)) in database.namespaces.iter().zip(counts).enumerate() {
                 expect((namespace.entries, namespace.doomed) == count, &|| {
                     format!(

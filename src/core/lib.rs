@@ -28,6 +28,7 @@
 //! | [`codec`] | the bytes of an entry's metadata in RDB, AOF, DUMP and replication |
 //! | [`decide`] | what a command does with what it finds under a key |
 //! | [`saved`] | the state of a shard that is no entry's (aux data) |
+//! | [`footprint`] | what an entry costs the server beside its own bytes |
 //! | [`gate`] | whether anybody listens to the replication stream |
 //! | [`index`] | which entries there are, their tags, what was invalidated when |
 //! | [`slot`] | hash slots of a cluster, and which of them a node has lost |
@@ -53,6 +54,7 @@ pub mod codec;
 pub mod decide;
 pub mod entry;
 pub mod fills;
+pub mod footprint;
 pub mod gate;
 pub mod glob;
 pub mod hits;

@@ -39,6 +39,7 @@ use crate::ffi::io::{self, Io};
 use crate::ffi::{api, raw};
 use crate::hooks;
 use crate::locks;
+use crate::memory;
 use crate::shard;
 use crate::state::{self, COUNTERS};
 use crate::stored::Stored;
@@ -239,7 +240,7 @@ unsafe extern "C" fn aof_rewrite(
 
 unsafe extern "C" fn mem_usage(value: *const c_void) -> usize {
     // SAFETY: what the server passed.
-    cross("mem_usage", 0, || unsafe { stored(value) }.map_or(0, Stored::allocated))
+    cross("mem_usage", 0, || unsafe { stored(value) }.map_or(0, memory::usage))
 }
 
 unsafe extern "C" fn digest(digest: *mut raw::RedisModuleDigest, value: *mut c_void) {

@@ -12,11 +12,12 @@ use crate::ffi::ctx::Ctx;
 use crate::ffi::info::Info;
 use crate::ffi::{api, raw};
 use crate::leases;
+use crate::memory;
 use crate::relay;
 use crate::relay_bus::BUS;
 use crate::relay_clients;
 use crate::shard;
-use crate::state::{BYTES, COUNTERS, ENTRIES, UNLINKED};
+use crate::state::{COUNTERS, ENTRIES, UNLINKED};
 
 /// Registers the sections.
 ///
@@ -66,12 +67,12 @@ unsafe extern "C" fn info(info: *mut raw::RedisModuleInfoCtx, _for_crash_report:
         if info.section(c"memory") {
             // Under a key; allocated, those included that wait for the
             // lazy-free thread.
-            let number =
-                |counter: &std::sync::atomic::AtomicI64| u64::try_from(counter.load(Relaxed)).unwrap_or(0);
             info.number(c"entries", shard::counts().entries);
-            info.number(c"allocated_entries", number(&ENTRIES));
-            info.number(c"bytes", number(&BYTES));
+            info.number(c"allocated_entries", u64::try_from(ENTRIES.load(Relaxed)).unwrap_or(0));
+            info.number(c"bytes", memory::entries());
+            info.number(c"keyspace_bytes", memory::keyspace());
             info.number(c"index_bytes", shard::allocated() as u64);
+            info.number(c"total_bytes", memory::total());
             let counts = shard::counts();
             info.number(c"tags", counts.tags);
             info.number(c"memberships", counts.memberships);

@@ -29,6 +29,7 @@
 //! | [`directives`] | `cacheflow.*` |
 //! | [`info`] | the INFO sections |
 //! | [`leases`] | the table of leases and locks: told, timed, replicated |
+//! | [`memory`] | what everything takes, as the server counts it |
 //! | [`locks`] | locks as replicas and files are told of them |
 //! | [`waiters`] | clients that are held back, and their answers |
 //! | [`sight`] | a key looked at for FETCH and LOCK |
@@ -50,6 +51,7 @@ mod invalidation;
 mod leases;
 mod loading;
 mod locks;
+mod memory;
 mod propagation;
 mod relay;
 mod relay_bus;
@@ -158,6 +160,7 @@ fn load(ctx: Ctx, args: Args<'_>) -> Result<(), String> {
     }
     // SAFETY: the context is live.
     unsafe { api!(RedisModule_SetModuleOptions)(ctx.raw(), options as c_int) };
+    memory::learn(ctx);
     datatype::register(ctx)?;
     for entry in commands::TABLE.iter().chain(if arguments.debug { commands::DEBUG_TABLE } else { &[] }) {
         entry.register(ctx).map_err(|why| format!("{:?}: {why}", entry.spec.name))?;

@@ -88,11 +88,6 @@ pub static ENTRIES: AtomicI64 = AtomicI64::new(0);
 /// Bytes of their allocations.
 pub static BYTES: AtomicI64 = AtomicI64::new(0);
 
-/// Bytes of entries and index.
-pub fn bytes() -> u64 {
-    u64::try_from(BYTES.load(Relaxed)).unwrap_or(0) + crate::shard::allocated() as u64
-}
-
 /// How far `CACHE.DEBUG CLOCK` turns our clock, in ms.
 pub static CLOCK_OFFSET: AtomicI64 = AtomicI64::new(0);
 

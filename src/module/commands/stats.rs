@@ -18,8 +18,9 @@ use crate::ffi::args::Args;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::register::{Arg, Keys, Spec};
 use crate::leases;
+use crate::memory;
 use crate::shard;
-use crate::state::{self, COUNTERS};
+use crate::state::COUNTERS;
 
 pub struct Stats;
 
@@ -91,7 +92,7 @@ fn totals() -> Vec<(&'static str, u64)> {
         ("invalidations", COUNTERS.invalidations.get()),
         ("invalidated-entries", COUNTERS.invalidated.get()),
         ("entries", counts.entries),
-        ("bytes", state::bytes()),
+        ("bytes", memory::total()),
         ("tags", counts.tags),
         ("memberships", counts.memberships),
         ("leases", held.leases as u64),
@@ -104,11 +105,12 @@ fn totals() -> Vec<(&'static str, u64)> {
 }
 
 fn of_namespace(name: &[u8]) -> Vec<(&'static str, u64)> {
-    let (mut entries, mut sum) = (0, Tally::default());
+    let (mut entries, mut bytes, mut sum) = (0, 0, Tally::default());
     shard::with(|index| {
         for db in 0..index.extent() {
             if let Some(view) = index.namespace(db, name) {
                 entries += view.entries;
+                bytes += view.bytes;
                 sum = sum.plus(&view.tally);
             }
         }
@@ -121,6 +123,7 @@ fn of_namespace(name: &[u8]) -> Vec<(&'static str, u64)> {
         ("invalidations", sum.invalidations),
         ("invalidated-entries", sum.invalidated),
         ("entries", entries),
+        ("bytes", bytes),
     ];
     fields.extend(of_leases(&leases::counters_of(name)));
     fields

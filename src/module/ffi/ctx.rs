@@ -257,15 +257,30 @@ impl Ctx {
 
     /// The first number of Valkey's version; Redis says nothing.
     pub fn valkey(self) -> Option<u32> {
+        self.version_in(c"valkey_version").map(|(first, _)| first)
+    }
+
+    /// The first two numbers of the server's version, and whether it is Valkey.
+    pub fn version(self) -> (bool, (u32, u32)) {
+        match self.version_in(c"valkey_version") {
+            Some(version) => (true, version),
+            None => (false, self.version_in(c"redis_version").unwrap_or_default()),
+        }
+    }
+
+    fn version_in(self, field: &CStr) -> Option<(u32, u32)> {
         // SAFETY: C strings; the data is freed once, after its last use, and the
         // text is its.
         unsafe {
             let data = api!(RedisModule_GetServerInfo)(self.raw, c"server".as_ptr());
-            let text = api!(RedisModule_ServerInfoGetFieldC)(data, c"valkey_version".as_ptr());
+            let text = api!(RedisModule_ServerInfoGetFieldC)(data, field.as_ptr());
             let version = (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy());
-            let first = version.and_then(|text| text.split('.').next()?.parse().ok());
+            let version = version.and_then(|text| {
+                let mut numbers = text.split('.').map(|number| number.parse().ok());
+                Some((numbers.next()??, numbers.next()??))
+            });
             api!(RedisModule_FreeServerInfo)(self.raw, data);
-            first
+            version
         }
     }
 
