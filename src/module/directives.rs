@@ -14,6 +14,7 @@ use cacheflow_core::number::{parse_bytes, parse_decimal, parse_i64};
 use cacheflow_core::tag::{Limits, LONGEST_TAG, MOST_TAGS};
 
 use crate::ffi::args::Args;
+use crate::ffi::choice::Choice;
 use crate::ffi::config::{self, Byte, Decimal, Number};
 use crate::ffi::ctx::Ctx;
 
@@ -59,6 +60,23 @@ pub static INVALIDATE_MIN_REPLICAS: Number = count(c"invalidate-min-replicas", 0
 /// XFetch's beta where FETCH names none.
 pub static XFETCH_BETA: Decimal = Decimal::new(c"xfetch-beta", c"1");
 
+/// What everything of ours may take, in bytes; 0: no limit.
+pub static MAX_MEMORY: Number = Number {
+    name: c"max-memory",
+    value: AtomicI64::new(0),
+    default: 0,
+    min: 0,
+    max: i64::MAX,
+    bytes: true,
+};
+/// The percentage of the server's own maxmemory past which entries go; 0: never.
+pub static EVICT_AT: Number = count(c"evict-at", 0, 0, 100);
+/// Who is evicted, where the namespace does not say.
+pub static EVICT_POLICY: Choice = Choice::new(c"evict-policy", &[c"cost", c"lru", c"none"], 0);
+/// What an entry's worth is multiplied by.
+pub static EVICT_WEIGHT: Choice =
+    Choice::new(c"evict-weight", &[c"none", c"size", c"cost", c"cost-size"], 3);
+
 const fn count(name: &'static CStr, default: i64, min: i64, max: i64) -> Number {
     Number { name, value: AtomicI64::new(default), default, min, max, bytes: false }
 }
@@ -88,8 +106,11 @@ static NUMBERS: &[&Number] = &[
     &MAX_WAITERS_PER_KEY,
     &INVALIDATE_TIMEOUT,
     &INVALIDATE_MIN_REPLICAS,
+    &MAX_MEMORY,
+    &EVICT_AT,
 ];
 static DECIMALS: &[&Decimal] = &[&XFETCH_BETA];
+static CHOICES: &[&Choice] = &[&EVICT_POLICY, &EVICT_WEIGHT];
 static BYTES: &[&Byte] = &[&NAMESPACE_DELIMITER];
 
 /// What the module's arguments say.
@@ -98,6 +119,7 @@ pub struct Arguments {
     numbers: Vec<(usize, i64)>,
     bytes: Vec<(usize, u8)>,
     decimals: Vec<(usize, CString)>,
+    choices: Vec<(usize, usize)>,
     /// `debug yes`: the commands for tests are there.
     pub debug: bool,
 }
@@ -137,6 +159,9 @@ impl Arguments {
             } else if let Some(at) = DECIMALS.iter().position(|d| d.name.to_bytes() == name) {
                 parse_decimal(value).ok_or_else(wrong)?;
                 parsed.decimals.push((at, CString::new(value).map_err(|_| wrong())?));
+            } else if let Some(at) = CHOICES.iter().position(|c| c.name.to_bytes() == name) {
+                let place = CHOICES[at].words.iter().position(|word| word.to_bytes() == value);
+                parsed.choices.push((at, place.ok_or_else(wrong)?));
             } else {
                 return Err(format!("unknown module argument '{shown}'"));
             }
@@ -157,6 +182,10 @@ impl Arguments {
         for (i, decimal) in DECIMALS.iter().enumerate() {
             let given = self.decimals.iter().rev().find(|(at, _)| *at == i);
             decimal.register(ctx, given.map_or(decimal.default, |(_, text)| text))?;
+        }
+        for (i, choice) in CHOICES.iter().enumerate() {
+            let given = self.choices.iter().rev().find(|(at, _)| *at == i);
+            choice.register(ctx, given.map_or(choice.default, |(_, place)| *place))?;
         }
         for (i, byte) in BYTES.iter().enumerate() {
             let given = self.bytes.iter().rev().find(|(at, _)| *at == i);
@@ -192,6 +221,7 @@ mod tests {
                 numbers: vec![(0, 1 << 20)],
                 bytes: vec![(0, b'/')],
                 decimals: vec![(0, c"1.5".into())],
+                choices: vec![],
                 debug: true
             }
         );
@@ -206,6 +236,8 @@ mod tests {
             ("max-value-size 1tb", "invalid value '1tb'"),
             ("namespace-delimiter ::", "invalid value '::'"),
             ("xfetch-beta -1", "invalid value '-1'"),
+            ("evict-weight heavy", "invalid value 'heavy'"),
+            ("evict-at 101", "invalid value '101'"),
             ("debug maybe", "invalid value 'maybe'"),
         ] {
             let error = parse(line).expect_err(line);

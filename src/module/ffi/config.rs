@@ -169,7 +169,7 @@ unsafe extern "C" fn set_decimal(
     })
 }
 
-fn registered(done: c_int) -> Result<(), &'static str> {
+pub(super) fn registered(done: c_int) -> Result<(), &'static str> {
     if done == raw::REDISMODULE_OK as c_int {
         Ok(())
     } else {

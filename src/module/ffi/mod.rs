@@ -10,6 +10,7 @@
 pub mod alloc;
 pub mod args;
 pub mod blocked;
+pub mod choice;
 pub mod client;
 pub mod cluster;
 pub mod config;
@@ -158,6 +159,7 @@ required!(
     RedisModule_OpenKey,
     RedisModule_PublishMessage,
     RedisModule_RegisterClusterMessageReceiver,
+    RedisModule_RegisterEnumConfig,
     RedisModule_RegisterInfoFunc,
     RedisModule_RegisterNumericConfig,
     RedisModule_RegisterStringConfig,
