@@ -39,6 +39,7 @@
 
 use std::collections::TryReserveError;
 
+use crate::evict_class::Marks;
 use crate::hits;
 use crate::refresh::may_elect;
 use crate::units::{Millis, Stamp, Time, LAST_TIME, STAMP_LIMIT};
@@ -416,6 +417,26 @@ impl<'a> View<'a> {
         Stamp(word(self.bytes, 0) & (STAMP_LIMIT - 1))
     }
 
+    /// How it was used, as the eviction keeps it.
+    #[inline]
+    pub fn marks(&self) -> Marks {
+        let class = self.bytes[26] >> 4 | self.bytes[7] >> 6 << 4;
+        Marks::from_bits(half(self.bytes, 16), class)
+    }
+
+    /// Its recompute time.
+    pub fn cost(&self) -> Cost {
+        Cost(self.field(COST).map_or(0, |at| half(self.bytes, at)))
+    }
+
+    /// Whether at `now` its grace is over, going by the times that it was given:
+    /// its key's TTL may have been changed.
+    pub fn is_over(&self, now: Time) -> bool {
+        let end = word(self.bytes, 8) & NO_END;
+        let grace = self.field(GRACE).map_or(0, |at| time_at(self.bytes, at));
+        end != NO_END && now.0 >= end.saturating_add(grace)
+    }
+
     /// Whether its freshness has an end, and so its key a TTL.
     #[inline]
     pub fn is_timed(&self) -> bool {
@@ -479,7 +500,7 @@ impl<'a> View<'a> {
             length,
             grace: Millis(self.field(GRACE).map_or(0, |at| time_at(self.bytes, at))),
             staled_at: self.field(STALED).map(|at| Time(time_at(self.bytes, at))),
-            cost: Cost(self.field(COST).map_or(0, |at| half(self.bytes, at))),
+            cost: self.cost(),
             hits: hits::decode(half(self.bytes, 24)),
             dead: self.fields() & DEAD != 0,
         }

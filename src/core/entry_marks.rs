@@ -8,6 +8,15 @@ pub fn set_slot(bytes: &mut [u8], slot: u32) {
     bytes[20..24].copy_from_slice(&slot.to_le_bytes());
 }
 
+/// Sets how an entry was used.
+#[inline]
+pub fn set_marks(bytes: &mut [u8], marks: Marks) {
+    let (last, class) = marks.bits();
+    bytes[16..20].copy_from_slice(&last.to_le_bytes());
+    bytes[26] = bytes[26] & 0x0f | class << 4;
+    bytes[7] = bytes[7] & 0x3f | class >> 4 << 6;
+}
+
 /// Sets the number of an entry's namespace.
 pub fn set_namespace(bytes: &mut [u8], namespace: u16) {
     bytes[14..16].copy_from_slice(&namespace.to_le_bytes());

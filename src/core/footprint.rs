@@ -23,6 +23,8 @@
 //! Sources: object.c, db.c, dict.c and hashtable.c of these servers; measured
 //! on each of them, see the tests of memory.
 
+use crate::entry::BASE;
+
 /// How a server keeps its keys.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Keyspace {
@@ -135,6 +137,15 @@ impl Footprint {
                 Keyspace::InEntry => OBJECT + block(2 * POINTER + 1 + text(name)) + expiry,
                 Keyspace::InObject | Keyspace::InBuckets => block(with_object(name, timed)),
             }
+    }
+
+    /// Bytes that a new entry takes with its key, where what is optional in it is
+    /// not known yet: as if it had an end, a grace and a cost.
+    pub fn of_new(&self, name: usize, value: usize, tags: usize) -> usize {
+        const OPTIONAL: usize = 10;
+        const PAIR: usize = 8;
+        let entry = BASE + OPTIONAL + name + value + tags * PAIR;
+        self.classes.block(entry) + self.of_key(name, true) + SLOT + tags * MEMBER
     }
 
     /// Of that, what the server's MEMORY USAGE adds by itself to what it is told.

@@ -49,6 +49,7 @@ use crate::slab::Slab;
 use crate::slots::{Handle, Slot, Slots};
 use crate::units::{block, Stamp};
 
+use budget::{Ruled, Rules};
 use held::Held;
 
 /// The memory of entries.
@@ -149,6 +150,8 @@ pub struct Tally {
     pub invalidations: u64,
     /// Entries that those hit.
     pub invalidated: u64,
+    /// Entries evicted to stay under a limit.
+    pub evictions: u64,
 }
 
 impl Tally {
@@ -162,6 +165,7 @@ impl Tally {
             writes: self.writes + other.writes,
             invalidations: self.invalidations + other.invalidations,
             invalidated: self.invalidated + other.invalidated,
+            evictions: self.evictions + other.evictions,
         }
     }
 }
@@ -177,6 +181,8 @@ struct Namespace {
     doomed: u64,
     /// What they all take, dead or alive.
     held: Held,
+    /// How they are evicted, and under which limit.
+    ruled: Ruled,
 }
 
 #[derive(Debug)]
@@ -189,6 +195,8 @@ struct Database {
     /// Number 0 is nobody's: of entries past the number of namespaces.
     namespaces: Vec<Namespace>,
     numbers: HashTable<u16>,
+    /// Bytes of the namespaces' names.
+    name_bytes: usize,
 }
 
 impl Database {
@@ -201,6 +209,7 @@ impl Database {
             held: Held::default(),
             namespaces,
             numbers: HashTable::new(),
+            name_bytes: 0,
         }
     }
 
@@ -220,6 +229,7 @@ impl Database {
         }
         // Below MOST_NAMESPACES.
         let number = self.namespaces.len() as u16;
+        self.name_bytes += block(name.len());
         self.namespaces.push(Namespace { name: name.into(), ..Namespace::default() });
         let namespaces = &self.namespaces;
         self.numbers.insert_unique(xxh3_64(name), number, |&n| xxh3_64(&namespaces[usize::from(n)].name));
@@ -303,6 +313,8 @@ pub struct Index {
     latest: Stamp,
     /// How bytes are counted.
     footprint: Footprint,
+    /// What is ruled for namespaces.
+    rules: Rules,
 }
 
 impl Index {
@@ -336,6 +348,7 @@ impl Index {
     pub fn swap(&mut self, one: Db, other: Db) {
         self.database(one.max(other));
         self.databases.swap(one, other);
+        self.apply_rules();
     }
 
     /// Forgets the entries of a database, looking at none, as if they had never
@@ -419,9 +432,9 @@ impl Index {
 
     /// Invalidates a namespace; answers how many entries it hit.
     pub fn invalidate_namespace(&mut self, db: Db, name: &[u8], stamp: Stamp, mode: Mode) -> u64 {
+        let number = self.namespace_number(db, name);
         let database = self.database(db);
-        let (space, left, number) =
-            (database.space, database.slots.extent(), database.namespace_number(name));
+        let (space, left) = (database.space, database.slots.extent());
         let Some(namespace) = database.namespace_mut(number) else { return 0 };
         namespace.stamps.raise(mode, stamp);
         let hit = namespace.entries;
@@ -474,6 +487,8 @@ impl Index {
     }
 }
 
+#[path = "index_budget.rs"]
+mod budget;
 #[path = "index_entries.rs"]
 mod entries;
 #[path = "index_held.rs"]
@@ -487,6 +502,7 @@ mod sweep;
 #[path = "index_tags.rs"]
 mod tags;
 
+pub use budget::{Rule, Share};
 pub use look::{Counts, NamespaceView};
 pub use saved::Invalidated;
 

@@ -39,9 +39,9 @@ impl Index {
     /// for the sweep. False, with nothing done, where no slot is left.
     pub fn attach(&mut self, db: Db, handle: Handle, namespace: &[u8], entries: &mut impl Entries) -> bool {
         let footprint = self.footprint;
+        let number = self.namespace_number(db, namespace);
         let database = self.database(db);
         let Some(slot) = database.slots.insert(handle) else { return false };
-        let number = database.namespace_number(namespace);
         let bytes = entries.bytes_mut(handle);
         entry::set_slot(bytes, slot);
         entry::set_namespace(bytes, number);

@@ -43,6 +43,12 @@ impl Held {
 }
 
 impl Index {
+    /// Bytes that come back with an entry, its share of the tables aside.
+    pub fn bytes_of_entry(&self, view: View<'_>) -> u64 {
+        let held = Held::of(view, &self.footprint);
+        held.bytes + held.server + SLOT as u64 + held.carried * MEMBER as u64
+    }
+
     /// What the entries of a namespace take: their own, and their share of
     /// the database's tables.
     pub(super) fn bytes_of(&self, database: &Database, namespace: &Namespace) -> u64 {

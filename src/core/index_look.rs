@@ -61,15 +61,14 @@ impl Index {
     }
 
     /// Bytes allocated for the index, what the entries hold aside. Costs what
-    /// there are of databases, namespaces and sweeps.
+    /// there are of databases and sweeps.
     pub fn allocated(&self) -> usize {
         let databases: usize = self
             .databases
             .iter()
             .map(|database| {
-                let names: usize = database.namespaces.iter().map(|space| block(space.name.len())).sum();
                 database.slots.allocated()
-                    + names
+                    + database.name_bytes
                     + block(database.namespaces.capacity() * size_of::<Namespace>())
                     + block(database.numbers.allocation_size())
             })

@@ -96,8 +96,8 @@ impl Index {
         spare: Millis,
         entries: &impl Entries,
     ) {
+        let number = self.namespace_number(db, name);
         let database = self.database(db);
-        let number = database.namespace_number(name);
         let Some(namespace) = database.namespaces.get(usize::from(number)) else { return };
         let mut younger = 0;
         if namespace.entries > 0 {

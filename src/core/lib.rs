@@ -41,18 +41,26 @@
 //! | [`fills`] | namespaces as leases know them, and their measured fill times |
 //! | [`origin`] | how many leases a namespace may have: MAXFILLS, BREAKER |
 //! | [`refresh`] | early refresh, and the lengths of leases from measured fill times |
+//! | [`budget`] | when something has to be evicted, and for how long |
 //! | [`bus`] | what the nodes of a cluster say to each other |
 //! | [`relay`], [`relay_seen`] | invalidations on their way to the other primaries, and what came from there |
 //! | [`topology`] | which primaries of a cluster count |
 //! | [`acknowledged`] | what waits until enough replicas have it |
 //! | [`request_lease`] | the options of FETCH, LOCK, UNLOCK and EXTEND |
-#![forbid(unsafe_code)]
+#![allow(unsafe_code)]
 
 pub mod acknowledged;
+pub mod budget;
 pub mod bus;
 pub mod codec;
 pub mod decide;
 pub mod entry;
+pub mod evict;
+pub mod evict_choice;
+pub mod evict_class;
+pub mod evict_follow;
+pub mod evict_ghosts;
+pub mod evict_table;
 pub mod fills;
 pub mod footprint;
 pub mod gate;

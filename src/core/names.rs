@@ -17,11 +17,13 @@ const SMALL: usize = 64;
 #[derive(Debug)]
 pub struct Names {
     parts: Box<[HashTable<u32>]>,
+    /// Bytes of the parts.
+    bytes: usize,
 }
 
 impl Default for Names {
     fn default() -> Self {
-        Names { parts: (0..PARTS).map(|_| HashTable::new()).collect() }
+        Names { parts: (0..PARTS).map(|_| HashTable::new()).collect(), bytes: 0 }
     }
 }
 
@@ -53,10 +55,13 @@ impl Names {
     pub fn insert<'a>(&mut self, space: u32, name: &[u8], id: u32, bearer: impl Fn(u32) -> (u32, &'a [u8])) {
         let hash_of = hash;
         let hash = hash(space, name);
-        self.parts[part(hash)].insert_unique(hash, id, |&id| {
+        let part = &mut self.parts[part(hash)];
+        let before = part.allocation_size();
+        part.insert_unique(hash, id, |&id| {
             let (space, name) = bearer(id);
             hash_of(space, name)
         });
+        self.bytes = self.bytes - block(before) + block(part.allocation_size());
     }
 
     /// Takes a number out; a part that many have left gives memory back.
@@ -64,6 +69,7 @@ impl Names {
         let hash_of = hash;
         let hash = hash(space, name);
         let part = &mut self.parts[part(hash)];
+        let before = part.allocation_size();
         if let Ok(entry) = part.find_entry(hash, |&other| other == id) {
             entry.remove();
         }
@@ -75,11 +81,11 @@ impl Names {
                 hash_of(space, name)
             });
         }
+        self.bytes = self.bytes - block(before) + block(part.allocation_size());
     }
 
     /// Bytes allocated.
     pub fn allocated(&self) -> usize {
-        let parts: usize = self.parts.iter().map(|part| block(part.allocation_size())).sum();
-        parts + block(PARTS * size_of::<HashTable<u32>>())
+        self.bytes + block(PARTS * size_of::<HashTable<u32>>())
     }
 }

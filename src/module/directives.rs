@@ -13,6 +13,7 @@ use cacheflow_core::leases::queue::MOST_WAITERS;
 use cacheflow_core::number::{parse_bytes, parse_decimal, parse_i64};
 use cacheflow_core::tag::{Limits, LONGEST_TAG, MOST_TAGS};
 
+use crate::evict;
 use crate::ffi::args::Args;
 use crate::ffi::choice::Choice;
 use crate::ffi::config::{self, Byte, Decimal, Number};
@@ -26,6 +27,7 @@ pub static MAX_VALUE_SIZE: Number = Number {
     min: 1,
     max: LONGEST_VALUE as i64,
     bytes: true,
+    changed: None,
 };
 
 /// How many µs of each millisecond the sweep may have.
@@ -68,9 +70,11 @@ pub static MAX_MEMORY: Number = Number {
     min: 0,
     max: i64::MAX,
     bytes: true,
+    changed: Some(evict::on_limits),
 };
 /// The percentage of the server's own maxmemory past which entries go; 0: never.
-pub static EVICT_AT: Number = count(c"evict-at", 0, 0, 100);
+pub static EVICT_AT: Number =
+    Number { changed: Some(evict::on_limits), ..count(c"evict-at", 0, 0, 100) };
 /// Who is evicted, where the namespace does not say.
 pub static EVICT_POLICY: Choice = Choice::new(c"evict-policy", &[c"cost", c"lru", c"none"], 0);
 /// What an entry's worth is multiplied by.
@@ -78,7 +82,7 @@ pub static EVICT_WEIGHT: Choice =
     Choice::new(c"evict-weight", &[c"none", c"size", c"cost", c"cost-size"], 3);
 
 const fn count(name: &'static CStr, default: i64, min: i64, max: i64) -> Number {
-    Number { name, value: AtomicI64::new(default), default, min, max, bytes: false }
+    Number { name, value: AtomicI64::new(default), default, min, max, bytes: false, changed: None }
 }
 
 /// The limits on tags.

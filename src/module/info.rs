@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use cacheflow_core::leases::Refusal;
 
 use crate::border::{cross, PANICS};
+use crate::evict::EVICTED;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::info::Info;
 use crate::ffi::{api, raw};
@@ -60,6 +61,9 @@ unsafe extern "C" fn info(info: *mut raw::RedisModuleInfoCtx, _for_crash_report:
             info.number(c"writes", COUNTERS.writes.get());
             info.number(c"invalidations", COUNTERS.invalidations.get());
             info.number(c"invalidated_entries", COUNTERS.invalidated.get());
+            info.number(c"evicted_namespace", EVICTED.namespace.get());
+            info.number(c"evicted_max_memory", EVICTED.max_memory.get());
+            info.number(c"evicted_server", EVICTED.server.get());
             info.number(c"unlinked", UNLINKED.get());
             info.number(c"refused_payloads", COUNTERS.refused_payloads.get());
             info.number(c"panics", PANICS.load(Relaxed));

@@ -22,6 +22,8 @@
 //! | [`datatype`] | the data type's callbacks: RDB, AOF, copy, free, defrag |
 //! | [`stored`] | an entry's memory |
 //! | [`invalidation`] | invalidations performed: channels, log |
+//! | [`removal`] | a key removed by ourselves |
+//! | [`evict`] | budgets kept: who is evicted, and when |
 //! | [`sweep`] | the removal of what was invalidated |
 //! | [`ttl`] | whose TTL may be another than its entry's times say |
 //! | [`turns`] | the event loop's turns, for who works in them |
@@ -43,6 +45,7 @@ mod border;
 mod commands;
 mod datatype;
 mod directives;
+mod evict;
 mod ffi;
 mod held;
 mod hooks;
@@ -58,6 +61,7 @@ mod relay_bus;
 mod relay_clients;
 mod relay_promoted;
 mod relay_replicas;
+mod removal;
 mod shard;
 mod sight;
 mod slots;

@@ -8,6 +8,7 @@ use cacheflow_core::footprint::{Classes, Footprint, Keyspace, MEMBER, SLOT};
 
 use crate::ffi::ctx::Ctx;
 use crate::ffi::io;
+use crate::evict;
 use crate::leases;
 use crate::shard;
 use crate::state::{MainThread, BYTES};
@@ -52,9 +53,18 @@ pub fn keyspace() -> u64 {
     shard::with(|index| index.keyspace_bytes())
 }
 
+/// Bytes that a new entry will take about: what is optional in it is not known
+/// yet.
+pub fn expected(name: usize, value: usize, tags: usize) -> u64 {
+    SERVER.with(|server| {
+        let footprint = server.as_ref().map(|server| server.footprint).unwrap_or_default();
+        footprint.of_new(name, value, tags) as u64
+    })
+}
+
 /// Bytes of everything.
 pub fn total() -> u64 {
-    entries() + keyspace() + shard::allocated() as u64 + leases::allocated() as u64
+    entries() + keyspace() + shard::allocated() as u64 + leases::allocated() as u64 + evict::allocated() as u64
 }
 
 /// What MEMORY USAGE is told of an entry, so that with what the server adds it

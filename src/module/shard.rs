@@ -20,7 +20,7 @@ use cacheflow_core::decide;
 use cacheflow_core::entry::{mark_dead, BuildError, Meta, TagId};
 use cacheflow_core::index::{Counts, Db, Entries, Index, Tally, Verdict};
 use cacheflow_core::namespace;
-use cacheflow_core::slots::Handle;
+use cacheflow_core::slots::{Handle, Slot};
 use cacheflow_core::units::Stamp;
 use lazy_static::lazy_static;
 use parking_lot::Mutex;
@@ -28,6 +28,7 @@ use smallvec::SmallVec;
 
 use crate::border::cross;
 use crate::datatype::ours;
+use crate::evict;
 use crate::directives::NAMESPACE_DELIMITER;
 use crate::ffi::ctx::{Ctx, Level};
 use crate::ffi::key::Key;
@@ -186,15 +187,24 @@ pub fn verdict_of_held(db: Db, entry: Stored) -> Verdict {
     with(|index| index.verdict(db, entry.view()))
 }
 
-/// Counts in the namespace of an entry.
-#[inline]
-pub fn tally(db: Db, entry: Stored, count: impl FnOnce(&mut Tally)) {
-    let number = entry.head().namespace();
+/// The entry in a slot of a database.
+pub fn at(db: Db, slot: Slot) -> Option<Stored> {
+    with(|index| index.at(db, slot)).map(stored)
+}
+
+/// Counts in a namespace by its number.
+pub fn tally_numbered(db: Db, number: u16, count: impl FnOnce(&mut Tally)) {
     with(|index| {
         if let Some(tally) = index.tally(db, number) {
             count(tally);
         }
     });
+}
+
+/// Counts in the namespace of an entry.
+#[inline]
+pub fn tally(db: Db, entry: Stored, count: impl FnOnce(&mut Tally)) {
+    tally_numbered(db, entry.head().namespace(), count);
 }
 
 /// Counts in the namespace of a key without an entry, if it has had any.
@@ -340,6 +350,7 @@ pub unsafe fn replace(db: Db, name: &[u8], key: &Key, new: Stored, tagged: Tagge
         });
     }
     if let Some(old) = old {
+        evict::succeeded(new, old.head().marks());
         // SAFETY: as promised. The references of one that an heir succeeded are
         // the heir's by now.
         unsafe {
@@ -354,11 +365,13 @@ pub unsafe fn replace(db: Db, name: &[u8], key: &Key, new: Stored, tagged: Tagge
 
 /// An entry is under a key, by whatever way.
 pub fn arrived(db: Db, name: &[u8], entry: Stored) {
-    with(|index| {
-        if !index.holds(db, handle(entry), entry.view()) {
-            index.attach(db, handle(entry), namespace_of(name), &mut Memory);
-        }
+    let is_new = with(|index| {
+        let is_new = !index.holds(db, handle(entry), entry.view());
+        is_new && index.attach(db, handle(entry), namespace_of(name), &mut Memory)
     });
+    if is_new {
+        evict::came(db, entry);
+    }
 }
 
 /// An entry left its key. If it goes to another it takes along what has become
@@ -367,6 +380,7 @@ pub fn left(db: Db, entry: Stored) {
     if !leases::is_quiet() {
         leases::entry_leaves(db, entry);
     }
+    evict::leaves(entry);
     with(|index| {
         match index.verdict(db, entry.view()) {
             Verdict::Untouched => {}

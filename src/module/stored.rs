@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use cacheflow_core::entry::{self, BuildError, Meta, TagId, View, BASE};
 use cacheflow_core::units::{Millis, Time};
 
+use crate::evict;
 use crate::ffi::prefetch;
 use crate::hooks;
 use crate::shard;
@@ -129,6 +130,9 @@ impl Stored {
         // SAFETY: at least BASE bytes, and no view is alive in the callers.
         let base = unsafe { &mut *self.ptr.as_ptr().cast::<[u8; BASE]>() };
         entry::count_hit(base, dice);
+        if evict::is_on() {
+            evict::used(self);
+        }
     }
 
     /// Bytes that the allocation takes.

@@ -13,7 +13,6 @@
 //! follows, so that it can go on where the primary stopped should it be
 //! promoted.
 
-use std::ffi::CStr;
 use std::os::raw::c_void;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -25,17 +24,14 @@ use cacheflow_core::units::{Millis, Stamp};
 use lazy_static::lazy_static;
 
 use crate::border::cross;
-use crate::commands::del;
-use crate::datatype::ours;
 use crate::directives::{MAX_TOMBSTONES, SWEEP_BUDGET_US, TOMBSTONE_TTL};
+use crate::evict;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::events::subscribe;
-use crate::ffi::key::{Key, Kind};
-use crate::ffi::owned::Owned;
+use crate::ffi::key::Key;
 use crate::ffi::{raw, timer};
 use crate::leases;
-use crate::locks;
-use crate::propagation;
+use crate::removal;
 use crate::shard::{self, Memory, Tagged};
 use crate::sight;
 use crate::state::{self, MainThread, COUNTERS};
@@ -85,6 +81,7 @@ unsafe extern "C" fn on_cron(
         }
         forget(FORGOTTEN_A_TICK);
         ttl::trim();
+        evict::on_limits(ctx);
         if shard::with(|index| index.backlog()) > 0 {
             arm(ctx);
         }
@@ -145,7 +142,12 @@ fn slice(ctx: Ctx) -> Option<Millis> {
     let mut steps = 0;
     let after = loop {
         match shard::with(|index| index.sweep(&Memory, may_remove)) {
-            Sweep::Remove(db, handle) => remove(ctx, db, shard::stored(handle)),
+            Sweep::Remove(db, handle) => {
+                // What watches it is told what it is told of any invalidation.
+                if removal::remove(ctx, db, shard::stored(handle), c"cache.invalidated") {
+                    COUNTERS.swept.add(1);
+                }
+            }
             Sweep::Tell(db, handle) => tell(ctx, db, shard::stored(handle)),
             Sweep::Nothing => {}
             Sweep::Wait => break Some(LATER),
@@ -163,42 +165,10 @@ fn slice(ctx: Ctx) -> Option<Millis> {
     after
 }
 
-/// The key that holds an entry, and its name. `None` where it does not any more:
-/// opening may find that its time is up, and then the entry is freed.
-fn open(ctx: Ctx, db: Db, entry: Stored) -> Option<(Key, Owned)> {
-    if !ctx.select(db) {
-        return None;
-    }
-    let name = Owned::new(entry.view().name());
-    let key = Key::write_untouched(ctx, name.get());
-    (key.kind(ours()) == Kind::Ours(entry.raw())).then_some((key, name))
-}
-
-/// Removes a dead entry's key, and has replicas and the AOF do so.
-fn remove(ctx: Ctx, db: Db, entry: Stored) {
-    let Some((key, name)) = open(ctx, db, entry) else { return };
-    key.unlink();
-    ctx.signal_modified(name.get());
-    ctx.notify(c"cache.invalidated", name.get());
-    if propagation::is_heard(ctx) {
-        if !ctx.replicate_key(UNLINK, name.get()) {
-            ctx.replicate_key(del::NAME, name.get());
-        }
-        if !leases::is_quiet() {
-            // Others take it for a deletion, which breaks a lock's fence: whether
-            // the invalidation did is ours to say.
-            locks::tell_lock(ctx, db, name.get());
-        }
-    }
-    COUNTERS.swept.add(1);
-}
-
-const UNLINK: &CStr = c"UNLINK";
-
 /// Tells who watches an entry that it has become stale, and has it know since
 /// when: a tag remembers the last soft invalidation alone.
 fn tell(ctx: Ctx, db: Db, entry: Stored) {
-    let Some((key, name)) = open(ctx, db, entry) else { return };
+    let Some((key, name)) = removal::open(ctx, db, entry) else { return };
     note_staleness(db, &key, name.get().bytes(), entry);
     drop(key);
     ctx.signal_modified(name.get());

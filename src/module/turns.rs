@@ -11,13 +11,14 @@ use crate::border::cross;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::events::{subscribe, unsubscribe};
 use crate::ffi::raw;
-use crate::{leases, sweep};
+use crate::{evict, leases, sweep};
 
 /// Who may work in them.
 #[derive(Clone, Copy)]
 pub enum Who {
     Sweep = 1,
     Waiters = 2,
+    Evict = 4,
 }
 
 static WANTED: AtomicU8 = AtomicU8::new(0);
@@ -59,6 +60,9 @@ unsafe extern "C" fn on_turn(
         }
         if wants(Who::Sweep) {
             sweep::work_on(ctx);
+        }
+        if wants(Who::Evict) {
+            evict::work_on(ctx);
         }
     });
 }

@@ -19,6 +19,7 @@ pub enum Error {
     TooBig { bytes: usize, limit: i64 },
     OutOfMemory,
     NoRoom,
+    OverBudget,
     Payload(CodecError),
     NothingToApplyTo,
     TooManyLeases,
@@ -46,6 +47,9 @@ impl Error {
                 format!("TOOBIG value of {bytes} bytes exceeds cacheflow.max-value-size ({limit})")
             }
             Error::OutOfMemory => "OOM command not allowed when used memory > 'maxmemory'.".into(),
+            Error::OverBudget => {
+                "OOM no room for this entry under cacheflow.max-memory or its namespace's MAXMEMORY".into()
+            }
             Error::NoRoom => "OOM the allocator has no room for this entry".into(),
             Error::Payload(why) => format!("ERR refused payload: {why}"),
             Error::TooManyLeases => "OOM more keys with leases or locks than cacheflow.max-leases".into(),

@@ -27,6 +27,7 @@ use cacheflow_core::tag::{self, Names};
 use super::write::{check_size, Tags, Target, Value, NO_DEFAULTS};
 use super::{Command, Error};
 use crate::directives;
+use crate::evict;
 use crate::ffi::args::Args;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::raw::{REDISMODULE_CMD_KEY_OW as OW, REDISMODULE_CMD_KEY_UPDATE as UPDATE};
@@ -81,6 +82,7 @@ impl Command for Set {
         check_size(value)?;
         let mut tags = Names::new();
         tag::once(args.last(options.tags).bytes(), directives::tag_limits(), &mut tags)?;
+        evict::admit(ctx, args.get(1).bytes(), value.len(), tags.len())?;
         let at = state::moment();
         let mut target = Target::open(ctx, args.get(1));
         if let Some(token) = options.lease {

@@ -14,6 +14,7 @@ use cacheflow_core::leases::Counters;
 use cacheflow_core::request::RequestError;
 
 use super::{Command, Error};
+use crate::evict::EVICTED;
 use crate::ffi::args::Args;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::register::{Arg, Keys, Spec};
@@ -91,6 +92,7 @@ fn totals() -> Vec<(&'static str, u64)> {
         ("writes", COUNTERS.writes.get()),
         ("invalidations", COUNTERS.invalidations.get()),
         ("invalidated-entries", COUNTERS.invalidated.get()),
+        ("evictions", EVICTED.total()),
         ("entries", counts.entries),
         ("bytes", memory::total()),
         ("tags", counts.tags),
@@ -122,6 +124,7 @@ fn of_namespace(name: &[u8]) -> Vec<(&'static str, u64)> {
         ("writes", sum.writes),
         ("invalidations", sum.invalidations),
         ("invalidated-entries", sum.invalidated),
+        ("evictions", sum.evictions),
         ("entries", entries),
         ("bytes", bytes),
     ];
@@ -142,6 +145,7 @@ fn reset() {
         &COUNTERS.longest_slice,
     ];
     all.iter().for_each(|counter| counter.set(0));
+    EVICTED.reset();
     shard::with(|index| index.reset_tallies());
     leases::reset_counters();
 }

@@ -23,6 +23,8 @@ pub struct Number {
     pub max: i64,
     /// In bytes: `512mb` will do.
     pub bytes: bool,
+    /// Told of a new value, once all directives of the CONFIG SET have theirs.
+    pub changed: Option<fn(Ctx)>,
 }
 
 impl Number {
@@ -51,7 +53,7 @@ impl Number {
                 self.max,
                 Some(get_number),
                 Some(set_number),
-                None,
+                self.changed.map(|_| apply_number as unsafe extern "C" fn(_, _, _) -> _),
                 std::ptr::from_ref(self).cast_mut().cast::<c_void>(),
             )
         };
@@ -207,6 +209,21 @@ unsafe extern "C" fn set_number(
     let number = unsafe { &*data.cast::<Number>() };
     number.value.store(value, Relaxed);
     raw::REDISMODULE_OK as c_int
+}
+
+unsafe extern "C" fn apply_number(
+    ctx: *mut raw::RedisModuleCtx,
+    data: *mut c_void,
+    _: *mut *mut raw::RedisModuleString,
+) -> c_int {
+    border::cross("config", raw::REDISMODULE_ERR as c_int, || {
+        // SAFETY: as above, and what the server passed.
+        let (number, ctx) = unsafe { (&*data.cast::<Number>(), Ctx::new(ctx)) };
+        if let Some(changed) = number.changed {
+            changed(ctx);
+        }
+        raw::REDISMODULE_OK as c_int
+    })
 }
 
 unsafe extern "C" fn get_byte(_: *const c_char, data: *mut c_void) -> *mut raw::RedisModuleString {

@@ -1,0 +1,331 @@
+//! Budgets kept: `cacheflow.max-memory`, MAXMEMORY of namespaces, and
+//! `cacheflow.evict-at`, the share of the server's own maxmemory. When
+//! (`cacheflow_core::budget`) and who (`cacheflow_core::evict`) is the core's to
+//! say.
+//!
+//! ```text
+//! CACHE.SET, INCRBY ── admit ──► no room: evict for it, or refuse (OOM)
+//! each turn of the event loop ──► close to a limit: evict for a slice
+//! cron ──► are there limits at all? Turns are heard of while there are.
+//! ```
+//! Where there is no limit nothing is done and nothing noted: a read looks at
+//! one flag. A replica evicts nothing by itself: its primary's UNLINKs come.
+//!
+//! A write evicts before it opens its key, which may be the one to go.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Instant;
+
+use cacheflow_core::budget::{self, Admission, Budget};
+use cacheflow_core::entry::{self, View};
+use cacheflow_core::evict::{Eviction, Leaving, Population};
+use cacheflow_core::evict_choice::{Candidate, Policy, Scope, Standing, Weight};
+use cacheflow_core::evict_class::Marks;
+use cacheflow_core::evict_follow::Spot;
+use cacheflow_core::index::{Db, Index, Share, Verdict};
+use cacheflow_core::units::{Millis, Time};
+use lazy_static::lazy_static;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::commands::Error;
+use crate::directives::{EVICT_AT, EVICT_POLICY, EVICT_WEIGHT, MAX_MEMORY};
+use crate::ffi::ctx::Ctx;
+use crate::leases;
+use crate::memory;
+use crate::removal;
+use crate::shard;
+use crate::state::{self, dice, wide_dice, Counter, MainThread};
+use crate::stored::Stored;
+use crate::turns::{self, Who};
+
+/// Whether there is any limit.
+static ON: AtomicBool = AtomicBool::new(false);
+/// Whether an entry that leaves just now is evicted.
+static EVICTING: AtomicBool = AtomicBool::new(false);
+
+/// Entries evicted, by the limit that they went for.
+pub struct Evicted {
+    pub namespace: Counter,
+    pub max_memory: Counter,
+    pub server: Counter,
+}
+
+impl Evicted {
+    fn each(&self) -> [&Counter; 3] {
+        [&self.namespace, &self.max_memory, &self.server]
+    }
+
+    pub fn total(&self) -> u64 {
+        self.each().iter().map(|counter| counter.get()).sum()
+    }
+
+    pub fn reset(&self) {
+        self.each().iter().for_each(|counter| counter.set(0));
+    }
+}
+
+pub static EVICTED: Evicted =
+    Evicted { namespace: Counter::new(), max_memory: Counter::new(), server: Counter::new() };
+
+#[derive(Default)]
+struct State {
+    eviction: Eviction,
+    all: Budget,
+    /// By share, from 1.
+    shares: Vec<Budget>,
+}
+
+lazy_static! {
+    static ref STATE: MainThread<State> = MainThread::new(State::default());
+}
+
+/// Choices whose entry turns out to be leased before it is left at that.
+const TRIES: usize = 8;
+/// What is done between two looks at the clock.
+const STRIDE: u32 = 4;
+
+/// Whether uses are to be noted.
+#[inline]
+pub fn is_on() -> bool {
+    ON.load(Relaxed)
+}
+
+// ── entries as they are used ────────────────────────────────────────────────
+
+/// An entry was read.
+#[cold]
+#[inline(never)]
+pub fn used(entry: Stored) {
+    note(entry, entry.head().marks());
+}
+
+fn note(entry: Stored, before: Marks) {
+    let marks = STATE.with(|state| state.eviction.used(before, dice));
+    entry::set_marks(entry.bytes_mut(), marks);
+}
+
+/// A value was written over another.
+pub fn succeeded(new: Stored, old: Marks) {
+    if is_on() {
+        note(new, old);
+    }
+}
+
+/// An entry came under a key that had none.
+pub fn came(db: Db, entry: Stored) {
+    if is_on() {
+        let view = entry.view();
+        let spot = Spot { db, slot: view.slot() };
+        let marks = STATE.with(|state| state.eviction.inserted(xxh3_64(view.name()), spot, dice));
+        entry::set_marks(entry.bytes_mut(), marks);
+    }
+}
+
+/// An entry leaves its key, and is in the index still.
+pub fn leaves(entry: Stored) {
+    if is_on() {
+        let why = if EVICTING.load(Relaxed) { Leaving::Evicted } else { Leaving::Died };
+        let view = entry.view();
+        STATE.with(|state| state.eviction.left(xxh3_64(view.name()), view.marks(), why));
+    }
+}
+
+// ── limits ──────────────────────────────────────────────────────────────────
+
+/// Looks whether there are limits, and has turns heard of if so. Not from within
+/// one.
+pub fn on_limits(ctx: Ctx) {
+    let is_any = MAX_MEMORY.get() > 0
+        || shard::with(|index| index.shares()) > 0
+        || (EVICT_AT.get() > 0 && ctx.memory_ratio() > 0.0);
+    ON.store(is_any, Relaxed);
+    turns::want(ctx, Who::Evict, is_any);
+    if is_any {
+        STATE.with(|state| state.eviction.weigh_by(WEIGHTS[EVICT_WEIGHT.get()]));
+    }
+}
+
+const POLICIES: [Policy; 3] = [Policy::Cost, Policy::Lru, Policy::None];
+const WEIGHTS: [Weight; 4] = [Weight::None, Weight::Size, Weight::Cost, Weight::CostSize];
+
+/// Bytes that the table of uses takes.
+pub fn allocated() -> usize {
+    STATE.with(|state| state.eviction.allocated())
+}
+
+/// A limit.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Limit {
+    All,
+    Share(Share),
+    Server,
+}
+
+impl Limit {
+    fn scope(self) -> Scope {
+        match self {
+            Limit::Share(share) => Scope::Share(share),
+            Limit::All | Limit::Server => Scope::All,
+        }
+    }
+
+    fn counter(self) -> &'static Counter {
+        match self {
+            Limit::All => &EVICTED.max_memory,
+            Limit::Share(_) => &EVICTED.namespace,
+            Limit::Server => &EVICTED.server,
+        }
+    }
+
+    /// What it is, and what is held under it.
+    fn figures(self) -> (u64, u64) {
+        match self {
+            Limit::All => (MAX_MEMORY.get().unsigned_abs(), memory::total()),
+            Limit::Share(share) => shard::with(|index| index.share(share)).unwrap_or_default(),
+            Limit::Server => (0, 0),
+        }
+    }
+}
+
+/// Makes room for a write of a value of that size, with so many tags.
+///
+/// # Errors
+/// [`Error::OverBudget`] where there is none; nothing is written then.
+pub fn admit(ctx: Ctx, name: &[u8], value: usize, tags: usize) -> Result<(), Error> {
+    if !is_on() || ctx.is_replicated() || ctx.is_loading() || ctx.is_replica() {
+        return Ok(());
+    }
+    let db = ctx.database();
+    let share = shard::with(|index| index.share_of_name(shard::namespace_of(name)));
+    let namespace = Some(Limit::Share(share)).filter(|_| share > 0);
+    for limit in namespace.into_iter().chain([Limit::All]) {
+        let admitted = make_room(ctx, limit, memory::expected(name.len(), value, tags));
+        ctx.select(db);
+        admitted?;
+    }
+    Ok(())
+}
+
+fn make_room(ctx: Ctx, limit: Limit, need: u64) -> Result<(), Error> {
+    for _ in 0..=budget::MOST_A_WRITE {
+        let (most, held) = limit.figures();
+        match budget::admit(most, held, need) {
+            Admission::Fits => return Ok(()),
+            Admission::Evict(_) if evict(ctx, limit) => {}
+            Admission::Evict(_) | Admission::Never => return Err(Error::OverBudget),
+        }
+    }
+    // The turns go on with it.
+    Ok(())
+}
+
+// ── evicting ────────────────────────────────────────────────────────────────
+
+/// Evicts what is over, or nearly, for as long as a turn may.
+pub fn work_on(ctx: Ctx) {
+    if ctx.is_replica() || ctx.is_loading() || ctx.is_paused() {
+        return;
+    }
+    let began = Instant::now();
+    let shares = shard::with(|index| index.shares());
+    STATE.with(|state| state.shares.resize(usize::from(shares), Budget::default()));
+    let at = EVICT_AT.get() as f64 / 100.0;
+    for limit in (1..=shares).map(Limit::Share).chain([Limit::All]) {
+        evict_while(ctx, limit, || {
+            wants(limit) && began.elapsed() < budget::SLICE
+        });
+    }
+    evict_while(ctx, Limit::Server, || {
+        let ratio = f64::from(ctx.memory_ratio());
+        budget::for_server(at, ratio).is_some_and(|slice| began.elapsed() < slice)
+    });
+    STATE.with(|state| state.eviction.tick(&mut Entries, STEPS_A_TURN));
+}
+
+/// Steps of learning in a turn: some µs each.
+const STEPS_A_TURN: usize = 4;
+
+fn wants(limit: Limit) -> bool {
+    let (most, held) = limit.figures();
+    STATE.with(|state| match limit {
+        Limit::All => state.all.wants(most, held),
+        Limit::Share(share) => state.shares[usize::from(share) - 1].wants(most, held),
+        Limit::Server => false,
+    })
+}
+
+fn evict_while(ctx: Ctx, limit: Limit, wanted: impl Fn() -> bool) {
+    while wanted() {
+        for _ in 0..STRIDE {
+            if !evict(ctx, limit) {
+                return;
+            }
+        }
+    }
+}
+
+/// Evicts the entry that is cheapest to lose; false where none may go.
+fn evict(ctx: Ctx, limit: Limit) -> bool {
+    for _ in 0..TRIES {
+        let chosen = STATE.with(|state| state.eviction.choose(&Entries, limit.scope(), wide_dice));
+        let Some(spot) = chosen else { return false };
+        let Some(entry) = shard::at(spot.db, spot.slot) else { continue };
+        if leases::about(spot.db, entry.view().name()) != (Millis::ZERO, 0) {
+            continue;
+        }
+        let namespace = entry.head().namespace();
+        EVICTING.store(true, Relaxed);
+        let removed = removal::remove(ctx, spot.db, entry, c"cache.evicted");
+        EVICTING.store(false, Relaxed);
+        // Its time was up: the server has removed it.
+        if removed {
+            limit.counter().add(1);
+            shard::tally_numbered(spot.db, namespace, |tally| tally.evictions += 1);
+        }
+        return true;
+    }
+    false
+}
+
+/// The entries, as the core looks at them.
+struct Entries;
+
+impl Population for Entries {
+    fn entries(&self) -> usize {
+        shard::with(|index| index.entries())
+    }
+
+    fn databases(&self) -> Db {
+        shard::with(|index| index.extent())
+    }
+
+    fn extent(&self, db: Db) -> usize {
+        shard::with(|index| index.slots(db))
+    }
+
+    fn look(&self, spot: Spot) -> Option<Candidate> {
+        let entry = shard::at(spot.db, spot.slot)?;
+        let now = state::now();
+        shard::with(|index| Some(candidate(index, spot.db, entry.view(), now)))
+    }
+
+    fn set_marks(&mut self, spot: Spot, marks: Marks) {
+        if let Some(entry) = shard::at(spot.db, spot.slot) {
+            entry::set_marks(entry.bytes_mut(), marks);
+        }
+    }
+}
+
+fn candidate(index: &Index, db: Db, view: View<'_>, now: Time) -> Candidate {
+    let number = view.namespace();
+    let is_gone = index.verdict(db, view) == Verdict::Dead || view.is_over(now);
+    Candidate {
+        marks: view.marks(),
+        size: u32::try_from(index.bytes_of_entry(view)).unwrap_or(u32::MAX),
+        cost: view.cost(),
+        policy: index.policy_of(db, number).unwrap_or(POLICIES[EVICT_POLICY.get()]),
+        standing: if is_gone { Standing::Gone } else { Standing::Live },
+        share: index.share_of(db, number),
+    }
+}
+
