@@ -27,7 +27,7 @@
 //! | [`hits`] | the counter of reads in an entry |
 //! | [`codec`] | the bytes of an entry's metadata in RDB, AOF, DUMP and replication |
 //! | [`decide`] | what a command does with what it finds under a key |
-//! | [`saved`] | the state of a shard that is no entry's (aux data) |
+//! | [`saved`], [`saved_settings`] | the state of a shard that is no entry's (aux data) |
 //! | [`gate`] | whether anybody listens to the replication stream |
 //! | [`index`] | which entries there are, their tags, what was invalidated when |
 //! | [`slot`] | hash slots of a cluster, and which of them a node has lost |
@@ -45,6 +45,8 @@
 //! | [`topology`] | which primaries of a cluster count |
 //! | [`acknowledged`] | what waits until enough replicas have it |
 //! | [`request_lease`] | the options of FETCH, LOCK, UNLOCK and EXTEND |
+//! | [`settings`] | what operators have set for namespaces |
+//! | [`request_namespace`] | the options of NAMESPACE |
 #![forbid(unsafe_code)]
 
 pub mod acknowledged;
@@ -70,8 +72,11 @@ pub mod relay_seen;
 pub mod request;
 pub mod request_index;
 pub mod request_lease;
+pub mod request_namespace;
 pub mod saved;
+pub mod saved_settings;
 pub mod segments;
+pub mod settings;
 pub mod slab;
 pub mod slot;
 pub mod slots;
