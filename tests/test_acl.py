@@ -31,19 +31,24 @@ COMMANDS = {
 }
 MULTI_KEY = ["CACHE.MGET", "CACHE.DEL", "CACHE.STALE"]
 # They take no keys: those that show or change any key are for operators; INVALIDATE is bound by
-# channels, below; STATS tells of no key.
+# channels, below; STATS and what is set for namespaces tell of no key.
 OPERATORS = {
     "CACHE.VERIFY": [],
     "CACHE.TAGS": [0],
     "CACHE.KEYS": ["one", 0],
     "CACHE.LOG": [],
     "CACHE.APPLYSTATE": [b"\x80"],
+    "CACHE.NAMESPACE|SET": ["one"],
+    "CACHE.NAMESPACE|DEL": ["one"],
 }
 CHANNELS = {"CACHE.INVALIDATE": ["TAGS", "one"], "CACHE.INVALIDATED": [5, "HARD", "TAGS", "one"]}
-KEYLESS = {**OPERATORS, **CHANNELS, "CACHE.STATS": []}
+FOR_ALL = {"CACHE.STATS": [], "CACHE.NAMESPACE|GET": ["one"], "CACHE.NAMESPACE|LIST": []}
+KEYLESS = {**OPERATORS, **CHANNELS, **FOR_ALL}
+CONTAINERS = {"cache.namespace"}
 READERS = {"cache.get", "cache.mget", "cache.meta", "cache.fetch"}
 BLOCKING = {"cache.fetch", "cache.lock"}
-KEYLESS_READERS = {"cache.tags", "cache.keys", "cache.log", "cache.stats"}
+KEYLESS_READERS = {"cache.tags", "cache.keys", "cache.log", "cache.stats", "cache.namespace|list"}
+FAST_KEYLESS_READERS = {"cache.namespace|get"}
 
 
 def user(server, *rules):
@@ -55,8 +60,10 @@ def user(server, *rules):
 
 
 def allowed(connection, *request):
-    """Whether the user may: another error than NOPERM is an answer too."""
-    connection.send(*request)
+    """Whether the user may: another error than NOPERM is an answer too. COMMAND's names of subcommands
+    will do."""
+    name, *arguments = request
+    connection.send(*name.split("|"), *arguments)
     reply = connection.read()
     return not (isinstance(reply, ReplyError) and str(reply).startswith("NOPERM"))
 
@@ -67,7 +74,7 @@ def module_commands(server):
 
 
 def test_every_command_is_tested_here(server):
-    assert module_commands(server) == {name.lower() for name in (*COMMANDS, *KEYLESS)}
+    assert module_commands(server) == {name.lower() for name in (*COMMANDS, *KEYLESS, *CONTAINERS)}
 
 
 # --- key patterns ----------------------------------------------------------------------------------
@@ -205,7 +212,8 @@ def test_options_are_no_keys(server):
     assert server("COMMAND", "GETKEYS", "CACHE.UNLOCK", "k", 5, "RETRY", 6) == [b"k"]
     assert server("COMMAND", "GETKEYS", "CACHE.TAG", "k", "a", "b") == [b"k"]
     for command, arguments in KEYLESS.items():
-        error = server.error("COMMAND", "GETKEYS", command, *(arguments or ["k"]))
+        words = [*command.split("|"), *arguments]
+        error = server.error("COMMAND", "GETKEYS", *words, *([] if words[1:] else ["k"]))
         assert error == "ERR The command has no key arguments", command
 
 
@@ -232,12 +240,16 @@ def test_categories(server):
     if not has_categories(server):
         assert not any(found.values()), "Redis 7.0 puts no module command into a category"
         return
-    operators, readers = {name.lower() for name in OPERATORS}, READERS | KEYLESS_READERS
+    names -= CONTAINERS
+    operators = {name.lower() for name in OPERATORS}
+    readers = READERS | KEYLESS_READERS | FAST_KEYLESS_READERS
+    slow_writers = {"cache.namespace|set", "cache.namespace|del"}
     assert found["read"] == readers
     assert found["write"] == names - readers - {"cache.verify"}
-    assert found["slow"] == KEYLESS_READERS | BLOCKING
+    assert found["slow"] == KEYLESS_READERS | BLOCKING | slow_writers
     assert found["blocking"] == BLOCKING
-    assert found["fast"] == names - KEYLESS_READERS - BLOCKING - {"cache.verify", "cache.applystate"}
+    neither = {"cache.verify", "cache.applystate"}
+    assert found["fast"] == names - KEYLESS_READERS - BLOCKING - slow_writers - neither
     assert found["admin"] == operators
     assert found["dangerous"] == operators | {"cache.apply", "cache.applylock", "cache.invalidated"}
 
@@ -252,12 +264,14 @@ def test_a_user_by_categories(server):
         reads = command.lower() in READERS
         assert allowed(reader, command, "n", *arguments) is (categories and reads), command
     for command, arguments in KEYLESS.items():
-        reads = command.lower() in KEYLESS_READERS
+        reads = command.lower() in KEYLESS_READERS | FAST_KEYLESS_READERS
         assert allowed(reader, command, *arguments) is (categories and reads), command
     server("ACL", "SETUSER", "tester", "+@all", "-@dangerous")
     assert allowed(careful, "CACHE.SET", "k", "v")
     assert allowed(careful, "CACHE.APPLY", "k", 0, b"\x01\x00\x01", "v") is not categories
-    assert allowed(careful, "CACHE.STATS") and allowed(careful, "CACHE.STATS", "NAMESPACE", "k")
+    assert allowed(careful, "CACHE.STATS", "NAMESPACE", "k")
+    for command, arguments in FOR_ALL.items():
+        assert allowed(careful, command, *arguments), command
     for command, arguments in OPERATORS.items():
         assert allowed(careful, command, *arguments) is not categories, command
 

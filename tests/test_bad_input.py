@@ -337,7 +337,8 @@ MARK = b"MARK"  # in every argument that no error may echo
 WORDS = "EX PX EXAT PXAT GRACE PGRACE COST NX XX KEEPTTL PERSIST STALE LEASE TAGS EXAUTO".split()
 WORDS += "SOFT HARD LOCAL TIMEOUT NAMESPACE MATCH COUNT RESET REPAIR one two space".split()
 WORDS += "KEEP MAXSTALE BETA WITHTAGS RETRY".split()  # no BLOCK: it would have them wait
-KEYLESS = "invalidate invalidated applystate tags keys log stats verify".split()
+WORDS += "MAXMEMORY TTL MAXFILLS BREAKER POLICY".split()
+KEYLESS = "invalidate invalidated applystate tags keys log stats verify namespace".split()
 NUMBERS = [
     0,
     1,
@@ -362,10 +363,10 @@ KNOWN_ERRORS = re.compile(
     r"(ERR syntax error"
     r"|CROSSSLOT Keys in request don't hash to the same slot"
     r"|ERR value is not an integer or out of range"
-    r"|ERR invalid expire time in 'cache\.(set|touch|apply)' command"
+    r"|ERR invalid expire time in 'cache\.(set|touch|apply|namespace\|set)' command"
     r"|WRONGTYPE Operation against a key holding the wrong kind of value"
     r"|TOOBIG value of \d+ bytes exceeds cacheflow\.max-value-size \(\d+\)"
-    r"|ERR wrong number of arguments for 'cache\.[a-z]+' command"
+    r"|ERR wrong number of arguments for 'cache\.[a-z|]+' command"
     r"|ERR increment or decrement would overflow"
     r"|ERR no entry to apply this to"
     r"|ERR refused payload: [a-zA-Z0-9 ,-]+"
@@ -389,6 +390,8 @@ def requests(seed, count):
                 kinds = (KEYS,)
             elif at == 0 and name == "invalidate" and dice.random() < 0.5:
                 kinds = (["TAGS", "SOFT", "NAMESPACE"],)
+            elif at == 0 and name == "namespace":
+                kinds = (["SET", "GET", "LIST", "DEL"],)  # else the server echoes what it does not know
             word = dice.choice(dice.choice(kinds))
             request.append(word.lower() if isinstance(word, str) and dice.random() < 0.2 else word)
         yield request

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.topology("single")
 SCRIPT = os.path.join(ROOT, "scripts", "gen-docs")
 PAGE = os.path.join(ROOT, "docs", "commands.md")
 KEYLESS = {f"cache.{name}" for name in "verify tags keys log stats invalidate invalidated applystate".split()}
+KEYLESS |= {"cache.namespace", *(f"cache.namespace|{name}" for name in "set get list del".split())}
 
 
 def names(server):
@@ -52,11 +53,11 @@ def test_every_command_describes_itself(server):
             assert docs[field].decode().isprintable() and docs[field], f"{name}: {field}"
         assert docs["summary"].endswith(b".") and docs["complexity"].startswith(b"O("), name
         assert re.fullmatch(r"\d+\.\d+\.\d+", docs["since"].decode()), name
-        first = fields(docs["arguments"][0])
+        first = fields(docs["arguments"][0]) if docs.get("arguments") else {"type": b"none"}
         has_key = first["type"] == b"key" and first["key_spec_index"] == 0
         assert has_key is (name not in KEYLESS), name
         assert bool(server("COMMAND", "INFO", name)[0][8]) is has_key, f"{name}: key specs"
-        for argument in arguments(docs["arguments"]):
+        for argument in arguments(docs.get("arguments", [])):
             assert argument["name"].decode().isprintable(), name
             if argument["type"] == b"pure-token":
                 assert argument["token"].isupper(), name
@@ -85,9 +86,11 @@ def words_of(argument):
 
 def test_arity_agrees_with_the_arguments(server):
     for name in names(server):
-        docs = fields(fields(server("COMMAND", "DOCS", name))[name])["arguments"]
-        each = [words_of(argument) for argument in docs]
-        least, more = 1 + sum(words for words, _ in each), any(more for _, more in each)
+        docs = fields(fields(server("COMMAND", "DOCS", name))[name])
+        each = [words_of(argument) for argument in docs.get("arguments", [])]
+        least, more = len(name.split("|")) + sum(words for words, _ in each), any(more for _, more in each)
+        if "subcommands" in docs:
+            least, more = least + 1, True
         assert server("COMMAND", "INFO", name)[0][1] == (-least if more else least), name
 
 
@@ -124,15 +127,23 @@ def test_every_option_of_the_page_is_taken(server):
         "CACHE.INVALIDATE NAMESPACE one two",
         "CACHE.INVALIDATED 5 HARD TAGS one",
         "CACHE.INVALIDATED 5 SOFT NAMESPACE one",
+        "CACHE.NAMESPACE SET n MAXMEMORY 5 TTL 5 GRACE 5 EXAUTO 5 6 MAXFILLS 5 BREAKER 5 6 POLICY LRU",
+        "CACHE.NAMESPACE SET n POLICY NONE",
+        "CACHE.NAMESPACE SET n POLICY COST",
+        "CACHE.NAMESPACE GET n",
+        "CACHE.NAMESPACE LIST",
+        "CACHE.NAMESPACE DEL n",
     ):
         assert server(*request.split()) is not None, request
     token = server("CACHE.LOCK", "k", 1000)
     assert server("CACHE.SET", "k", "v", "LEASE", token) == b"OK"
     words = set(re.findall(r"\b[A-Z]{2,}\b", " ".join(re.findall(r"```\n(.*)\n```", page()))))
-    words -= {"CACHE", *(name[6:].upper() for name in names(server))} - {"STALE", "TAGS"}
+    called = {word for name in names(server) for word in name[6:].upper().split("|")}
+    words -= {"CACHE", *called} - {"STALE", "TAGS"}
     known = "NX XX EX PX EXAT PXAT KEEPTTL PERSIST GRACE PGRACE COST STALE REPAIR TAGS MATCH COUNT RESET"
     leases = "LEASE KEEP BLOCK MAXSTALE BETA WITHTAGS RETRY"
-    assert words == set(f"{known} {leases} NAMESPACE SOFT HARD LOCAL TIMEOUT".split())
+    settings = "MAXMEMORY TTL EXAUTO MAXFILLS BREAKER POLICY LRU NONE"
+    assert words == set(f"{known} {leases} {settings} SOFT HARD LOCAL TIMEOUT".split())
 
 
 def test_the_script_checks(tmp_path):

@@ -43,6 +43,10 @@ COMMANDS = {
     "cache.keys": ("one", 0),
     "cache.log": (),
     "cache.stats": (),
+    "cache.namespace|set": ("one", "TTL", 5),
+    "cache.namespace|get": ("one",),
+    "cache.namespace|list": (),
+    "cache.namespace|del": ("one",),
     "cache.fetch": ("none", "LEASE", 60_000),
     "cache.lock": ("none", 60_000, "BLOCK", 0),
     "cache.unlock": ("none", 5),
@@ -61,7 +65,7 @@ TRIVIAL = {"get_number", "set_number"}
 
 
 def test_every_border_has_a_test():
-    assert commands() == {*COMMANDS, "cache.debug"}
+    assert commands() == {*COMMANDS, "cache.debug", "cache.namespace"}
     elsewhere = {*ELSEWHERE, "replication_event", "send_state", "defrag"}
     assert callbacks() == {*CALLBACKS, *OF_BUS, *elsewhere} | OUT_OF_REACH
 
@@ -112,7 +116,7 @@ def assert_all_works(server, was):
 @pytest.mark.parametrize("how", ["plain", "MULTI", "script"])
 def test_a_panic_in_a_command_is_an_error_and_changes_nothing(filled, command, how):
     was, before = digest(filled), panics(filled)
-    request = (command, *COMMANDS[command])
+    request = (*command.split("|"), *COMMANDS[command])
     with filled.expect_panics() as caught:
         arm(filled, command)
         if how == "plain":

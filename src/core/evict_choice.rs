@@ -11,6 +11,7 @@ use crate::entry::Cost;
 use crate::evict_class::{Marks, Op};
 use crate::evict_follow::Spot;
 use crate::evict_table::Table;
+use crate::settings::Policy;
 
 /// By what the worth of an entry is multiplied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,18 +25,6 @@ pub enum Weight {
     /// Cost ÷ size: the least cost of misses.
     #[default]
     CostSize,
-}
-
-/// How entries of a namespace are evicted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Policy {
-    /// By what they are worth.
-    #[default]
-    Cost,
-    /// The longest unused first.
-    Lru,
-    /// Not at all.
-    None,
 }
 
 /// Among whom the one that goes is chosen.

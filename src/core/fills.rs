@@ -3,7 +3,8 @@
 //!
 //! A number is the same in all databases, and a namespace keeps it: the first
 //! [`MOST`] that a lease is granted in have one each, the rest share
-//! [`SHARED`].
+//! [`SHARED`]. One whose origin is protected has one of its own in any case
+//! ([`Fills::reserve`]), past [`MOST`] as long as it is ([`Fills::release`]).
 
 use hashbrown::HashMap;
 use xxhash_rust::xxh3::Xxh3DefaultBuilder;
@@ -25,6 +26,8 @@ pub struct Fills {
     times: Vec<FillTimes>,
     /// Bytes of the names.
     bytes: usize,
+    /// Numbers past [`MOST`] that were given back.
+    spare: Vec<NamespaceId>,
 }
 
 impl Fills {
@@ -33,15 +36,43 @@ impl Fills {
         if let Some(&number) = self.numbers.get(name) {
             return number;
         }
-        if self.times.is_empty() {
-            self.times.push(FillTimes::default());
-        }
         if self.numbers.len() >= MOST {
             return SHARED;
         }
-        // At most MOST.
-        let number = self.times.len() as NamespaceId;
-        self.times.push(FillTimes::default());
+        self.give(name)
+    }
+
+    /// As [`Fills::number`], and never one that is shared. How many are past
+    /// [`MOST`] is bounded by the caller.
+    pub fn reserve(&mut self, name: &[u8]) -> NamespaceId {
+        match self.numbers.get(name) {
+            Some(&number) => number,
+            None => self.give(name),
+        }
+    }
+
+    /// Takes a number back that is there by [`Fills::reserve`] alone: the
+    /// namespace shares one from now on. Answers which number it was.
+    pub fn release(&mut self, name: &[u8]) -> Option<NamespaceId> {
+        let number = self.numbers.get(name).copied().filter(|&number| number as usize > MOST)?;
+        self.numbers.remove(name);
+        self.bytes -= block(name.len());
+        if let Some(times) = self.times.get_mut(number as usize) {
+            *times = FillTimes::default();
+        }
+        self.spare.push(number);
+        Some(number)
+    }
+
+    fn give(&mut self, name: &[u8]) -> NamespaceId {
+        if self.times.is_empty() {
+            self.times.push(FillTimes::default());
+        }
+        let number = self.spare.pop().unwrap_or_else(|| {
+            self.times.push(FillTimes::default());
+            // At most MOST, and those that are reserved.
+            (self.times.len() - 1) as NamespaceId
+        });
         self.bytes += block(name.len());
         self.numbers.insert(name.into(), number);
         number
@@ -68,6 +99,12 @@ impl Fills {
         self.bytes
             + block(self.numbers.allocation_size())
             + block(self.times.capacity() * size_of::<FillTimes>())
+            + block(self.spare.capacity() * size_of::<NamespaceId>())
+    }
+
+    /// The name of a number that is not shared. Walks them.
+    pub fn name(&self, number: NamespaceId) -> Option<&[u8]> {
+        self.numbers.iter().find(|(_, of)| **of == number).map(|(name, _)| &**name)
     }
 }
 
@@ -91,6 +128,35 @@ mod tests {
         assert_eq!(fills.known(b"yet another"), Some(SHARED));
         assert_eq!(fills.number(b"a"), a);
         assert_eq!(fills.numbers.len(), MOST);
+    }
+
+    #[test]
+    fn who_must_have_a_number_has_one_and_gives_it_back() {
+        let mut fills = Fills::default();
+        let early = fills.reserve(b"early");
+        assert_eq!(fills.number(b"early"), early);
+        assert_eq!(fills.release(b"early"), None, "one as any");
+        for n in 1..MOST {
+            fills.number(&n.to_be_bytes());
+        }
+        assert_eq!(fills.number(b"late"), SHARED);
+        let late = fills.reserve(b"late");
+        assert!(late as usize > MOST);
+        assert_eq!(
+            (fills.number(b"late"), fills.reserve(b"late"), fills.known(b"late")),
+            (late, late, Some(late))
+        );
+        assert_eq!((fills.name(late), fills.name(early)), (Some(&b"late"[..]), Some(&b"early"[..])));
+        fills.times_mut(late).expect("there").record(Millis(500), Cost(0));
+        assert_eq!(fills.release(b"late"), Some(late));
+        assert_eq!((fills.known(b"late"), fills.name(late)), (Some(SHARED), None));
+        let size = fills.allocated();
+        for n in 0..100u32 {
+            assert_eq!(fills.reserve(&n.to_be_bytes()), late, "given again");
+            assert_eq!(fills.times(late).expect("there").typical(), Cost(0), "and nothing of before");
+            assert_eq!(fills.release(&n.to_be_bytes()), Some(late));
+        }
+        assert_eq!(fills.allocated(), size);
     }
 
     #[test]

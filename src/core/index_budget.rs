@@ -2,7 +2,7 @@
 //! namespaces have, kept with their numbers.
 
 use super::*;
-use crate::evict_choice::Policy;
+use crate::settings::{Policy, Table};
 
 /// What is ruled for a namespace, in all databases together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,10 +63,14 @@ impl Index {
         number
     }
 
-    /// Puts these rules in the place of those that were. Walks the namespaces.
-    pub fn rule<'a>(&mut self, rules: impl Iterator<Item = (&'a [u8], Rule)>) {
+    /// Has these settings hold in place of those that did. Walks the namespaces.
+    pub fn rule(&mut self, settings: &Table) {
         self.rules = Rules::default();
-        for (name, rule) in rules {
+        for (name, settings) in settings.all() {
+            let rule = Rule { policy: settings.policy, most: settings.max_memory };
+            if rule == Rule::default() {
+                continue;
+            }
             let mut share = 0;
             if rule.most > 0 {
                 self.rules.limited.push(Limited { most: rule.most, places: SmallVec::new() });

@@ -54,6 +54,7 @@
 //! | hash slots of a cluster are another node's | [`Leases::lose`] |
 //! | a replica is told of a lock; loading | [`Leases::apply_lock`], [`Leases::apply_unlock`] |
 //! | saving | [`Leases::locks`] |
+//! | CACHE.NAMESPACE, loading | [`Leases::protect`] |
 //! | the timer at [`Leases::next_deadline`] | [`Leases::tick`] |
 //! | after each of these, while there are any | [`Leases::take_events`], a batch a slice |
 //!
@@ -79,6 +80,8 @@ mod events;
 pub mod fence;
 #[path = "leases_look.rs"]
 mod look;
+#[path = "leases_origin.rs"]
+mod origin;
 #[path = "leases_queue.rs"]
 pub mod queue;
 #[path = "leases_table.rs"]
@@ -90,6 +93,7 @@ pub use fence::{Change, Evidence, Filled, Refusal, Under};
 pub use look::{Counters, Counts, Lock};
 pub use queue::{Event, WaiterId, Waiting};
 
+use origin::SHORT_HINT;
 use queue::{Waiter, Want};
 use table::{Due, Grant, Key, KeyId, Kind};
 
@@ -241,9 +245,6 @@ pub fn on_replica(there: There, maxstale: Option<Millis>) -> Answer {
     }
 }
 
-/// When to ask again where nothing tells.
-const SHORT_HINT: Millis = Millis(100);
-
 /// See the module's text.
 #[derive(Debug, Default)]
 pub struct Leases {
@@ -283,6 +284,8 @@ pub struct Leases {
     farewells: VecDeque<Event>,
 
     origins: BTreeMap<NamespaceId, Origin>,
+    /// Breakers that have opened (true) or closed since anybody asked.
+    turned: BTreeMap<NamespaceId, bool>,
     counters: BTreeMap<NamespaceId, Counters>,
 }
 
@@ -314,6 +317,9 @@ impl Leases {
             true => self.grant(at, Kind::Fetch, ask.length, Some((client, ask.keep)), sight, moment.stamp),
             false => None,
         };
+        if token.is_none() && self.is_protected(at) {
+            self.counters_mut(at.namespace).protected += 1;
+        }
         match (sight.there, token) {
             (There::Fresh { .. } | There::Native, token) => {
                 self.counters_mut(at.namespace).early_elections += u64::from(token.is_some());
@@ -364,10 +370,12 @@ impl Leases {
     pub fn unlock(&mut self, at: At<'_>, token: Stamp, retry: Option<Millis>, now: Time) -> bool {
         self.hear(now);
         let Some(id) = self.settled(at).filter(|&id| self.holds(id, token)) else { return false };
-        let probe = self.keys.get(id).and_then(|key| key.held()).is_some_and(|grant| grant.probe);
+        let probe = self.keys.get(id).and_then(|key| key.held()).and_then(|grant| grant.probe);
+        if retry.is_some() {
+            self.report(at.namespace, false, probe);
+        }
         self.end(id, Some(Refusal::GivenUp), false);
         if let Some(retry) = retry {
-            self.report(at.namespace, false, probe);
             let until = end_of(self.now, retry);
             if let Some(key) = self.keys.get_mut(id).filter(|_| retry > Millis::ZERO) {
                 // A lock's holder does not shorten what another reported.
@@ -430,7 +438,10 @@ impl Leases {
             return None;
         }
         let id = self.make(at)?;
-        let probe = kind == Kind::Fetch && self.origin_mut(at.namespace).take();
+        let probe = match kind {
+            Kind::Fetch => self.origin_mut(at.namespace).take(),
+            Kind::Lock => None,
+        };
         let native = sight.there == There::Native;
         self.hold(id, Grant::new(token, kind, native, probe), length, holder);
         self.counters_mut(at.namespace).grants += 1;
@@ -454,25 +465,6 @@ impl Leases {
             self.of_client.insert((client, id));
         }
     }
-
-    /// When to ask again, for who is not answered.
-    fn hint(&self, at: At<'_>, typical: Millis) -> Millis {
-        let now = self.now;
-        let key = self.find(at).and_then(|id| self.keys.get(id));
-        if let Some(grant) = key.and_then(|key| key.held()) {
-            let left = grant.ends.since(now);
-            // Overdue, it is asked for the less often the longer it takes.
-            let patience = Millis(typical.max(now.since(grant.granted)).0 / 4);
-            let expected = end_of(grant.granted, typical).since(now).max(patience);
-            let guess = if typical == Millis::ZERO { SHORT_HINT } else { expected };
-            return guess.min(left).max(Millis(1));
-        }
-        if let Some(until) = key.and_then(|key| key.backoff) {
-            return until.since(now).max(Millis(1));
-        }
-        let cooldown = self.origins.get(&at.namespace).and_then(|origin| origin.opens(now));
-        cooldown.map_or(SHORT_HINT, |until| until.since(now).max(Millis(1)))
-    }
 }
 
 #[cfg(test)]
@@ -481,6 +473,9 @@ mod fence_tests;
 #[cfg(test)]
 #[path = "leases_model_tests.rs"]
 mod model_tests;
+#[cfg(test)]
+#[path = "leases_origin_tests.rs"]
+mod origin_tests;
 #[cfg(test)]
 #[path = "leases_queue_tests.rs"]
 mod queue_tests;

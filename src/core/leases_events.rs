@@ -174,7 +174,7 @@ impl Leases {
             self.put(named, id);
         }
         self.end(id, None, false);
-        let mut grant = Grant::new(lock.token, Kind::Lock, lock.native, false);
+        let mut grant = Grant::new(lock.token, Kind::Lock, lock.native, None);
         grant.broken = (!lock.whole).then_some(Refusal::Written);
         self.hold(id, grant, lock.left, None);
         self.settle(id, self.now);

@@ -199,6 +199,8 @@ impl Leases {
         let (Some(id), Some(grant)) = (id, grant.filter(|grant| grant.token == token)) else {
             return Err(verdict.err().unwrap_or(Refusal::Unknown));
         };
+        // The origin has answered, whatever became of the answer.
+        self.report(at.namespace, true, grant.probe);
         self.end(id, None, false);
         if let Some(key) = self.keys.get_mut(id) {
             key.grant = None;
@@ -206,8 +208,6 @@ impl Leases {
                 key.backoff = None;
             }
         }
-        // The origin has answered, whatever became of the answer.
-        self.report(at.namespace, true, grant.probe);
         if verdict.is_ok() {
             self.wake(id);
         }

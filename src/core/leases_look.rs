@@ -41,6 +41,13 @@ pub struct Counters {
     /// Waiters that were answered by a value another computed: reads that the
     /// origin was saved.
     pub coalesced: u64,
+    /// FETCHes that were given no lease at once because of MAXFILLS or BREAKER
+    /// alone.
+    pub protected: u64,
+    /// Fills that failed: UNLOCK … RETRY, and leases that ran out.
+    pub failed_fills: u64,
+    /// Breakers that opened. One that rests again after its probe stayed open.
+    pub breaker_opened: u64,
 }
 
 impl Counters {
@@ -56,7 +63,7 @@ impl Counters {
         Refusal::ALL.into_iter().zip(self.refused)
     }
 
-    fn add(&mut self, other: &Counters) {
+    pub(super) fn add(&mut self, other: &Counters) {
         self.grants += other.grants;
         self.early_elections += other.early_elections;
         self.promotions += other.promotions;
@@ -66,6 +73,9 @@ impl Counters {
         self.wait_ms += other.wait_ms;
         self.busy += other.busy;
         self.coalesced += other.coalesced;
+        self.protected += other.protected;
+        self.failed_fills += other.failed_fills;
+        self.breaker_opened += other.breaker_opened;
     }
 }
 
@@ -203,6 +213,7 @@ impl Leases {
             + set::<(NamespaceId, WaiterId, KeyId)>(self.parked.len())
             + set::<(NamespaceId, Origin)>(self.origins.len())
             + set::<(NamespaceId, Counters)>(self.counters.len())
+            + set::<(NamespaceId, bool)>(self.turned.len())
             + self.calls.capacity() * size_of::<WaiterId>()
             + self.wakes.capacity() * size_of::<KeyId>()
             + self.farewells.capacity() * size_of::<Event>()
@@ -306,6 +317,10 @@ impl Leases {
         for (&namespace, origin) in &self.origins {
             let taken = taken.remove(&namespace).unwrap_or(0);
             expect(taken == origin.taken(), &|| format!("namespace {namespace}: {taken} leases"));
+            let rest = origin.opens(self.now).map(|until| (until, Due::Origin(namespace)));
+            expect(rest.is_none_or(|end| self.deadlines.contains(&end)), &|| {
+                format!("namespace {namespace}: nobody comes when its origin has rested")
+            });
         }
         taken.retain(|_, taken| *taken > 0);
         expect(taken.is_empty(), &|| format!("namespaces without an origin: {taken:?}"));

@@ -7,6 +7,7 @@
 //! served first.
 
 use super::*;
+use crate::origin::Probe;
 
 /// Bits of a waiter's number that are its place.
 const PLACE_BITS: u32 = 20;
@@ -53,8 +54,8 @@ pub(super) struct Waiter {
     pub called: bool,
     /// Called because a value woke it.
     pub woken: bool,
-    /// Called to be the probe of its namespace's breaker.
-    pub probe: bool,
+    /// Called to be this probe of its namespace's breaker.
+    pub probe: Option<Probe>,
 }
 
 /// What the module is to do about a waiter. One that is unknown to it has gone
@@ -104,7 +105,7 @@ impl Leases {
         let deadline = (block > Millis::ZERO).then(|| end_of(now, block));
         let (since, id) = (now, WaiterId::default());
         let waiter =
-            Waiter { id, key, client, want, since, deadline, called: false, woken: false, probe: false };
+            Waiter { id, key, client, want, since, deadline, called: false, woken: false, probe: None };
         let place = self.waiters.insert(waiter);
         self.arrivals += 1;
         let id = WaiterId(self.arrivals << PLACE_BITS | u64::from(place));
@@ -128,7 +129,7 @@ impl Leases {
     /// Puts a waiter in its place in the queue.
     pub(super) fn queue_up(&mut self, id: WaiterId) {
         let Some(waiter) = self.waiters.get_mut(id.place()) else { return };
-        (waiter.called, waiter.woken, waiter.probe) = (false, false, false);
+        (waiter.called, waiter.woken, waiter.probe) = (false, false, None);
         self.queue.insert((waiter.key, waiter.want.kind(), id));
         if let Some(deadline) = waiter.deadline {
             self.deadlines.insert((deadline, Due::Waiter(id)));

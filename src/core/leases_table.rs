@@ -4,6 +4,7 @@
 //! promoted, what the key's deadline is, and whether the key may go.
 
 use super::*;
+use crate::origin::Probe;
 
 /// A key of the table.
 pub(super) type KeyId = u32;
@@ -35,8 +36,8 @@ pub(super) struct Grant {
     pub ends: Time,
     /// A native key was there.
     pub native: bool,
-    /// It is the probe of its namespace's breaker.
-    pub probe: bool,
+    /// Which probe of its namespace's breaker it is.
+    pub probe: Option<Probe>,
     /// Why it may not fill.
     pub broken: Option<Refusal>,
     /// Not ended.
@@ -47,7 +48,7 @@ pub(super) struct Grant {
 
 impl Grant {
     /// A grant that begins now; [`Leases::hold`] says until when.
-    pub fn new(token: Stamp, kind: Kind, native: bool, probe: bool) -> Grant {
+    pub fn new(token: Stamp, kind: Kind, native: bool, probe: Option<Probe>) -> Grant {
         let (zero, broken) = (Time::default(), None);
         Grant {
             token,
@@ -331,48 +332,6 @@ impl Leases {
             }
             if let Some(due) = due {
                 self.deadlines.insert((due, Due::Key(id)));
-            }
-        }
-    }
-
-    // ── origins ─────────────────────────────────────────────────────────────
-
-    /// Sets the protection of a namespace's origin (MAXFILLS, BREAKER).
-    pub fn protect(&mut self, namespace: NamespaceId, protection: crate::origin::Protection, now: Time) {
-        self.hear(now);
-        self.origin_mut(namespace).protect(protection);
-        self.serve(namespace, self.now);
-        self.trim(namespace);
-    }
-
-    pub(super) fn origin_mut(&mut self, namespace: NamespaceId) -> &mut Origin {
-        self.origins.entry(namespace).or_default()
-    }
-
-    /// Whether the origin of a namespace permits one more lease.
-    pub(super) fn permits(&self, namespace: NamespaceId) -> bool {
-        self.origins.get(&namespace).is_none_or(|origin| origin.permits(self.now))
-    }
-
-    pub(super) fn give_back(&mut self, namespace: NamespaceId, probe: bool) {
-        self.origin_mut(namespace).give_back(probe);
-        self.trim(namespace);
-    }
-
-    /// Forgets an origin that there is nothing to know of.
-    fn trim(&mut self, namespace: NamespaceId) {
-        if self.origins.get(&namespace).is_some_and(Origin::is_blank) {
-            self.origins.remove(&namespace);
-        }
-    }
-
-    /// Tells a namespace's origin how a fill went.
-    pub(super) fn report(&mut self, namespace: NamespaceId, success: bool, probe: bool) {
-        let now = self.now;
-        let Some(origin) = self.origins.get_mut(&namespace) else { return };
-        if origin.report(success, probe, now) {
-            if let Some(until) = origin.opens(now) {
-                self.deadlines.insert((until, Due::Origin(namespace)));
             }
         }
     }

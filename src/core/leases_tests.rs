@@ -67,6 +67,10 @@ impl Bench {
     }
 
     pub fn fill(&mut self, token: Stamp) -> Result<Filled, Refusal> {
+        self.fill_at(KEY, token)
+    }
+
+    pub fn fill_at(&mut self, at: At<'_>, token: Stamp) -> Result<Filled, Refusal> {
         let evidence = Evidence {
             under: Under::Nothing,
             touch: false,
@@ -74,7 +78,7 @@ impl Bench {
             namespace: Default::default(),
             low_water: Stamp(0),
         };
-        self.leases.fill(KEY, token, &evidence, [], self.now())
+        self.leases.fill(at, token, &evidence, [], self.now())
     }
 
     pub fn change(&mut self, change: Change) {

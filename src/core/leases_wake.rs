@@ -160,13 +160,17 @@ impl Leases {
         }
     }
 
-    /// Grants to the nominee, whose place in its namespace is taken already.
+    /// Grants to the nominee, whose place in its namespace is taken already;
+    /// `None`: it has to wait again.
     fn inherit(&mut self, waiter: &Waiter, length: Millis, sight: Sight, moment: Moment) -> Option<Stamp> {
         if moment.stamp <= self.last_token {
             return None;
         }
-        let key = self.keys.get_mut(waiter.key)?;
+        let key = self.keys.get(waiter.key)?;
         let (namespace, kind, probe) = (key.namespace, waiter.want.kind(), waiter.probe);
+        // Named before the breaker opened: no more than the probe may pass now.
+        let passes = kind == Kind::Lock || probe.is_some() || self.is_closed(namespace);
+        let key = self.keys.get_mut(waiter.key).filter(|_| passes)?;
         key.nominee = None;
         let holder = match waiter.want {
             Want::Fetch(ask) => Some((waiter.client, ask.keep)),

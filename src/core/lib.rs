@@ -27,7 +27,7 @@
 //! | [`hits`] | the counter of reads in an entry |
 //! | [`codec`] | the bytes of an entry's metadata in RDB, AOF, DUMP and replication |
 //! | [`decide`] | what a command does with what it finds under a key |
-//! | [`saved`] | the state of a shard that is no entry's (aux data) |
+//! | [`saved`], [`saved_settings`] | the state of a shard that is no entry's (aux data) |
 //! | [`footprint`] | what an entry costs the server beside its own bytes |
 //! | [`gate`] | whether anybody listens to the replication stream |
 //! | [`index`] | which entries there are, their tags, what was invalidated when |
@@ -47,6 +47,8 @@
 //! | [`topology`] | which primaries of a cluster count |
 //! | [`acknowledged`] | what waits until enough replicas have it |
 //! | [`request_lease`] | the options of FETCH, LOCK, UNLOCK and EXTEND |
+//! | [`settings`] | what operators have set for namespaces |
+//! | [`request_namespace`] | the options of NAMESPACE |
 #![allow(unsafe_code)]
 
 pub mod acknowledged;
@@ -80,8 +82,11 @@ pub mod relay_seen;
 pub mod request;
 pub mod request_index;
 pub mod request_lease;
+pub mod request_namespace;
 pub mod saved;
+pub mod saved_settings;
 pub mod segments;
+pub mod settings;
 pub mod slab;
 pub mod slot;
 pub mod slots;

@@ -2,13 +2,16 @@
 //! that later versions can add fields that earlier ones skip.
 //!
 //! A head, and then as many parts as it says, each with some of what was
-//! invalidated when, then with some of the locks that were held: no single
-//! string grows with the number of tags.
+//! invalidated when, then with some of the locks that were held, then with some
+//! of the namespaces' settings (`saved_settings`): no single string grows with
+//! the number of tags.
 
 use serde::{Deserialize, Serialize};
 
 use crate::index::{Db, Index, Invalidated, Stamps};
 use crate::packed::Bytes;
+use crate::saved_settings;
+use crate::settings::{Settings, Table};
 use crate::tag::LONGEST_TAG;
 use crate::units::{Millis, Stamp, Time, LAST_TIME, STAMP_LIMIT};
 
@@ -39,6 +42,9 @@ pub struct Saved {
     /// Parts with locks that follow those.
     #[serde(default)]
     pub locks: u64,
+    /// Parts with settings that follow those.
+    #[serde(default)]
+    pub settings: u64,
 }
 
 /// A lock, to be saved or replicated.
@@ -83,6 +89,8 @@ pub enum SavedError {
     Malformed,
     /// A stamp that no clock draws.
     Stamp,
+    /// More namespaces with settings than may have some.
+    TooMany,
 }
 
 fn stamp(stamp: u64) -> Result<Stamp, SavedError> {
@@ -99,11 +107,23 @@ impl Saved {
 
     /// The head and the parts, one by one; `last` is the last stamp drawn.
     /// False where memory ran out.
-    pub fn write(index: &Index, locks: &[SavedLock<'_>], last: Stamp, mut write: impl FnMut(&[u8])) -> bool {
+    pub fn write(
+        index: &Index,
+        locks: &[SavedLock<'_>],
+        settings: &Table,
+        last: Stamp,
+        mut write: impl FnMut(&[u8]),
+    ) -> bool {
         let all: Vec<Invalidated<'_>> = index.invalidated().collect();
-        let parts = all.len().div_ceil(RECORDS) as u64;
+        let set = settings.all();
         let lots = lots(locks);
-        let head = Saved { stamp: last.0, low_water: index.low_water().0, parts, locks: lots.len() as u64 };
+        let head = Saved {
+            stamp: last.0,
+            low_water: index.low_water().0,
+            parts: all.len().div_ceil(RECORDS) as u64,
+            locks: lots.len() as u64,
+            settings: set.len().div_ceil(RECORDS) as u64,
+        };
         let Ok(bytes) = rmp_serde::to_vec_named(&head) else { return false };
         write(&bytes);
         for some in all.chunks(RECORDS) {
@@ -114,6 +134,10 @@ impl Saved {
         for some in lots {
             let records: Vec<LockRecord<'_>> = some.iter().map(lock_record).collect();
             let Ok(bytes) = rmp_serde::to_vec(&records) else { return false };
+            write(&bytes);
+        }
+        for some in set.chunks(RECORDS) {
+            let Some(bytes) = saved_settings::encode(some) else { return false };
             write(&bytes);
         }
         true
@@ -130,7 +154,7 @@ impl Saved {
         let saved: Saved = rmp_serde::from_slice(bytes).map_err(|_| SavedError::Malformed)?;
         stamp(saved.stamp)?;
         stamp(saved.low_water)?;
-        if saved.parts > MOST_PARTS || saved.locks > MOST_PARTS {
+        if saved.parts.max(saved.locks).max(saved.settings) > MOST_PARTS {
             return Err(SavedError::Malformed);
         }
         Ok(saved)
@@ -179,6 +203,17 @@ impl Saved {
             each(SavedLock { db: db as usize, key: key.0, token, ends, left, whole, native });
         }
         Ok(())
+    }
+
+    /// What a part of bytes that may be anything says is set for namespaces.
+    ///
+    /// # Errors
+    /// [`SavedError`]; nothing of it is told then.
+    pub fn decode_settings(bytes: &[u8], each: impl FnMut(&[u8], Settings)) -> Result<(), SavedError> {
+        if bytes.len() > LONGEST {
+            return Err(SavedError::Malformed);
+        }
+        saved_settings::decode(bytes, each)
     }
 
     /// The high-water mark as a stamp.
@@ -259,6 +294,7 @@ mod tests {
             let _ = Saved::decode(&bytes);
             let _ = Saved::decode_part(&bytes, |_| ());
             let _ = Saved::decode_locks(&bytes, |_| ());
+            let _ = Saved::decode_settings(&bytes, |_, _| ());
         }
 
         #[test]
@@ -279,7 +315,7 @@ mod tests {
                 })
                 .collect();
             let mut parts = Vec::new();
-            prop_assert!(Saved::write(&Index::default(), &locks, Stamp(9), |part| parts.push(part.to_vec())));
+            prop_assert!(Saved::write(&Index::default(), &locks, &Table::default(), Stamp(9), |part| parts.push(part.to_vec())));
             let saved = Saved::decode(&parts[0]).expect("a head");
             prop_assert_eq!((saved.parts, saved.locks), (0, u64::from(!locks.is_empty())));
             let mut seen = 0;
@@ -299,7 +335,7 @@ mod tests {
             index.invalidate_tag(3, b"tag", Stamp(5), Mode::Soft);
             index.invalidate_namespace(0, b"name", Stamp(6), Mode::Hard);
             let mut parts = Vec::new();
-            prop_assert!(Saved::write(&index, &[], Stamp(9), |part| parts.push(part.to_vec())));
+            prop_assert!(Saved::write(&index, &[], &Table::default(), Stamp(9), |part| parts.push(part.to_vec())));
             let mut part = parts[1].clone();
             let at = at % part.len();
             part[at] ^= 1 << bit;
@@ -316,7 +352,7 @@ mod tests {
         index.invalidate_namespace(2, b"\xff\0", Stamp(7), Mode::Soft);
         index.forget(Stamp(6), usize::MAX, 1);
         let mut parts = Vec::new();
-        assert!(Saved::write(&index, &[], Stamp(9999), |part| parts.push(part.to_vec())));
+        assert!(Saved::write(&index, &[], &Table::default(), Stamp(9999), |part| parts.push(part.to_vec())));
         assert_eq!(parts.len(), 4);
         let (saved, other) = read(&parts).expect("what was written");
         assert_eq!((saved.stamp(), other.low_water()), (Stamp(9999), Stamp(5)));
@@ -348,6 +384,38 @@ mod tests {
     }
 
     #[test]
+    fn settings_are_saved_last_and_mistaken_for_nothing_else() {
+        let (mut table, set) = (Table::default(), Settings { max_fills: 7, ..Settings::default() });
+        for n in 0..RECORDS as u32 + 1 {
+            table.put(&n.to_be_bytes(), set).expect("room");
+        }
+        let mut index = Index::default();
+        index.invalidate_tag(0, b"tag", Stamp(5), Mode::Hard);
+        let mut parts = Vec::new();
+        assert!(Saved::write(&index, &[], &table, Stamp(9), |part| parts.push(part.to_vec())));
+        let saved = Saved::decode(&parts[0]).expect("a head");
+        assert_eq!((saved.parts, saved.locks, saved.settings, parts.len()), (1, 0, 2, 4));
+        let mut other = Table::default();
+        for part in &parts[2..] {
+            assert_eq!(Saved::decode(part), Err(SavedError::Malformed));
+            assert_eq!(Saved::decode_part(part, |_| ()), Err(SavedError::Malformed));
+            assert_eq!(Saved::decode_locks(part, |_| ()), Err(SavedError::Malformed));
+            let put = |name: &[u8], settings| assert_eq!(other.put(name, settings), Ok(true));
+            assert_eq!(Saved::decode_settings(part, put), Ok(()));
+        }
+        assert_eq!(other.all(), table.all());
+        assert_eq!(Saved::decode_settings(&parts[1], |_, _| ()), Err(SavedError::Malformed));
+    }
+
+    #[test]
+    fn a_head_of_before_there_were_settings_is_read() {
+        // {"stamp": 5, "low_water": 4, "parts": 3, "locks": 2}
+        let head = b"\x84\xa5stamp\x05\xa9low_water\x04\xa5parts\x03\xa5locks\x02";
+        let saved = Saved { stamp: 5, low_water: 4, parts: 3, locks: 2, settings: 0 };
+        assert_eq!(Saved::decode(head), Ok(saved));
+    }
+
+    #[test]
     fn nothing_is_the_default() {
         assert_eq!(Saved::decode(Saved::NOTHING), Ok(Saved::default()));
     }
@@ -359,6 +427,7 @@ mod tests {
         assert_eq!(Saved::decode(&head(Saved { stamp: STAMP_LIMIT, ..saved })), Err(SavedError::Stamp));
         assert_eq!(Saved::decode(&head(Saved { low_water: STAMP_LIMIT, ..saved })), Err(SavedError::Stamp));
         assert_eq!(Saved::decode(&head(Saved { parts: u64::MAX, ..saved })), Err(SavedError::Malformed));
+        assert_eq!(Saved::decode(&head(Saved { settings: u64::MAX, ..saved })), Err(SavedError::Malformed));
         let long = vec![b'n'; LONGEST_TAG + 1];
         for (db, name, stamp, error) in [
             (u32::MAX, &b"t"[..], 1, SavedError::Malformed),

@@ -25,6 +25,15 @@ pub enum Expiry {
     Never,
 }
 
+/// The bounds of a length of time that is chosen between them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Between {
+    /// No shorter.
+    pub least: Millis,
+    /// No longer.
+    pub most: Millis,
+}
+
 /// The times that a namespace gives where a request is silent; zero: none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Defaults {
@@ -32,6 +41,8 @@ pub struct Defaults {
     pub ttl: Millis,
     /// The grace.
     pub grace: Millis,
+    /// The bounds of an adaptive fresh length.
+    pub exauto: Option<Between>,
 }
 
 /// The times asked for are not positive or past what an entry can carry.
@@ -142,8 +153,8 @@ mod tests {
     use crate::units::LAST_TIME;
 
     const NOW: Time = Time(1_000_000);
-    const NONE: Defaults = Defaults { ttl: Millis(0), grace: Millis(0) };
-    const NAMESPACE: Defaults = Defaults { ttl: Millis(50), grace: Millis(7) };
+    const NONE: Defaults = Defaults { ttl: Millis(0), grace: Millis(0), exauto: None };
+    const NAMESPACE: Defaults = Defaults { ttl: Millis(50), grace: Millis(7), exauto: None };
 
     fn ends(expiry: Expiry, grace: Option<u64>, defaults: Defaults) -> (Option<u64>, u64, Option<u64>) {
         let e = Ends::of_set(expiry, grace.map(Millis), NOW, defaults).expect("valid");

@@ -28,6 +28,7 @@ use cacheflow_core::codec::{self, CodecError, Decoded};
 use cacheflow_core::decide;
 use cacheflow_core::entry::{Cost, Meta};
 use cacheflow_core::saved::Saved;
+use cacheflow_core::settings::Table;
 use cacheflow_core::tag::Names;
 use cacheflow_core::units::{Millis, Stamp, Time};
 
@@ -40,6 +41,7 @@ use crate::ffi::{api, raw};
 use crate::hooks;
 use crate::locks;
 use crate::memory;
+use crate::settings;
 use crate::shard;
 use crate::state::{self, COUNTERS};
 use crate::stored::Stored;
@@ -344,7 +346,8 @@ unsafe extern "C" fn aux_save(rdb: *mut raw::RedisModuleIO, _: c_int) {
         // Nothing drawn, nothing to say: where the server can leave the record
         // out (7.2 and later), the file then loads without the module.
         let latest = shard::with(|index| index.latest());
-        if last == Stamp(0) && latest == Stamp(0) && super::server_omits_empty_aux() {
+        let nothing = last == Stamp(0) && latest == Stamp(0) && settings::look(Table::is_empty);
+        if nothing && super::server_omits_empty_aux() {
             return true;
         }
         write_state(|part| {
@@ -362,7 +365,11 @@ unsafe extern "C" fn aux_save(rdb: *mut raw::RedisModuleIO, _: c_int) {
 
 /// Tells the shard's state part by part; false where memory ran out.
 pub fn write_state(write: impl FnMut(&[u8])) -> bool {
-    locks::with_all(|locks| shard::with(|index| Saved::write(index, locks, state::last_stamp(), write)))
+    locks::with_all(|locks| {
+        settings::look(|settings| {
+            shard::with(|index| Saved::write(index, locks, settings, state::last_stamp(), write))
+        })
+    })
 }
 
 /// Emits the shard's state before the first entry of an AOF being rewritten,
@@ -409,6 +416,12 @@ unsafe extern "C" fn aux_load(rdb: *mut raw::RedisModuleIO, version: c_int, _: c
         for _ in 0..saved.locks {
             let Some(part) = rdb.load_bytes() else { return refuse(&"truncated") };
             if let Err(why) = Saved::decode_locks(part.bytes(), |lock| locks::apply(&lock)) {
+                return refuse(&why);
+            }
+        }
+        for _ in 0..saved.settings {
+            let Some(part) = rdb.load_bytes() else { return refuse(&"truncated") };
+            if let Err(why) = apply_state::set(part.bytes()) {
                 return refuse(&why);
             }
         }

@@ -19,10 +19,11 @@ use std::time::Instant;
 use cacheflow_core::budget::{self, Admission, Budget};
 use cacheflow_core::entry::{self, View};
 use cacheflow_core::evict::{Eviction, Leaving, Population};
-use cacheflow_core::evict_choice::{Candidate, Policy, Scope, Standing, Weight};
+use cacheflow_core::evict_choice::{Candidate, Scope, Standing, Weight};
 use cacheflow_core::evict_class::Marks;
 use cacheflow_core::evict_follow::Spot;
 use cacheflow_core::index::{Db, Index, Share, Verdict};
+use cacheflow_core::settings::Policy;
 use cacheflow_core::units::{Millis, Time};
 use lazy_static::lazy_static;
 use xxhash_rust::xxh3::xxh3_64;
@@ -145,7 +146,6 @@ pub fn on_limits(ctx: Ctx) {
     }
 }
 
-const POLICIES: [Policy; 3] = [Policy::Cost, Policy::Lru, Policy::None];
 const WEIGHTS: [Weight; 4] = [Weight::None, Weight::Size, Weight::Cost, Weight::CostSize];
 
 /// Bytes that the table of uses takes.
@@ -323,7 +323,7 @@ fn candidate(index: &Index, db: Db, view: View<'_>, now: Time) -> Candidate {
         marks: view.marks(),
         size: u32::try_from(index.bytes_of_entry(view)).unwrap_or(u32::MAX),
         cost: view.cost(),
-        policy: index.policy_of(db, number).unwrap_or(POLICIES[EVICT_POLICY.get()]),
+        policy: index.policy_of(db, number).unwrap_or(Policy::ALL[EVICT_POLICY.get()]),
         standing: if is_gone { Standing::Gone } else { Standing::Live },
         share: index.share_of(db, number),
     }

@@ -101,6 +101,10 @@ unsafe extern "C" fn info(info: *mut raw::RedisModuleInfoCtx, _for_crash_report:
             info.number(c"wait_ms", totals.wait_ms);
             info.number(c"busy", totals.busy);
             info.number(c"coalesced", totals.coalesced);
+            info.number(c"failed_fills", totals.failed_fills);
+            info.number(c"protected", totals.protected);
+            info.number(c"breaker_opened", totals.breaker_opened);
+            info.number(c"open_breakers", leases::open_breakers() as u64);
         }
         if info.section(c"cluster") {
             let counts = relay::counts();

@@ -20,7 +20,8 @@
 //! two a notification follows at once; where none has come by the time the
 //! table is next asked, it was the last ([`entry_leaves`]).
 //!
-//! What happens to keys, databases and connections is told in `leases_told.rs`.
+//! What happens to keys, databases and connections is told in `leases_told.rs`,
+//! origins are protected in `leases_origins.rs`.
 
 use std::os::raw::c_void;
 
@@ -68,6 +69,8 @@ struct Shard {
     paused: Vec<WaiterId>,
     /// Locks that went with their slots: others are to be told.
     lost: Vec<(Db, Box<[u8]>, Stamp)>,
+    /// When the log was last told of breakers.
+    logged: Option<Time>,
 }
 
 lazy_static! {
@@ -126,7 +129,8 @@ impl Shard {
         let paused = !self.paused.is_empty() || !self.lost.is_empty();
         let paused = paused.then(|| steady().after(PAUSE).unwrap_or_default());
         let look = if self.leases.is_empty() { None } else { slots::next_look(self.somebody_waits()) };
-        self.leases.next_deadline().into_iter().chain(paused).chain(look).min()
+        let log = self.next_log();
+        self.leases.next_deadline().into_iter().chain(paused).chain(look).chain(log).min()
     }
 
     fn somebody_waits(&self) -> bool {
@@ -152,6 +156,7 @@ fn with<R>(body: impl FnOnce(&mut Shard) -> R) -> R {
 
 /// Has the timer come when something is due.
 fn schedule() {
+    tell_of_breakers();
     SHARD.with(|shard| {
         let Some(due) = shard.due() else { return };
         let own = hooks::own();
@@ -461,38 +466,13 @@ pub fn each_lock(mut each: impl FnMut(&Lock<'_>)) {
     SHARD.with(|shard| shard.leases.locks(steady()).for_each(|lock| each(&lock)));
 }
 
-// ── looking ─────────────────────────────────────────────────────────────────
-
-/// Runs `body` on the table, for looking.
-pub fn look<R>(body: impl FnOnce(&Leases) -> R) -> R {
-    SHARD.with(|shard| body(&shard.leases))
-}
-
-/// The counters of a namespace by its name.
-pub fn counters_of(name: &[u8]) -> cacheflow_core::leases::Counters {
-    SHARD
-        .with(|shard| shard.fills.known(name).map(|number| shard.leases.counters(number)).unwrap_or_default())
-}
-
-/// Counters anew.
-pub fn reset_counters() {
-    SHARD.with(|shard| shard.leases.reset_counters());
-}
-
-/// Time left on a lease or lock, and waiters, of a key.
-pub fn about(db: Db, name: &[u8]) -> (Millis, usize) {
-    SHARD.with(|shard| match shard.known(db, name) {
-        Some(at) => shard.leases.about(at, steady()),
-        None => (Millis::ZERO, 0),
-    })
-}
-
-/// Bytes allocated.
-pub fn allocated() -> usize {
-    SHARD.with(|shard| shard.leases.allocated() + shard.fills.allocated())
-}
-
+#[path = "leases_look.rs"]
+mod look;
+#[path = "leases_origins.rs"]
+mod origins;
 #[path = "leases_told.rs"]
 mod told;
 
+pub use look::*;
+pub use origins::*;
 pub use told::*;

@@ -37,6 +37,7 @@
 //! | [`sight`] | a key looked at for FETCH and LOCK |
 //! | [`slots`] | which hash slots of a cluster are ours |
 //! | [`shard`] | the index of the shard's entries |
+//! | [`settings`] | what is set for namespaces |
 //! | [`hooks`] | what the server tells of keys and databases |
 //! | [`propagation`] | whether a write has to be replicated |
 
@@ -62,6 +63,7 @@ mod relay_clients;
 mod relay_promoted;
 mod relay_replicas;
 mod removal;
+mod settings;
 mod shard;
 mod sight;
 mod slots;

@@ -6,6 +6,7 @@ use std::os::raw::c_void;
 
 use cacheflow_core::gate::{Gate, Listeners, Sign};
 use cacheflow_core::index::Index;
+use cacheflow_core::settings::Table;
 use cacheflow_core::units::Stamp;
 
 use crate::border::cross;
@@ -18,8 +19,17 @@ use crate::ffi::timer;
 use crate::leases;
 use crate::relay;
 use crate::relay_promoted;
+use crate::settings;
 use crate::shard;
 use crate::state::{self, MainThread};
+
+/// Loading begins. (A flush, which leaves settings alone, comes before it or
+/// after.)
+const BEGINS: [u64; 3] = [
+    raw::REDISMODULE_SUBEVENT_LOADING_RDB_START,
+    raw::REDISMODULE_SUBEVENT_LOADING_AOF_START,
+    raw::REDISMODULE_SUBEVENT_LOADING_REPL_START,
+];
 
 static GATE: MainThread<Cell<Gate>> = MainThread::new(Cell::new(Gate::Unknown));
 
@@ -54,6 +64,9 @@ unsafe extern "C" fn on_event(
             _ => Sign::ReplicaChanged,
         };
         GATE.with(|gate| gate.set(gate.get().after(sign)));
+        if sign == Sign::Loaded && BEGINS.contains(&subevent) {
+            settings::forget();
+        }
         if sign == Sign::Loaded {
             shard::loading_ended();
         }
@@ -101,9 +114,9 @@ const PAUSE: i64 = 10;
 /// Whether a rewritten file may have no place for the shard's state, and there
 /// is some.
 fn is_state_to_be_sent(ctx: Ctx) -> bool {
-    let locks = leases::look(|table| table.counts().locks);
+    let nothing_else = leases::look(|table| table.counts().locks == 0) && settings::look(Table::is_empty);
     let nothing =
-        |index: &mut Index| index.counts().entries > 0 || (index.latest() == Stamp(0) && locks == 0);
+        |index: &mut Index| index.counts().entries > 0 || (index.latest() == Stamp(0) && nothing_else);
     !shard::with(nothing) && !ctx.is_replica() && is_heard(ctx)
 }
 

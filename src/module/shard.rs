@@ -35,6 +35,7 @@ use crate::ffi::key::Key;
 use crate::ffi::prefetch;
 use crate::leases;
 use crate::loading;
+use crate::settings;
 use crate::state::{is_main_thread, MainThread};
 use crate::stored::Stored;
 use crate::ttl;
@@ -482,9 +483,9 @@ pub fn counts() -> Counts {
     with(|index| index.counts())
 }
 
-/// Bytes that the index holds.
+/// Bytes that the index holds, and what is kept beside it.
 pub fn allocated() -> usize {
-    with(|index| index.allocated()) + ttl::allocated()
+    with(|index| index.allocated()) + ttl::allocated() + settings::allocated()
 }
 
 /// The entries that the index holds in a database.

@@ -31,5 +31,5 @@ def callbacks():
 
 def commands():
     """The commands that the sources define."""
-    names = [re.findall(r'name: c"(cache\.[a-z]+)"', text) for text in sources().values()]
+    names = [re.findall(r'name: c"(cache\.[a-z|]+)"', text) for text in sources().values()]
     return {name for found in names for name in found}

@@ -39,6 +39,7 @@ class Snapshot:
     began: int
     ended: int = 0
     keys: dict = field(default_factory=dict)
+    settings: dict = field(default_factory=dict)  # of namespaces, by name
 
 
 def now_ms(connection):
@@ -79,8 +80,16 @@ def snapshot(server):
         for name, key in zip(names, _read(connection, names), strict=True):
             if key is not None:
                 result.keys[db, name] = key
+    if connection("MODULE", "LIST"):
+        result.settings = namespaces(connection)
     result.ended = now_ms(connection)
     return result
+
+
+def namespaces(connection):
+    """What is set for namespaces, by name."""
+    names = connection("CACHE.NAMESPACE", "LIST")
+    return {name: connection("CACHE.NAMESPACE", "GET", name) for name in names}
 
 
 def _read(connection, names):
@@ -144,6 +153,8 @@ def differences(a, b):
     """What differs between two snapshots, a line each; empty if they are the same."""
     window = min(a.began, b.began) - FRESH_TOLERANCE, max(a.ended, b.ended) + FRESH_TOLERANCE
     found = []
+    if a.settings != b.settings:
+        found.append(f"what is set for namespaces: {a.settings} against {b.settings}")
     for at in sorted(a.keys.keys() | b.keys.keys()):
         one, two = a.keys.get(at), b.keys.get(at)
         ends = [key.expires for key in (one, two) if key and isinstance(key.expires, int)]

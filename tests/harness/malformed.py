@@ -439,6 +439,34 @@ def _stats():
     yield ["CACHE.STATS", ""], SYNTAX
 
 
+def _namespace():
+    for words in ([], ["SET"], ["GET"], ["DEL"], ["GET", "n", "n"], ["LIST", "n"], ["DEL", "n", "n"]):
+        name = "|".join(["cache.namespace", *(word.lower() for word in words[:1])])
+        yield ["CACHE.NAMESPACE", *words], ARITY.format(name)
+    yield ["CACHE.NAMESPACE", "PUT", "n"], "ERR unknown subcommand 'PUT'. Try CACHE.NAMESPACE HELP."
+    change = ["CACHE.NAMESPACE", "SET", "n", "TTL", 5]
+    for line in (
+        "x|GRACE|EX 5|TTL 5|MAXFILLS|EXAUTO|EXAUTO 5|BREAKER|BREAKER 5|POLICY|POLICY lfu|POLICY 1"
+        "|POLICY COST x|GRACE 5 GRACE 5|POLICY LRU POLICY LRU|MAXMEMORY 5 x|KEEPTTL|NX"
+    ).split("|"):
+        yield [*change, *line.split()], SYNTAX
+    for text in [*NO_INTEGERS, "TTL"]:
+        for before, after in (
+            *(([word], []) for word in ("GRACE", "MAXFILLS", "MAXMEMORY")),
+            *((["EXAUTO"], [5]), (["EXAUTO", 5], []), (["BREAKER"], [5]), (["BREAKER", 5], [])),
+        ):
+            yield [*change, *before, text, *after], NUMBER
+    numbers = "MAXFILLS -1|MAXMEMORY -1|MAXMEMORY 1tb|BREAKER 101 5|BREAKER -1 5|BREAKER 5 0|BREAKER 5 -1"
+    for line in numbers.split("|"):
+        yield [*change, *line.split()], NUMBER
+    for line in (
+        f"GRACE -1|GRACE {2**46 + 1}|GRACE {I64_MAX}|EXAUTO 0 5|EXAUTO 6 5|EXAUTO 5 0|EXAUTO -1 5|EXAUTO 5 -1"
+        f"|EXAUTO 5 {2**46}|EXAUTO 5 {I64_MAX}"
+    ).split("|"):
+        yield [*change, *line.split()], TIME.format("cache.namespace|set")
+    yield ["CACHE.NAMESPACE", "SET", b"n" * 1025, "TTL", 5], "ERR name of a namespace exceeds 1024 bytes"
+
+
 def _verify():
     for line in ("x", "REPAIRS", "REPAIR x", "REPAIR REPAIR", "0"):
         yield ["CACHE.VERIFY", *line.split()], SYNTAX
@@ -450,5 +478,6 @@ FORMS = {
         *(_get, _mget, _set, _touch, _del, _stale, _incrby, _meta, _apply),
         *(_fetch, _lock, _unlock, _extend, _applylock),
         *(_tag, _untag, _invalidate, _invalidated, _applystate, _tags, _keys, _log, _stats, _verify),
+        _namespace,
     )
 }

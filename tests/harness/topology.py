@@ -22,6 +22,13 @@ def assert_verified(server):
         assert found["problems"] == [] and found["keys"] == found["entries"], found
 
 
+def unset_namespaces(server):
+    """What is set for namespaces is none any more: a flush leaves it."""
+    if b"role:master" in server("INFO", "replication"):
+        for name in server("CACHE.NAMESPACE", "LIST"):
+            server("CACHE.NAMESPACE", "DEL", name)
+
+
 def assert_replicated(primary, replicas, what="primary and replica"):
     """Each replica is what its primary is, by the keys and by the digest, each over a connection of its
     own."""
@@ -89,6 +96,7 @@ class Single:
         if self.fleet.module:
             server("CACHE.LOG", "RESET")
             server("CACHE.STATS", "RESET")
+            unset_namespaces(server)
         for user in server("ACL", "USERS"):
             if user != b"default":
                 server("ACL", "DELUSER", user)

@@ -3,7 +3,7 @@
 //! Internal: what an AOF that is rewritten without an RDB preamble has of the
 //! shard's state (`cacheflow_core::saved`): a head, then the parts, a command
 //! each, before the entries. It only ever adds: of two invalidations the later
-//! counts.
+//! counts; of a namespace whose settings it names those hold.
 //!
 //! From a client its stamps cannot push the shard's clock: those from further
 //! ahead than clocks differ are refused.
@@ -20,6 +20,7 @@ use crate::ffi::ctx::Ctx;
 use crate::ffi::register::{Arg, Keys, Spec};
 use crate::leases;
 use crate::locks;
+use crate::settings;
 use crate::shard;
 use crate::state;
 
@@ -31,7 +32,7 @@ pub struct ApplyState;
 impl Command for ApplyState {
     const SPEC: Spec = Spec {
         name: c"cache.applystate",
-        summary: c"Internal: what a rewritten AOF has of the shard's state: the stamps' marks, and what was invalidated when.",
+        summary: c"Internal: what a rewritten AOF has of the shard's state: the stamps' marks, what was invalidated when, locks, and namespaces' settings.",
         since: c"0.1.0",
         complexity: c"O(N) where N is the number of invalidations in it",
         // No deny-oom: what was there must be there again.
@@ -55,29 +56,9 @@ impl Command for ApplyState {
                 observe(&saved);
             }
             Err(SavedError::Malformed) => {
-                let mut last = Stamp(0);
-                let part = Saved::decode_part(bytes, |one| last = last.max(one.stamps.last()));
-                if part == Err(SavedError::Malformed) {
-                    Saved::decode_locks(bytes, |lock| last = last.max(lock.token))?;
-                } else {
-                    part?;
-                }
-                if !trusted {
-                    may_be(last)?;
-                }
-                match part {
-                    Ok(()) => remember(bytes)?,
-                    // A node that exports a slot tells of all its locks, and none of
-                    // them moves here: not those of the slot either.
-                    Err(_) if ctx.is_primary_in_cluster() => {
-                        state::admit(last);
-                        Saved::decode_locks(bytes, |lock| {
-                            leases::tell_end_later(lock.db, lock.key, lock.token);
-                        })?;
-                        ctx.reply_ok();
-                        return Ok(());
-                    }
-                    Err(_) => Saved::decode_locks(bytes, |lock| locks::apply(&lock))?,
+                if !apply_part(ctx, bytes)? {
+                    ctx.reply_ok();
+                    return Ok(());
                 }
             }
             Err(other) => return Err(other.into()),
@@ -86,6 +67,48 @@ impl Command for ApplyState {
         ctx.reply_ok();
         Ok(())
     }
+}
+
+/// Applies what is no head; answers whether others are to hear of it.
+fn apply_part(ctx: Ctx, bytes: &[u8]) -> Result<bool, Error> {
+    let mut last = Stamp(0);
+    let refuse_future = |last| if ctx.is_replicated() { Ok(()) } else { may_be(last) };
+    match Saved::decode_part(bytes, |one| last = last.max(one.stamps.last())) {
+        Err(SavedError::Malformed) => {}
+        read => {
+            read?;
+            refuse_future(last)?;
+            remember(bytes)?;
+            return Ok(true);
+        }
+    }
+    // A node that exports a slot tells of all its locks and settings. None of the
+    // locks moves here, those of the slot neither, and the settings are its shard's.
+    let exported = ctx.is_primary_in_cluster();
+    match Saved::decode_locks(bytes, |lock| last = last.max(lock.token)) {
+        Err(SavedError::Malformed) => {}
+        read => {
+            read?;
+            refuse_future(last)?;
+            if exported {
+                state::admit(last);
+            }
+            Saved::decode_locks(bytes, |lock| {
+                if exported {
+                    leases::tell_end_later(lock.db, lock.key, lock.token);
+                } else {
+                    locks::apply(&lock);
+                }
+            })?;
+            return Ok(!exported);
+        }
+    }
+    if exported {
+        Saved::decode_settings(bytes, |_, _| ())?;
+    } else {
+        set(bytes)?;
+    }
+    Ok(!exported)
 }
 
 /// Refuses a stamp that no clock of this time draws.
@@ -101,6 +124,23 @@ fn may_be(stamp: Stamp) -> Result<(), Error> {
 pub fn observe(saved: &Saved) {
     state::observe(saved.stamp());
     shard::with(|index| index.raise_low_water(saved.low_water()));
+}
+
+/// Sets what a saved part says is set for namespaces.
+///
+/// # Errors
+/// See [`Saved::decode_settings`]; nothing is set then.
+pub fn set(part: &[u8]) -> Result<(), SavedError> {
+    let mut new = 0;
+    Saved::decode_settings(part, |name, _| new += usize::from(!settings::of(name).is_any()))?;
+    if !settings::look(|table| table.has_room(new)) {
+        return Err(SavedError::TooMany);
+    }
+    let mut taken = Ok(());
+    Saved::decode_settings(part, |name, settings| {
+        taken = taken.and(settings::put(name, settings).map(|_| ()).map_err(|_| SavedError::TooMany));
+    })?;
+    taken
 }
 
 /// Remembers what a saved part says was invalidated.

@@ -5,6 +5,7 @@ use cacheflow_core::decide::IncrError;
 use cacheflow_core::entry::{BuildError, LONGEST_VALUE};
 use cacheflow_core::request::RequestError;
 use cacheflow_core::saved::SavedError;
+use cacheflow_core::settings::{self, SettingsError};
 use cacheflow_core::tag::TagError;
 use cacheflow_core::times::InvalidTime;
 
@@ -27,6 +28,7 @@ pub enum Error {
     MayNotInvalidate,
     ReadOnly,
     State(SavedError),
+    Settings(SettingsError),
     Internal,
 }
 
@@ -67,6 +69,12 @@ impl Error {
             }
             Error::ReadOnly => "READONLY You can't write against a read only replica.".into(),
             Error::State(why) => format!("ERR refused state: {why:?}"),
+            Error::Settings(SettingsError::TooMany) => {
+                format!("ERR more than {} namespaces with settings", settings::MOST)
+            }
+            Error::Settings(SettingsError::TooLong) => {
+                format!("ERR name of a namespace exceeds {} bytes", settings::LONGEST_NAME)
+            }
             Error::Internal => {
                 format!(
                     "ERR internal error in '{command}', nothing is known of its effect; see the server's log"
@@ -113,6 +121,12 @@ impl From<TagError> for Error {
 impl From<SavedError> for Error {
     fn from(error: SavedError) -> Self {
         Error::State(error)
+    }
+}
+
+impl From<SettingsError> for Error {
+    fn from(error: SettingsError) -> Self {
+        Error::Settings(error)
     }
 }
 

@@ -24,6 +24,7 @@ mod lock;
 mod log;
 mod meta;
 mod mget;
+mod namespace;
 pub mod read;
 mod set;
 mod stale;
@@ -69,6 +70,11 @@ const fn command<C: Command>() -> Entry {
     Entry { spec: &C::SPEC, call: Some(trampoline::<C>) }
 }
 
+/// A command that is nothing but its subcommands, which follow it.
+const fn container(spec: &'static Spec) -> Entry {
+    Entry { spec, call: None }
+}
+
 /// Every command, in the order of the docs.
 pub static TABLE: &[Entry] = &[
     command::<get::Get>(),
@@ -86,6 +92,11 @@ pub static TABLE: &[Entry] = &[
     command::<unlock::Unlock>(),
     command::<extend::Extend>(),
     command::<invalidate::Invalidate>(),
+    container(&namespace::SPEC),
+    command::<namespace::Set>(),
+    command::<namespace::Get>(),
+    command::<namespace::List>(),
+    command::<namespace::Del>(),
     command::<tags::TagList>(),
     command::<keys::KeyList>(),
     command::<log::Log>(),

@@ -24,7 +24,7 @@ use cacheflow_core::decide;
 use cacheflow_core::request::SetOptions;
 use cacheflow_core::tag::{self, Names};
 
-use super::write::{check_size, Tags, Target, Value, NO_DEFAULTS};
+use super::write::{check_size, Tags, Target, Value};
 use super::{Command, Error};
 use crate::directives;
 use crate::evict;
@@ -89,7 +89,7 @@ impl Command for Set {
             target = target.filling(token, false, &mut tags.iter().copied());
             options.cost = target.cost(options.cost);
         }
-        let write = decide::set(&options, target.found(), || target.expire(), at, NO_DEFAULTS)?;
+        let write = decide::set(&options, target.found(), || target.expire(), at, target.defaults())?;
         if !target.perform(write, Value::New(value), Tags::These(&tags), c"cache.set")? {
             ctx.reply_null();
             return Ok(());

@@ -11,6 +11,7 @@
 
 use cacheflow_core::index::Tally;
 use cacheflow_core::leases::Counters;
+use cacheflow_core::origin::State;
 use cacheflow_core::request::RequestError;
 
 use super::{Command, Error};
@@ -68,7 +69,7 @@ fn reply(ctx: Ctx, fields: &[(&str, u64)]) {
 }
 
 /// What the table of leases counts.
-fn of_leases(counters: &Counters) -> [(&'static str, u64); 9] {
+fn of_leases(counters: &Counters) -> [(&'static str, u64); 12] {
     [
         ("busy", counters.busy),
         ("waits", counters.waits),
@@ -79,6 +80,9 @@ fn of_leases(counters: &Counters) -> [(&'static str, u64); 9] {
         ("fills", counters.fills),
         ("refused-fills", counters.refusals().map(|(_, count)| count).sum()),
         ("promotions", counters.promotions),
+        ("failed-fills", counters.failed_fills),
+        ("protected", counters.protected),
+        ("breaker-opened", counters.breaker_opened),
     ]
 }
 
@@ -103,6 +107,7 @@ fn totals() -> Vec<(&'static str, u64)> {
         ("sweep-queued", counts.backlog),
     ];
     fields.extend(of_leases(&counters));
+    fields.push(("open-breakers", leases::open_breakers() as u64));
     fields
 }
 
@@ -129,6 +134,13 @@ fn of_namespace(name: &[u8]) -> Vec<(&'static str, u64)> {
         ("bytes", bytes),
     ];
     fields.extend(of_leases(&leases::counters_of(name)));
+    let (state, out) = leases::origin_of(name);
+    let (open, rest) = match state {
+        State::Closed => (0, 0),
+        State::Resting(left) => (1, left.0),
+        State::Probing => (1, 0),
+    };
+    fields.extend([("leases", out), ("open-breakers", open), ("breaker-rest-ms", rest)]);
     fields
 }
 

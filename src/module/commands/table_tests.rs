@@ -11,6 +11,12 @@ fn all() -> impl Iterator<Item = &'static Spec> {
     TABLE.iter().chain(DEBUG_TABLE).map(|entry| entry.spec)
 }
 
+/// Whether a command is nothing but its subcommands.
+fn is_container(spec: &Spec) -> bool {
+    let prefix = [spec.name.to_bytes(), b"|"].concat();
+    all().any(|other| other.name.to_bytes().starts_with(&prefix))
+}
+
 fn words(text: &'static CStr) -> HashSet<&'static str> {
     text.to_str().expect("text").split(' ').collect()
 }
@@ -40,6 +46,8 @@ fn a_write_denies_oom_or_says_why_not() {
         "cache.apply",
         "cache.applystate",
         "cache.invalidated",
+        "cache.namespace|set",
+        "cache.namespace|del",
     ];
     for spec in all() {
         let (flags, name) = (words(spec.flags), spec.name.to_str().expect("text"));
@@ -58,6 +66,10 @@ fn flags_and_categories_agree() {
         assert!(!flags.contains("admin") || acl.contains("admin"), "{:?}", spec.name);
         assert!(!acl.contains("admin") || acl.contains("dangerous"), "{:?}", spec.name);
         assert!(!(acl.contains("fast") && acl.contains("slow")), "{:?}", spec.name);
+        if is_container(spec) {
+            assert!(spec.flags.is_empty() && spec.acl.is_empty(), "{:?}", spec.name);
+            continue;
+        }
         let kinds = ["readonly", "write", "admin"].iter().filter(|kind| flags.contains(**kind)).count();
         assert_eq!(kinds, 1, "{:?}", spec.name);
     }
@@ -83,11 +95,11 @@ fn every_key_is_under_a_key_spec_and_writes_say_so() {
 
 /// What shows or changes more than keys that are named in it cannot be bound
 /// by key patterns: it is for operators, or (CACHE.INVALIDATE) bound by channel
-/// permissions, or (CACHE.STATS) tells of no key.
+/// permissions, or (CACHE.STATS, what is set for namespaces) tells of no key.
 #[test]
 fn what_names_no_key_is_for_operators_or_says_why_not() {
-    let for_all = ["cache.invalidate", "cache.stats"];
-    for spec in all().filter(|spec| spec.keys == Keys::None) {
+    let for_all = ["cache.invalidate", "cache.stats", "cache.namespace|get", "cache.namespace|list"];
+    for spec in all().filter(|spec| spec.keys == Keys::None && !is_container(spec)) {
         let name = spec.name.to_str().expect("text");
         assert_eq!(!for_all.contains(&name), words(spec.acl).contains("dangerous"), "{name}");
     }
@@ -102,6 +114,12 @@ fn words_of(arg: &Arg) -> (i32, bool) {
             (least, each.iter().any(|(words, open)| *open || *words != least))
         }
         ArgKind::Word => (1, false),
+        ArgKind::Block(args) => {
+            let token = i32::from(arg.token.is_some());
+            args.iter()
+                .map(words_of)
+                .fold((token, false), |(sum, open), (words, more)| (sum + words, open | more))
+        }
         _ => (1 + i32::from(arg.token.is_some()), false),
     };
     (if arg.optional { 0 } else { least }, open || arg.optional || arg.multiple)
@@ -110,7 +128,12 @@ fn words_of(arg: &Arg) -> (i32, bool) {
 #[test]
 fn the_arity_counts_the_words_that_must_be_there() {
     for spec in all() {
-        let needed = 1 + spec.args.iter().map(|arg| words_of(arg).0).sum::<i32>();
+        let names = spec.name.to_bytes().split(|&byte| byte == b'|').count() as i32;
+        if is_container(spec) {
+            assert_eq!(spec.arity, -2, "{:?}", spec.name);
+            continue;
+        }
+        let needed = names + spec.args.iter().map(|arg| words_of(arg).0).sum::<i32>();
         let open = spec.args.iter().any(|arg| words_of(arg).1);
         assert_eq!(spec.arity, if open { -needed } else { needed }, "{:?}", spec.name);
     }

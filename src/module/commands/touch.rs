@@ -13,7 +13,7 @@ use cacheflow_core::decide::{self, Write};
 use cacheflow_core::request::TouchOptions;
 
 use super::set::{EX, EXAT, GRACE, PX, PXAT};
-use super::write::{Tags, Target, Value, NO_DEFAULTS};
+use super::write::{Tags, Target, Value};
 use super::{Command, Error};
 use crate::ffi::args::Args;
 use crate::ffi::ctx::Ctx;
@@ -63,7 +63,7 @@ impl Command for Touch {
             touched.cost = target.cost(None).unwrap_or(touched.cost);
         }
         // A time that cannot be is told whether there is an entry or not.
-        let write = decide::touch(&options, &touched, at, NO_DEFAULTS)?;
+        let write = decide::touch(&options, &touched, at, target.defaults())?;
         let write = if old.is_some() { write } else { Write::Nothing };
         let done = target.perform(write, Value::Same, Tags::Same, c"cache.touch")?;
         ctx.reply_integer(i64::from(done));

@@ -8,7 +8,7 @@ use cacheflow_core::decide::{self, Found, Live, Write};
 use cacheflow_core::entry::{Cost, Meta};
 use cacheflow_core::leases::{Change, Evidence, Under};
 use cacheflow_core::times::Defaults;
-use cacheflow_core::units::{Millis, Stamp, Time};
+use cacheflow_core::units::{Stamp, Time};
 
 use super::{apply, del, Error};
 use crate::datatype::ours;
@@ -18,6 +18,7 @@ use crate::ffi::ctx::Ctx;
 use crate::ffi::key::{Key, Kind};
 use crate::leases::{self, Fill};
 use crate::propagation;
+use crate::settings;
 use crate::shard::{self, Tagged};
 use crate::sight;
 use crate::state::{self, COUNTERS};
@@ -36,10 +37,6 @@ pub fn check_size(value: &[u8]) -> Result<(), Error> {
         Err(Error::TooBig { bytes: value.len(), limit })
     }
 }
-
-/// The times that the key's namespace gives where a request is silent.
-/// Namespaces have no settings yet, so none.
-pub const NO_DEFAULTS: Defaults = Defaults { ttl: Millis::ZERO, grace: Millis::ZERO };
 
 /// A key that a command writes, and what it held when it was opened.
 pub struct Target<'a> {
@@ -135,6 +132,11 @@ impl<'a> Target<'a> {
     /// The names of the tags of the live entry that is there.
     pub fn tags(&self) -> Vec<Vec<u8>> {
         self.old.filter(|_| self.settled.is_some()).map(shard::tag_names).unwrap_or_default()
+    }
+
+    /// The times that the key's namespace gives where a request is silent.
+    pub fn defaults(&self) -> Defaults {
+        settings::defaults(self.name.bytes())
     }
 
     pub fn expire(&self) -> Option<Time> {

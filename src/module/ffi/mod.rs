@@ -104,6 +104,7 @@ required!(
     RedisModule_CreateCommand,
     RedisModule_CreateDataType,
     RedisModule_CreateString,
+    RedisModule_CreateSubcommand,
     RedisModule_CreateTimer,
     RedisModule_DefragAlloc,
     RedisModule_DigestAddStringBuffer,

@@ -4,7 +4,7 @@
 //! comes from its [`Spec`]. By hand rather than by the crate's macro, which
 //! needs functions that Redis 7.0 lacks.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::raw::{c_char, c_int};
 use std::ptr;
 
@@ -46,6 +46,8 @@ pub enum ArgKind {
     Word,
     /// One of these.
     OneOf(&'static [Arg]),
+    /// All of these, one after the other.
+    Block(&'static [Arg]),
 }
 
 impl Arg {
@@ -81,6 +83,10 @@ impl Arg {
         Arg { optional: true, ..Arg::new(name, ArgKind::OneOf(args)) }
     }
 
+    pub const fn block(name: &'static CStr, args: &'static [Arg]) -> Arg {
+        Arg::new(name, ArgKind::Block(args))
+    }
+
     /// As [`Arg::one_of`], and one of them must be there.
     pub const fn choice(name: &'static CStr, args: &'static [Arg]) -> Arg {
         Arg::new(name, ArgKind::OneOf(args))
@@ -101,7 +107,8 @@ impl Arg {
 
 /// What a command says of itself.
 pub struct Spec {
-    /// In lower case, as COMMAND and the errors show it.
+    /// In lower case, as COMMAND and the errors show it: a subcommand's as
+    /// `command|subcommand`.
     pub name: &'static CStr,
     pub summary: &'static CStr,
     pub since: &'static CStr,
@@ -132,26 +139,39 @@ impl Spec {
         };
         let step = c_int::from(first != 0);
         let flags = self.cluster_flags.filter(|_| ctx.is_cluster()).unwrap_or(self.flags);
-        // SAFETY: C strings; the server copies them.
-        let created = unsafe {
-            api!(RedisModule_CreateCommand)(
-                ctx.raw(),
-                self.name.as_ptr(),
-                call,
-                flags.as_ptr(),
-                first,
-                last,
-                step,
-            )
+        let created = match self.subcommand() {
+            // SAFETY: C strings; the server copies them.
+            None => unsafe {
+                api!(RedisModule_CreateCommand)(
+                    ctx.raw(),
+                    self.name.as_ptr(),
+                    call,
+                    flags.as_ptr(),
+                    first,
+                    last,
+                    step,
+                )
+            },
+            Some((container, name)) => {
+                let container = find(ctx, &container)?;
+                // SAFETY: a live command, C strings; the server copies them.
+                unsafe {
+                    api!(RedisModule_CreateSubcommand)(
+                        container,
+                        name.as_ptr(),
+                        call,
+                        flags.as_ptr(),
+                        first,
+                        last,
+                        step,
+                    )
+                }
+            }
         };
         if created != raw::REDISMODULE_OK as c_int {
             return Err("the command could not be created");
         }
-        // SAFETY: a C string.
-        let command = unsafe { api!(RedisModule_GetCommand)(ctx.raw(), self.name.as_ptr()) };
-        if command.is_null() {
-            return Err("the command was not found after it was created");
-        }
+        let command = find(ctx, self.name)?;
         self.describe(command)?;
         if let Some(set_categories) = optional_api!(RedisModule_SetCommandACLCategories) {
             // SAFETY: a C string, a live command.
@@ -161,6 +181,14 @@ impl Spec {
             }
         }
         Ok(())
+    }
+
+    /// The container's name and its own, where it is a subcommand.
+    fn subcommand(&self) -> Option<(CString, CString)> {
+        let name = self.name.to_bytes();
+        let bar = name.iter().position(|&byte| byte == b'|')?;
+        // No NUL is in a C string.
+        Some((CString::new(&name[..bar]).ok()?, CString::new(&name[bar + 1..]).ok()?))
     }
 
     fn describe(&self, command: *mut raw::RedisModuleCommand) -> Result<(), &'static str> {
@@ -215,6 +243,16 @@ impl Spec {
     }
 }
 
+/// A command of this module.
+fn find(ctx: Ctx, name: &CStr) -> Result<*mut raw::RedisModuleCommand, &'static str> {
+    // SAFETY: a C string.
+    let command = unsafe { api!(RedisModule_GetCommand)(ctx.raw(), name.as_ptr()) };
+    if command.is_null() {
+        return Err("a command was not found after it was created");
+    }
+    Ok(command)
+}
+
 /// The C form of arguments, with what it points to.
 struct RawArgs {
     list: Vec<raw::RedisModuleCommandArg>,
@@ -243,11 +281,14 @@ impl Arg {
             ArgKind::Number => RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_DOUBLE,
             ArgKind::Time => RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_UNIX_TIME,
             ArgKind::Word => RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_PURE_TOKEN,
-            ArgKind::OneOf(args) => {
+            ArgKind::OneOf(args) | ArgKind::Block(args) => {
                 let mut raw = RawArgs::of(args);
                 subargs = raw.list.as_mut_ptr();
                 below.push(raw);
-                RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_ONEOF
+                match self.kind {
+                    ArgKind::OneOf(_) => RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_ONEOF,
+                    _ => RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_BLOCK,
+                }
             }
         };
         let flag = |set, flag: u32| if set { flag as c_int } else { 0 };
