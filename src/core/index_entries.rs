@@ -155,8 +155,11 @@ impl Index {
             }
         }
         database.slots.relocate(slot, new);
-        database.went(number, Held::of(view, &self.footprint));
-        database.came(number, Held::of(next, &self.footprint));
+        // A refill of the same size: name and tags are the same as well.
+        if view.size() != next.size() || view.is_timed() != next.is_timed() {
+            database.went(number, Held::of(view, &self.footprint));
+            database.came(number, Held::of(next, &self.footprint));
+        }
         if let Some(namespace) = database.namespace_mut(number) {
             *namespace.count_of(born) -= 1;
             *namespace.count_of(reborn) += 1;
