@@ -31,6 +31,10 @@ DEFAULTS = {
     "cacheflow.xfetch-beta": "1",
     "cacheflow.invalidate-timeout": "1000",
     "cacheflow.invalidate-min-replicas": "0",
+    "cacheflow.max-memory": "0",
+    "cacheflow.evict-at": "0",
+    "cacheflow.evict-policy": "cost",
+    "cacheflow.evict-weight": "cost-size",
 }
 # The least and the most of each that is a plain number.
 BOUNDS = {
@@ -47,6 +51,7 @@ BOUNDS = {
     "cacheflow.max-waiters-per-key": (0, 2**20 - 256),
     "cacheflow.invalidate-timeout": (0, (2**63 - 1) // 1000),
     "cacheflow.invalidate-min-replicas": (0, 1000),
+    "cacheflow.evict-at": (0, 100),
 }
 
 

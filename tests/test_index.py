@@ -142,7 +142,7 @@ def test_any_sequence_leaves_it_whole(topology, seed):
 @pytest.mark.parametrize("policy", POLICIES)
 def test_eviction(server, policy):
     server.config("maxmemory-policy", policy)
-    # Beside what it has before, once what tests before this left is freed; a replica's backlog is to add little.
+    # Beside what it has before, once all is freed that was left; a replica's backlog is to add little.
     wait_for(lambda: server.info("memory")["lazyfree_pending_objects"] == "0", "lazy freeing")
     server.config("repl-backlog-size", 1 << 20)
     server.config("maxmemory", int(server.info("memory")["used_memory"]) + (4 << 20))

@@ -108,9 +108,8 @@ impl Eviction {
             }
             _ => ghost.map(|ghost| (ghost.frequency, ghost.age)),
         };
-        let class = before.map_or(Class::FIRST, |(frequency, age)| {
-            Class::after(frequency, self.cuts.interval(age), dice)
-        });
+        let class = before
+            .map_or(Class::FIRST, |(frequency, age)| Class::after(frequency, self.cuts.interval(age), dice));
         let (followed, lost) = self.follow.here(hash, spot);
         if let Some(marks) = lost {
             self.table.lost(marks.class(), now.since(marks.last()));
@@ -134,7 +133,12 @@ impl Eviction {
     }
 
     /// choose
-    pub fn choose(&mut self, population: &impl Population, _: crate::evict_choice::Scope, mut dice: impl FnMut() -> u64) -> Option<Spot> {
+    pub fn choose(
+        &mut self,
+        population: &impl Population,
+        _: crate::evict_choice::Scope,
+        mut dice: impl FnMut() -> u64,
+    ) -> Option<Spot> {
         let now = self.now();
         let mut ranking = Ranking::default();
         for spot in self.runners.drain(..) {
@@ -166,19 +170,26 @@ impl Eviction {
         for _ in 0..steps {
             match self.phase {
                 Phase::Idle => {
-                    if self.ops < self.due { return; }
+                    if self.ops < self.due {
+                        return;
+                    }
                     self.phase = Phase::Walk(0);
                 }
                 Phase::Walk(from) => {
-                    let horizon = (self.entries as u64 * unsafe { T[0] } as u64).clamp(1 << 12, 1 << 30) as u32;
+                    let horizon =
+                        (self.entries as u64 * unsafe { T[0] } as u64).clamp(1 << 12, 1 << 30) as u32;
                     for place in from..from + 64 {
                         let Some((followed, spare)) = self.follow.at(place) else { continue };
                         match followed {
                             Followed::Here(spot) => {
                                 let candidate = population.look(spot).filter(|c| c.marks.is_followed());
-                                let Some(c) = candidate else { self.follow.clear(place); continue };
+                                let Some(c) = candidate else {
+                                    self.follow.clear(place);
+                                    continue;
+                                };
                                 if spare {
-                                    population.set_marks(spot, Marks::new(c.marks.last(), c.marks.class(), false));
+                                    population
+                                        .set_marks(spot, Marks::new(c.marks.last(), c.marks.class(), false));
                                     self.follow.clear(place);
                                 } else {
                                     self.table.open(c.marks.class(), now.since(c.marks.last()));
@@ -221,4 +232,8 @@ impl Eviction {
     }
 }
 
-impl Default for Eviction { fn default() -> Self { Eviction::new(Weight::CostSize) } }
+impl Default for Eviction {
+    fn default() -> Self {
+        Eviction::new(Weight::CostSize)
+    }
+}

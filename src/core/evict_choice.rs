@@ -147,7 +147,14 @@ impl Default for Ranking {
 
 impl Ranking {
     /// Looks at a candidate. False: it may not go.
-    pub fn look(&mut self, spot: Spot, of: &Candidate, now: Op, table: &Table, weigher: &mut Weigher) -> bool {
+    pub fn look(
+        &mut self,
+        spot: Spot,
+        of: &Candidate,
+        now: Op,
+        table: &Table,
+        weigher: &mut Weigher,
+    ) -> bool {
         match (of.standing, of.policy) {
             (Standing::Leased, _) => return false,
             (Standing::Gone, _) => {

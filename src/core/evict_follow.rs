@@ -93,7 +93,9 @@ impl Follow {
 
     fn find(&mut self, hash: u64) -> Option<&mut Place> {
         let (print, bits) = ((hash >> 32) as u32, chooser(hash));
-        self.set(hash).iter_mut().find(|place| place.state != FREE && (place.print, place.bits) == (print, bits))
+        self.set(hash)
+            .iter_mut()
+            .find(|place| place.state != FREE && (place.print, place.bits) == (print, bits))
     }
 
     /// What is known of a key.

@@ -88,7 +88,8 @@ impl Places {
         let unit = self.unit;
         let wanted = fingerprint(hash);
         let coarse = self.coarse(now);
-        let place = self.ways(hash)?.iter_mut().find(|way| **way != 0 && **way >> FINGERPRINT_AT == wanted)?;
+        let place =
+            self.ways(hash)?.iter_mut().find(|way| **way != 0 && **way >> FINGERPRINT_AT == wanted)?;
         let ghost = std::mem::take(place);
         let age = coarse.wrapping_sub(ghost) & TIME;
         let frequency = (ghost >> TIME_BITS & FREQUENCY) as u8;
@@ -190,7 +191,8 @@ impl Ghosts {
             self.hand = (first + WAYS) & (self.places.many - 1);
             let coarse = self.places.coarse(now);
             let chunk = self.places.chunks.get_mut(first / CHUNK).and_then(|chunk| chunk.as_deref_mut());
-            let Some(ways) = chunk.and_then(|chunk| chunk.get_mut(first % CHUNK..first % CHUNK + WAYS)) else {
+            let Some(ways) = chunk.and_then(|chunk| chunk.get_mut(first % CHUNK..first % CHUNK + WAYS))
+            else {
                 continue;
             };
             for way in ways {

@@ -154,8 +154,7 @@ impl Table {
 
     /// The step of each class: learns from what was seen of it, and forgets.
     pub fn learn(&mut self, class: Class) {
-        let Some((lives, row)) =
-            self.lives.get_mut(class.number()).zip(self.worth.get_mut(class.number()))
+        let Some((lives, row)) = self.lives.get_mut(class.number()).zip(self.worth.get_mut(class.number()))
         else {
             return;
         };

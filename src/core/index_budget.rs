@@ -106,7 +106,9 @@ impl Index {
 
     fn ruled(&self, db: Db, number: u16) -> Ruled {
         let database = self.databases.get(db);
-        database.and_then(|database| database.namespaces.get(usize::from(number))).map_or(Ruled::default(), |n| n.ruled)
+        database
+            .and_then(|database| database.namespaces.get(usize::from(number)))
+            .map_or(Ruled::default(), |n| n.ruled)
     }
 
     /// The limit that holds for a namespace by its name, in whatever database.

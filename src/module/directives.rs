@@ -73,13 +73,11 @@ pub static MAX_MEMORY: Number = Number {
     changed: Some(evict::on_limits),
 };
 /// The percentage of the server's own maxmemory past which entries go; 0: never.
-pub static EVICT_AT: Number =
-    Number { changed: Some(evict::on_limits), ..count(c"evict-at", 0, 0, 100) };
+pub static EVICT_AT: Number = Number { changed: Some(evict::on_limits), ..count(c"evict-at", 0, 0, 100) };
 /// Who is evicted, where the namespace does not say.
 pub static EVICT_POLICY: Choice = Choice::new(c"evict-policy", &[c"cost", c"lru", c"none"], 0);
 /// What an entry's worth is multiplied by.
-pub static EVICT_WEIGHT: Choice =
-    Choice::new(c"evict-weight", &[c"none", c"size", c"cost", c"cost-size"], 3);
+pub static EVICT_WEIGHT: Choice = Choice::new(c"evict-weight", &[c"none", c"size", c"cost", c"cost-size"], 3);
 
 const fn count(name: &'static CStr, default: i64, min: i64, max: i64) -> Number {
     Number { name, value: AtomicI64::new(default), default, min, max, bytes: false, changed: None }

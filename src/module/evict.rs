@@ -231,9 +231,7 @@ pub fn work_on(ctx: Ctx) {
     STATE.with(|state| state.shares.resize(usize::from(shares), Budget::default()));
     let at = EVICT_AT.get() as f64 / 100.0;
     for limit in (1..=shares).map(Limit::Share).chain([Limit::All]) {
-        evict_while(ctx, limit, || {
-            wants(limit) && began.elapsed() < budget::SLICE
-        });
+        evict_while(ctx, limit, || wants(limit) && began.elapsed() < budget::SLICE);
     }
     evict_while(ctx, Limit::Server, || {
         let ratio = f64::from(ctx.memory_ratio());
@@ -328,4 +326,3 @@ fn candidate(index: &Index, db: Db, view: View<'_>, now: Time) -> Candidate {
         share: index.share_of(db, number),
     }
 }
-

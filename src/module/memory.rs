@@ -6,9 +6,9 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use cacheflow_core::footprint::{Classes, Footprint, Keyspace, MEMBER, SLOT};
 
+use crate::evict;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::io;
-use crate::evict;
 use crate::leases;
 use crate::shard;
 use crate::state::{MainThread, BYTES};
@@ -64,7 +64,11 @@ pub fn expected(name: usize, value: usize, tags: usize) -> u64 {
 
 /// Bytes of everything.
 pub fn total() -> u64 {
-    entries() + keyspace() + shard::allocated() as u64 + leases::allocated() as u64 + evict::allocated() as u64
+    entries()
+        + keyspace()
+        + shard::allocated() as u64
+        + leases::allocated() as u64
+        + evict::allocated() as u64
 }
 
 /// What MEMORY USAGE is told of an entry, so that with what the server adds it

@@ -28,8 +28,8 @@ use smallvec::SmallVec;
 
 use crate::border::cross;
 use crate::datatype::ours;
-use crate::evict;
 use crate::directives::NAMESPACE_DELIMITER;
+use crate::evict;
 use crate::ffi::ctx::{Ctx, Level};
 use crate::ffi::key::Key;
 use crate::ffi::prefetch;

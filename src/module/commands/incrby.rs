@@ -13,6 +13,7 @@ use cacheflow_core::request::RequestError;
 
 use super::write::{Tags, Target, Value};
 use super::{Command, Error};
+use crate::evict;
 use crate::ffi::args::Args;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::raw::{
@@ -22,6 +23,9 @@ use crate::ffi::register::{Arg, Keys, Spec};
 use crate::state;
 
 pub struct IncrBy;
+
+/// `-9223372036854775808`.
+const LONGEST_INTEGER: usize = 20;
 
 impl Command for IncrBy {
     const SPEC: Spec = Spec {
@@ -40,6 +44,7 @@ impl Command for IncrBy {
 
     fn run(ctx: Ctx, args: Args<'_>) -> Result<(), Error> {
         let by = parse_i64(args.get(2).bytes()).ok_or(RequestError::NotAnInteger)?;
+        evict::admit(ctx, args.get(1).bytes(), LONGEST_INTEGER, 0)?;
         let at = state::moment();
         let target = Target::open(ctx, args.get(1));
         let (sum, write) = decide::incr(by, target.found(), target.expire(), at, target.defaults())?;
