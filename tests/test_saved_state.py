@@ -1,5 +1,5 @@
 """What a shard saves beside its entries, from an enemy: RDB aux data and CACHE.APPLYSTATE. There are
-the stamps' marks in it, what was invalidated when, and the locks.
+the stamps' marks in it, what was invalidated when, the locks, and what is set for namespaces.
 
 Each of its bytes is cut off and flipped, in a real file. What is refused stops the load, as the server
 does where a file is not whole, and nothing else; what is taken leaves an index that is whole, entries
@@ -22,7 +22,9 @@ pytestmark = pytest.mark.topology("single")
 AUX = bytes([247]) + payload.type_id()
 BEFORE_RDB = b"\x02\x01"  # opcode UINT, when
 ALIVE = {b"k": b"v", b"space:k": b"w"}
+SET = ("TTL", 5, "EXAUTO", 1, 2, "BREAKER", 50, 1000, "POLICY", "lru")
 LOCKS = {b"locked": 3_600_000, b"new": 3_600_000, b"": 3_600_000}
+SHOWN = [b"ttl", 5, b"exauto", [1, 2], b"breaker", [50, 1000], b"policy", b"lru"]
 LOCK = [0, b"locked", 5, payload.LAST_TIME, 5, True, False]  # database, key, token, end, left, whole, native
 
 
@@ -37,6 +39,7 @@ def fill(server):
     server("CACHE.INVALIDATE", "NAMESPACE", "gone")
     for name, length in LOCKS.items():
         server("CACHE.LOCK", name, length)
+    server("CACHE.NAMESPACE", "SET", "settings", *SET)
     server.wait_swept()
     return dump
 
@@ -118,10 +121,11 @@ def held(server):
 
 def test_the_file_is_taken_as_it_is(saved):
     server, file, dump = saved
-    assert len(file.strings) == 3, "a head, a part of invalidations and one of locks"
+    assert len(file.strings) == 4, "a head, a part of invalidations, one of locks and one of settings"
     file.write(file.strings)
     assert loads(server)
     assert held(server) == LOCKS.keys()
+    assert server("CACHE.NAMESPACE", "GET", "settings") == SHOWN
     server("RESTORE", "dead", 0, dump)
     assert server("CACHE.GET", "dead", "STALE") is None, "the invalidation was in it"
     assert_whole(server, dump)
@@ -158,8 +162,56 @@ def test_every_byte_cut_off_or_flipped_is_refused_or_whole(saved):
 
 def test_parts_that_are_missing_or_too_many(saved):
     server, file, _ = saved
-    head, part, locks = file.strings
+    head, part, locks, settings = file.strings
     state = {"stamp": 1, "low_water": 1, "locks": 1}
+    four = state | {"parts": 1, "settings": 1}
+    for what, strings in {
+        "no settings": [head, part, locks],
+        "settings before locks": [head, part, settings, locks],
+        "locks in the place of settings": [head, part, locks, locks],
+        "settings in the place of a part": [head, settings, locks, settings],
+        "settings more": [head, part, locks, settings, settings],
+        "a million parts of settings promised": [
+            msgpack.encode(four | {"settings": 1_000_000}),
+            part,
+            locks,
+            settings,
+        ],
+        "2^64-1 parts of settings promised": [
+            msgpack.encode(four | {"settings": 2**64 - 1}),
+            part,
+            locks,
+            settings,
+        ],
+        "no settings promised": [msgpack.encode(four | {"settings": 0}), part, locks, settings],
+        "an array of 2^32 settings": [head, part, locks, b"\xdd\xff\xff\xff\xff"],
+        "settings nested without end": [head, part, locks, b"\x91" * 100_000],
+        "nothing set": [head, part, locks, msgpack.encode([[b"n", {}]])],
+        "a name past the longest": [head, part, locks, msgpack.encode([[b"n" * 1025, {"ttl": 5}]])],
+        "a time past the last": [head, part, locks, msgpack.encode([[b"n", {"ttl": 2**46 + 1}]])],
+        "bounds the wrong way": [
+            head,
+            part,
+            locks,
+            msgpack.encode([[b"n", {"exauto_least": 2, "exauto_most": 1}]]),
+        ],
+        "a share past the whole": [
+            head,
+            part,
+            locks,
+            msgpack.encode([[b"n", {"breaker_percent": 101, "breaker_cooldown": 1}]]),
+        ],
+        "a policy that there is not": [head, part, locks, msgpack.encode([[b"n", {"policy": 4}]])],
+        "too many": [head, part, locks, msgpack.encode([[b"%d" % n, {"ttl": 5}] for n in range(1001)])],
+    }.items():
+        file.write(strings)
+        assert not loads(server), what
+    later = msgpack.encode([[b"n", {"ttl": 5, "later": 7}]])
+    file.write([head, part, locks, later])
+    assert loads(server) and server("CACHE.NAMESPACE", "LIST") == [b"n"], "a later version's field is skipped"
+    head = msgpack.encode(state | {"parts": 1})  # as of before there were settings
+    file.write([head, part, locks])
+    assert loads(server) and server("CACHE.NAMESPACE", "LIST") == []
     for what, strings in {
         "nothing": [],
         "no part": [head],
@@ -217,7 +269,7 @@ def lock(**changes):
 def test_strange_locks_that_are_sound(saved):
     """What no server writes and none need refuse: the table stays what it is, and time ends it all."""
     server, file, dump = saved
-    head, part, _ = file.strings
+    head, part, _, settings = file.strings
     now = int(server("TIME")[0]) * 1000
     for what, strange, is_held in (
         ("a lock that has run out", lock(ends=1), False),
@@ -232,7 +284,7 @@ def test_strange_locks_that_are_sound(saved):
         ("one twice", msgpack.encode([[*LOCK[:4], 60_000, *LOCK[5:]]] * 2), True),
         ("one with a broken fence", lock(left=60_000, whole=False), True),
     ):
-        file.write([head, part, strange])
+        file.write([head, part, strange, settings])
         assert loads(server), what
         found = held(server)
         assert is_held is None or found == ({b"locked"} if is_held else set()), what
@@ -245,7 +297,7 @@ def test_strange_locks_that_are_sound(saved):
 def test_more_locks_than_the_table_grants(saved):
     """They were granted once, so they are held; no more are given, and in time all is gone."""
     server, file, dump = saved
-    head, part, _ = file.strings
+    head, part, _, _ = file.strings
     many = [[0, b"lock %d" % n, n + 1, payload.LAST_TIME, 60_000, True, False] for n in range(150_000)]
     lots = [msgpack.encode(many[at : at + 500]) for at in range(0, len(many), 500)]
     file.write([msgpack.encode({"stamp": 1, "low_water": 1, "parts": 1, "locks": len(lots)}), part, *lots])
@@ -258,7 +310,7 @@ def test_more_locks_than_the_table_grants(saved):
     assert server.info()["cacheflow_locks"] == "0"
 
 
-@pytest.mark.parametrize("which", [0, 1, 2])
+@pytest.mark.parametrize("which", [0, 1, 2, 3])
 def test_every_bit_flipped_in_applystate_is_answered(saved, which):
     """The way of the AOF, open to clients: what they send cannot make the clock stand still."""
     server, file, dump = saved
