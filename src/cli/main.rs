@@ -11,6 +11,7 @@ mod interrupt;
 mod origin;
 mod records;
 mod trace;
+mod zipf;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
