@@ -10,6 +10,7 @@ mod catalogue;
 mod interrupt;
 mod origin;
 mod records;
+mod replay;
 mod trace;
 mod zipf;
 
