@@ -10,7 +10,9 @@ mod catalogue;
 mod interrupt;
 mod origin;
 mod records;
+mod replay;
 mod trace;
+mod zipf;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;

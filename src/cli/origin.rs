@@ -44,13 +44,17 @@ pub struct Latency {
 impl Latency {
     /// The time that this key takes, always the same.
     pub fn of(&self, key: &str) -> Duration {
-        let hash = xxh3_64_with_seed(key.as_bytes(), self.seed);
-        // Box and Muller's normal out of two halves of the hash, neither 0.
-        let half = |bits: u64| ((bits & 0xFFFF_FFFF) as f64 + 1.0) / 4_294_967_297.0;
-        let (u, v) = (half(hash), half(hash >> 32));
-        let normal = (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos();
+        let normal = normal(xxh3_64_with_seed(key.as_bytes(), self.seed));
         self.median.mul_f64((SIGMA * normal).exp().clamp(0.25, 4.0))
     }
+}
+
+/// A draw of the standard normal distribution that a hash decides: Box and
+/// Muller's, out of the hash's two halves, neither 0.
+pub fn normal(hash: u64) -> f64 {
+    let half = |bits: u64| ((bits & 0xFFFF_FFFF) as f64 + 1.0) / 4_294_967_297.0;
+    let (u, v) = (half(hash), half(hash >> 32));
+    (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()
 }
 
 /// An origin without data: values are made up from the key's number.

@@ -123,6 +123,11 @@ impl Trace {
         }
     }
 
+    /// What a trace file is called: of `traces/web07.cft.zst` this is `web07`.
+    pub fn name(path: &Path) -> &str {
+        path.file_name().and_then(|name| name.to_str()?.split('.').next()).unwrap_or_default()
+    }
+
     /// How many different keys the requests kept here name at most.
     pub fn keys(&self) -> u32 {
         self.ids.iter().max().map_or(0, |id| id + 1)

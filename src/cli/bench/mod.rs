@@ -1,7 +1,8 @@
 //! `cacheflow bench`: how fast the module is (`hot`), what forgetting a tag
 //! costs (`invalidate`), how long a restart takes (`reload`), what many misses
-//! of one key cost (`stampede`), what a cluster makes of it all (`cluster`), and
-//! what a cache does for a workload (`replay`).
+//! of one key cost (`stampede`), what a cluster makes of it all (`cluster`), what
+//! a cache does for a workload (`replay`), and which entries are worth their room
+//! (`eviction`).
 
 mod cache;
 mod clients;
@@ -13,6 +14,9 @@ mod cluster_failover;
 mod cluster_nodes;
 mod cluster_shards;
 mod cluster_truth;
+mod eviction;
+mod eviction_figures;
+mod eviction_page;
 mod hot;
 mod invalidate;
 mod load;
@@ -53,6 +57,8 @@ pub enum Bench {
     Cluster(cluster::Options),
     /// A workload read through the cache in front of a slow source.
     Replay(replay::Options),
+    /// What policies of eviction miss on traces, against exact LRU.
+    Eviction(eviction::Options),
     /// For `stampede`: the process that computes, and is killed.
     #[command(hide = true)]
     Hold(stampede_killed::HolderOptions),
@@ -67,6 +73,7 @@ pub fn run(bench: Bench) -> anyhow::Result<()> {
         Bench::Stampede(options) => stampede::run(&options),
         Bench::Cluster(options) => cluster::run(&options),
         Bench::Replay(options) => replay::run(&options),
+        Bench::Eviction(options) => eviction::run(&options),
         Bench::Hold(options) => stampede_killed::hold(&options),
     }
 }

@@ -99,6 +99,8 @@ pub enum Unit {
     Time,
     /// Sides and figure in numbers of something.
     Count,
+    /// Sides in parts of all that was asked for, figure their ratio.
+    Misses,
 }
 
 impl Figure {
@@ -125,6 +127,7 @@ impl Figure {
             Unit::Bytes | Unit::BytesRatio => format!("{value:.1}"),
             Unit::Times | Unit::Time => time(value),
             Unit::Count => count(value),
+            Unit::Misses => format!("{value:.3}"),
         };
         let target = match self.target {
             Target::AtLeast(target) => format!(">= {target:.2}"),

@@ -196,8 +196,7 @@ impl Options {
             }
         };
         let latency = self.latency(0.0);
-        // Of `web07.cft.zst` this is `web07`.
-        let name = path.file_name().and_then(|name| name.to_str()?.split('.').next()).unwrap_or_default();
+        let name = Trace::name(path);
         let title = format!(
             "{} requests for {} keys of {}, {told}; an origin that takes {} ms in the median",
             grouped(trace.ids.len() as u64),
