@@ -24,10 +24,11 @@
 //! | [`log`] | who invalidated what |
 //! | [`times`] | a request's time options resolved to ends |
 //! | [`entry`] | the bytes of an entry in memory, drawn |
+//! | [`hitters`], [`hotkeys`] | the heaviest of very many keys, by what |
 //! | [`hits`] | the counter of reads in an entry |
 //! | [`codec`] | the bytes of an entry's metadata in RDB, AOF, DUMP and replication |
 //! | [`decide`] | what a command does with what it finds under a key |
-//! | [`saved`] | the state of a shard that is no entry's (aux data) |
+//! | [`saved`], [`saved_hot`] | the state of a shard that is no entry's (aux data) |
 //! | [`footprint`] | what an entry costs the server beside its own bytes |
 //! | [`gate`] | whether anybody listens to the replication stream |
 //! | [`index`] | which entries there are, their tags, what was invalidated when |
@@ -41,11 +42,12 @@
 //! | [`fills`] | namespaces as leases know them, and their measured fill times |
 //! | [`origin`] | how many leases a namespace may have: MAXFILLS, BREAKER |
 //! | [`refresh`] | early refresh, and the lengths of leases from measured fill times |
+//! | [`refresh_ahead`], [`workers`] | what is worth recomputing now, and who waits to be told |
 //! | [`bus`] | what the nodes of a cluster say to each other |
 //! | [`relay`], [`relay_seen`] | invalidations on their way to the other primaries, and what came from there |
 //! | [`topology`] | which primaries of a cluster count |
 //! | [`acknowledged`] | what waits until enough replicas have it |
-//! | [`request_lease`] | the options of FETCH, LOCK, UNLOCK and EXTEND |
+//! | [`request_lease`], [`request_hot`] | the options of FETCH, LOCK, UNLOCK and EXTEND; of HOTKEYS and REFRESH |
 #![forbid(unsafe_code)]
 
 pub mod acknowledged;
@@ -58,6 +60,8 @@ pub mod footprint;
 pub mod gate;
 pub mod glob;
 pub mod hits;
+pub mod hitters;
+pub mod hotkeys;
 pub mod index;
 pub mod leases;
 pub mod log;
@@ -67,12 +71,15 @@ pub mod number;
 pub mod origin;
 mod packed;
 pub mod refresh;
+pub mod refresh_ahead;
 pub mod relay;
 pub mod relay_seen;
 pub mod request;
+pub mod request_hot;
 pub mod request_index;
 pub mod request_lease;
 pub mod saved;
+pub mod saved_hot;
 pub mod segments;
 pub mod slab;
 pub mod slot;
@@ -84,3 +91,4 @@ pub mod times;
 pub mod topology;
 pub mod ttl_marks;
 pub mod units;
+pub mod workers;

@@ -2,8 +2,8 @@
 //! that later versions can add fields that earlier ones skip.
 //!
 //! A head, and then as many parts as it says, each with some of what was
-//! invalidated when, then with some of the locks that were held: no single
-//! string grows with the number of tags.
+//! invalidated when, then with some of the locks that were held, then with some of
+//! what was hot: no single string grows with the number of tags.
 
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +22,7 @@ const RECORDS: usize = 512;
 /// The most parts that are looked at: 2^31 names.
 const MOST_PARTS: u64 = 1 << 22;
 /// Databases that a server can have.
-const MOST_DATABASES: u32 = i32::MAX as u32;
+pub(crate) const MOST_DATABASES: u32 = i32::MAX as u32;
 
 /// The state of a shard that belongs to no entry: the head.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +39,9 @@ pub struct Saved {
     /// Parts with locks that follow those.
     #[serde(default)]
     pub locks: u64,
+    /// Parts with what was hot that follow those ([`crate::saved_hot`]).
+    #[serde(default)]
+    pub hot: u64,
 }
 
 /// A lock, to be saved or replicated.
@@ -99,11 +102,23 @@ impl Saved {
 
     /// The head and the parts, one by one; `last` is the last stamp drawn.
     /// False where memory ran out.
-    pub fn write(index: &Index, locks: &[SavedLock<'_>], last: Stamp, mut write: impl FnMut(&[u8])) -> bool {
+    pub fn write(
+        index: &Index,
+        locks: &[SavedLock<'_>],
+        hot: &[Vec<u8>],
+        last: Stamp,
+        mut write: impl FnMut(&[u8]),
+    ) -> bool {
         let all: Vec<Invalidated<'_>> = index.invalidated().collect();
         let parts = all.len().div_ceil(RECORDS) as u64;
         let lots = lots(locks);
-        let head = Saved { stamp: last.0, low_water: index.low_water().0, parts, locks: lots.len() as u64 };
+        let head = Saved {
+            stamp: last.0,
+            low_water: index.low_water().0,
+            parts,
+            locks: lots.len() as u64,
+            hot: hot.len() as u64,
+        };
         let Ok(bytes) = rmp_serde::to_vec_named(&head) else { return false };
         write(&bytes);
         for some in all.chunks(RECORDS) {
@@ -116,6 +131,7 @@ impl Saved {
             let Ok(bytes) = rmp_serde::to_vec(&records) else { return false };
             write(&bytes);
         }
+        hot.iter().for_each(|part| write(part));
         true
     }
 
@@ -130,7 +146,7 @@ impl Saved {
         let saved: Saved = rmp_serde::from_slice(bytes).map_err(|_| SavedError::Malformed)?;
         stamp(saved.stamp)?;
         stamp(saved.low_water)?;
-        if saved.parts > MOST_PARTS || saved.locks > MOST_PARTS {
+        if saved.parts.max(saved.locks).max(saved.hot) > MOST_PARTS {
             return Err(SavedError::Malformed);
         }
         Ok(saved)
@@ -279,7 +295,7 @@ mod tests {
                 })
                 .collect();
             let mut parts = Vec::new();
-            prop_assert!(Saved::write(&Index::default(), &locks, Stamp(9), |part| parts.push(part.to_vec())));
+            prop_assert!(Saved::write(&Index::default(), &locks, &[], Stamp(9), |part| parts.push(part.to_vec())));
             let saved = Saved::decode(&parts[0]).expect("a head");
             prop_assert_eq!((saved.parts, saved.locks), (0, u64::from(!locks.is_empty())));
             let mut seen = 0;
@@ -299,7 +315,7 @@ mod tests {
             index.invalidate_tag(3, b"tag", Stamp(5), Mode::Soft);
             index.invalidate_namespace(0, b"name", Stamp(6), Mode::Hard);
             let mut parts = Vec::new();
-            prop_assert!(Saved::write(&index, &[], Stamp(9), |part| parts.push(part.to_vec())));
+            prop_assert!(Saved::write(&index, &[], &[], Stamp(9), |part| parts.push(part.to_vec())));
             let mut part = parts[1].clone();
             let at = at % part.len();
             part[at] ^= 1 << bit;
@@ -316,7 +332,7 @@ mod tests {
         index.invalidate_namespace(2, b"\xff\0", Stamp(7), Mode::Soft);
         index.forget(Stamp(6), usize::MAX, 1);
         let mut parts = Vec::new();
-        assert!(Saved::write(&index, &[], Stamp(9999), |part| parts.push(part.to_vec())));
+        assert!(Saved::write(&index, &[], &[], Stamp(9999), |part| parts.push(part.to_vec())));
         assert_eq!(parts.len(), 4);
         let (saved, other) = read(&parts).expect("what was written");
         assert_eq!((saved.stamp(), other.low_water()), (Stamp(9999), Stamp(5)));
@@ -345,6 +361,13 @@ mod tests {
             [600, 700, 900, 1000, 100].map(|now| lock(b"k").left_at(Time(now)).0),
             [300, 200, 0, 0, 300]
         );
+    }
+
+    #[test]
+    fn what_was_hot_comes_last() {
+        let (mut parts, hot) = (Vec::new(), [vec![1], vec![2]]);
+        assert!(Saved::write(&Index::default(), &[], &hot, Stamp(9), |part| parts.push(part.to_vec())));
+        assert_eq!((Saved::decode(&parts[0]).map(|saved| saved.hot), &parts[1..]), (Ok(2), &hot[..]));
     }
 
     #[test]
