@@ -37,13 +37,15 @@ OPERATORS = {
     "CACHE.TAGS": [0],
     "CACHE.KEYS": ["one", 0],
     "CACHE.LOG": [],
+    "CACHE.HOTKEYS": [],
+    "CACHE.REFRESH": [],
     "CACHE.APPLYSTATE": [b"\x80"],
 }
 CHANNELS = {"CACHE.INVALIDATE": ["TAGS", "one"], "CACHE.INVALIDATED": [5, "HARD", "TAGS", "one"]}
 KEYLESS = {**OPERATORS, **CHANNELS, "CACHE.STATS": []}
 READERS = {"cache.get", "cache.mget", "cache.meta", "cache.fetch"}
-BLOCKING = {"cache.fetch", "cache.lock"}
-KEYLESS_READERS = {"cache.tags", "cache.keys", "cache.log", "cache.stats"}
+BLOCKING = {"cache.fetch", "cache.lock", "cache.refresh"}
+KEYLESS_READERS = {f"cache.{name}" for name in "tags keys log stats hotkeys refresh".split()}
 
 
 def user(server, *rules):

@@ -29,6 +29,7 @@ DEFAULTS = {
     "cacheflow.max-waiters": "10000",
     "cacheflow.max-waiters-per-key": "10000",
     "cacheflow.xfetch-beta": "1",
+    "cacheflow.refresh-keys": "4096",
     "cacheflow.invalidate-timeout": "1000",
     "cacheflow.invalidate-min-replicas": "0",
 }
@@ -45,6 +46,7 @@ BOUNDS = {
     "cacheflow.max-leases": (1, 100_000_000),
     "cacheflow.max-waiters": (0, 2**20 - 256),
     "cacheflow.max-waiters-per-key": (0, 2**20 - 256),
+    "cacheflow.refresh-keys": (0, 65536),
     "cacheflow.invalidate-timeout": (0, (2**63 - 1) // 1000),
     "cacheflow.invalidate-min-replicas": (0, 1000),
 }

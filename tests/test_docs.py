@@ -14,7 +14,10 @@ pytestmark = pytest.mark.topology("single")
 
 SCRIPT = os.path.join(ROOT, "scripts", "gen-docs")
 PAGE = os.path.join(ROOT, "docs", "commands.md")
-KEYLESS = {f"cache.{name}" for name in "verify tags keys log stats invalidate invalidated applystate".split()}
+KEYLESS = {
+    f"cache.{name}"
+    for name in "verify tags keys log hotkeys refresh stats invalidate invalidated applystate".split()
+}
 
 
 def names(server):
@@ -118,6 +121,11 @@ def test_every_option_of_the_page_is_taken(server):
         "CACHE.KEYS one 0 COUNT 5",
         "CACHE.LOG 5",
         "CACHE.LOG RESET",
+        "CACHE.HOTKEYS BY HITS COUNT 5",
+        "CACHE.HOTKEYS BY COST",
+        "CACHE.HOTKEYS BY BYTES",
+        "CACHE.HOTKEYS BY WAITS",
+        "CACHE.REFRESH NAMESPACE n COUNT 5 LEASE 5 BLOCK 5",
         "CACHE.STATS NAMESPACE k",
         "CACHE.STATS RESET",
         "CACHE.INVALIDATE SOFT LOCAL TIMEOUT 5 TAGS one two",
@@ -131,8 +139,9 @@ def test_every_option_of_the_page_is_taken(server):
     words = set(re.findall(r"\b[A-Z]{2,}\b", " ".join(re.findall(r"```\n(.*)\n```", page()))))
     words -= {"CACHE", *(name[6:].upper() for name in names(server))} - {"STALE", "TAGS"}
     known = "NX XX EX PX EXAT PXAT KEEPTTL PERSIST GRACE PGRACE COST STALE REPAIR TAGS MATCH COUNT RESET"
+    hot = "BY HITS BYTES WAITS"
     leases = "LEASE KEEP BLOCK MAXSTALE BETA WITHTAGS RETRY"
-    assert words == set(f"{known} {leases} NAMESPACE SOFT HARD LOCAL TIMEOUT".split())
+    assert words == set(f"{known} {leases} {hot} NAMESPACE SOFT HARD LOCAL TIMEOUT".split())
 
 
 def test_the_script_checks(tmp_path):

@@ -350,9 +350,9 @@ impl HalfLife {
         Some((-((steps * Self::STEP.0) as f64) / Self::HALVED.0 as f64).exp2())
     }
 
-    /// Begins anew: there is nothing to be halved.
-    pub fn restart(&mut self) {
-        self.since = None;
+    /// Begins anew at `now`: there is nothing to be halved.
+    pub fn restart(&mut self, now: Time) {
+        self.since = Some(now);
     }
 }
 

@@ -178,6 +178,7 @@ fn halves_in_five_minutes_a_minute_at_a_time() {
     assert_eq!(life.factor(Time(5)), None, "set back");
     assert_eq!(life.factor(Time(60_004)), None);
     assert!(life.factor(Time(u64::MAX)).expect("an age") >= 0.0);
-    life.restart();
-    assert_eq!(life.factor(Time(0)), None);
+    life.restart(Time(500));
+    assert_eq!(life.factor(Time(60_499)), None);
+    assert!(life.factor(Time(60_500)).is_some());
 }

@@ -66,10 +66,11 @@ impl HotKeys {
         }
     }
 
-    /// Lets time pass.
+    /// Lets time pass. To be called before what is counted first, too: its first
+    /// minute begins then.
     pub fn decay(&mut self, now: Time) {
         if self.tables.iter().all(Hitters::is_empty) {
-            return self.life.restart();
+            return self.life.restart(now);
         }
         if let Some(factor) = self.life.factor(now) {
             self.tables.iter_mut().for_each(|table| table.decay(factor, FLOOR, |_, _| ()));

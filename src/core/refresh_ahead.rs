@@ -162,6 +162,7 @@ impl Ahead {
         due_in: Option<Millis>,
         now: Time,
     ) {
+        self.decay(now);
         let weight = reads.saturating_mul(u64::from(cost.0.max(UNMEASURED)));
         if let Some(id) = self.add(db, name, namespace, weight, reads) {
             self.reschedule(id, due_in.and_then(|left| now.after(left)));
@@ -229,7 +230,7 @@ impl Ahead {
     /// Lets time pass.
     pub fn decay(&mut self, now: Time) {
         if self.hitters.is_empty() {
-            return self.life.restart();
+            return self.life.restart(now);
         }
         let Some(factor) = self.life.factor(now) else { return };
         let places = &mut self.places;
@@ -364,6 +365,7 @@ impl Ahead {
     /// Takes in what another server, or this one before, has saved: due now. Of
     /// what is known here already, the higher figures count.
     pub fn restore(&mut self, saved: &Saved<'_>, namespace: &[u8], now: Time) {
+        self.decay(now);
         let known = self.hitters.find(saved.db, saved.name);
         let (weight, hits) = known
             .and_then(|id| self.hitters.get(id))

@@ -77,7 +77,7 @@ impl Model {
 
     fn decay(&mut self, now: Time) {
         if self.all.is_empty() {
-            return self.life.restart();
+            return self.life.restart(now);
         }
         if let Some(factor) = self.life.factor(now) {
             for of in self.all.values_mut() {
@@ -117,6 +117,7 @@ fn run(steps: Vec<Step>, capacity: usize) -> Result<(), TestCaseError> {
         match step {
             Step::Read { db, name, reads, cost, due } => {
                 table.read(db, &[name], namespace(name), reads, Cost(cost), due.map(Millis), now);
+                model.decay(now);
                 model.add((db, name), reads * u64::from(cost.max(UNMEASURED)), reads);
                 model.put((db, name), after(due));
             }
@@ -181,6 +182,7 @@ fn run(steps: Vec<Step>, capacity: usize) -> Result<(), TestCaseError> {
             }
             Step::Restore { db, name, weight, hits } => {
                 table.restore(&Saved { db, name: &[name], weight, hits }, namespace(name), now);
+                model.decay(now);
                 let (had, read) =
                     model.all.get(&(db, name)).map_or((0, 0), |of| (of.weight as u64, of.hits as u64));
                 model.add((db, name), weight.saturating_sub(had), hits.saturating_sub(read));

@@ -31,6 +31,7 @@ use cacheflow_core::saved::Saved;
 use cacheflow_core::tag::Names;
 use cacheflow_core::units::{Millis, Stamp, Time};
 
+use crate::ahead;
 use crate::border::cross;
 use crate::commands::{apply, apply_lock, apply_state};
 use crate::ffi::args::Str;
@@ -362,7 +363,8 @@ unsafe extern "C" fn aux_save(rdb: *mut raw::RedisModuleIO, _: c_int) {
 
 /// Tells the shard's state part by part; false where memory ran out.
 pub fn write_state(write: impl FnMut(&[u8])) -> bool {
-    locks::with_all(|locks| shard::with(|index| Saved::write(index, locks, state::last_stamp(), write)))
+    let Some(hot) = ahead::saved() else { return false };
+    locks::with_all(|locks| shard::with(|index| Saved::write(index, locks, &hot, state::last_stamp(), write)))
 }
 
 /// Emits the shard's state before the first entry of an AOF being rewritten,
@@ -409,6 +411,12 @@ unsafe extern "C" fn aux_load(rdb: *mut raw::RedisModuleIO, version: c_int, _: c
         for _ in 0..saved.locks {
             let Some(part) = rdb.load_bytes() else { return refuse(&"truncated") };
             if let Err(why) = Saved::decode_locks(part.bytes(), |lock| locks::apply(&lock)) {
+                return refuse(&why);
+            }
+        }
+        for _ in 0..saved.hot {
+            let Some(part) = rdb.load_bytes() else { return refuse(&"truncated") };
+            if let Err(why) = ahead::restore(part.bytes()) {
                 return refuse(&why);
             }
         }

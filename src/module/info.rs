@@ -7,10 +7,12 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use cacheflow_core::leases::Refusal;
 
+use crate::ahead;
 use crate::border::{cross, PANICS};
 use crate::ffi::ctx::Ctx;
 use crate::ffi::info::Info;
 use crate::ffi::{api, raw};
+use crate::hot;
 use crate::leases;
 use crate::memory;
 use crate::relay;
@@ -72,6 +74,7 @@ unsafe extern "C" fn info(info: *mut raw::RedisModuleInfoCtx, _for_crash_report:
             info.number(c"bytes", memory::entries());
             info.number(c"keyspace_bytes", memory::keyspace());
             info.number(c"index_bytes", shard::allocated() as u64);
+            info.number(c"hot_bytes", (hot::allocated() + ahead::allocated()) as u64);
             info.number(c"total_bytes", memory::total());
             let counts = shard::counts();
             info.number(c"tags", counts.tags);
@@ -97,6 +100,9 @@ unsafe extern "C" fn info(info: *mut raw::RedisModuleInfoCtx, _for_crash_report:
             info.number(c"wait_ms", totals.wait_ms);
             info.number(c"busy", totals.busy);
             info.number(c"coalesced", totals.coalesced);
+            let (candidates, workers) = ahead::counts();
+            info.number(c"refresh_candidates", candidates as u64);
+            info.number(c"refresh_workers", workers as u64);
         }
         if info.section(c"cluster") {
             let counts = relay::counts();

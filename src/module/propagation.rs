@@ -8,6 +8,7 @@ use cacheflow_core::gate::{Gate, Listeners, Sign};
 use cacheflow_core::index::Index;
 use cacheflow_core::units::Stamp;
 
+use crate::ahead;
 use crate::border::cross;
 use crate::commands::apply_state;
 use crate::datatype;
@@ -59,6 +60,7 @@ unsafe extern "C" fn on_event(
         }
         if sign == Sign::RoleChanged && subevent == raw::REDISMODULE_EVENT_REPLROLECHANGED_NOW_REPLICA {
             leases::demoted();
+            ahead::demoted();
             // SAFETY: what the server passed.
             relay::demoted(unsafe { Ctx::new(ctx) });
         }
@@ -102,8 +104,9 @@ const PAUSE: i64 = 10;
 /// is some.
 fn is_state_to_be_sent(ctx: Ctx) -> bool {
     let locks = leases::look(|table| table.counts().locks);
+    let (hot, _) = ahead::counts();
     let nothing =
-        |index: &mut Index| index.counts().entries > 0 || (index.latest() == Stamp(0) && locks == 0);
+        |index: &mut Index| index.counts().entries > 0 || (index.latest() == Stamp(0) && locks + hot == 0);
     !shard::with(nothing) && !ctx.is_replica() && is_heard(ctx)
 }
 

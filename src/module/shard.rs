@@ -26,6 +26,7 @@ use lazy_static::lazy_static;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
+use crate::ahead;
 use crate::border::cross;
 use crate::datatype::ours;
 use crate::directives::NAMESPACE_DELIMITER;
@@ -366,6 +367,9 @@ pub fn arrived(db: Db, name: &[u8], entry: Stored) {
 pub fn left(db: Db, entry: Stored) {
     if !leases::is_quiet() {
         leases::entry_leaves(db, entry);
+    }
+    if ahead::is_used() {
+        ahead::due(db, entry.view().name());
     }
     with(|index| {
         match index.verdict(db, entry.view()) {

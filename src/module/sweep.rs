@@ -6,7 +6,7 @@
 //!                                       ▲  │ may not remove, paused: timer, later
 //!       each turn of the event loop ────┘  (meanwhile; `Pace` says how long)
 //! cron (10 times a second): arms it if anything is left, settles the debts of
-//! the lazy-free thread, forgets old tombstones
+//! the lazy-free thread, forgets old tombstones, lets what was counted grow old
 //! ```
 //!
 //! A replica removes nothing: its primary's UNLINKs are on their way. It
@@ -24,6 +24,7 @@ use cacheflow_core::sweep::{budget, Pace};
 use cacheflow_core::units::{Millis, Stamp};
 use lazy_static::lazy_static;
 
+use crate::ahead;
 use crate::border::cross;
 use crate::commands::del;
 use crate::datatype::ours;
@@ -33,6 +34,7 @@ use crate::ffi::events::subscribe;
 use crate::ffi::key::{Key, Kind};
 use crate::ffi::owned::Owned;
 use crate::ffi::{raw, timer};
+use crate::hot;
 use crate::leases;
 use crate::locks;
 use crate::propagation;
@@ -85,6 +87,8 @@ unsafe extern "C" fn on_cron(
         }
         forget(FORGOTTEN_A_TICK);
         ttl::trim();
+        hot::tick();
+        ahead::tick();
         if shard::with(|index| index.backlog()) > 0 {
             arm(ctx);
         }
@@ -201,6 +205,7 @@ fn tell(ctx: Ctx, db: Db, entry: Stored) {
     let Some((key, name)) = open(ctx, db, entry) else { return };
     note_staleness(db, &key, name.get().bytes(), entry);
     drop(key);
+    ahead::due(db, name.get().bytes());
     ctx.signal_modified(name.get());
     ctx.notify(c"cache.invalidated", name.get());
 }

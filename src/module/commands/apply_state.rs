@@ -11,9 +11,11 @@
 use std::ffi::CStr;
 
 use cacheflow_core::saved::{Saved, SavedError};
+use cacheflow_core::saved_hot;
 use cacheflow_core::units::{Millis, Stamp};
 
 use super::{Command, Error};
+use crate::ahead;
 use crate::directives::MAX_CLOCK_SKEW;
 use crate::ffi::args::Args;
 use crate::ffi::ctx::Ctx;
@@ -54,6 +56,14 @@ impl Command for ApplyState {
                 }
                 observe(&saved);
             }
+            Err(SavedError::Malformed) if is_hot(bytes) => {
+                // A node that exports a slot tells of all that is hot there.
+                if ctx.is_primary_in_cluster() {
+                    ctx.reply_ok();
+                    return Ok(());
+                }
+                ahead::restore(bytes)?;
+            }
             Err(SavedError::Malformed) => {
                 let mut last = Stamp(0);
                 let part = Saved::decode_part(bytes, |one| last = last.max(one.stamps.last()));
@@ -86,6 +96,13 @@ impl Command for ApplyState {
         ctx.reply_ok();
         Ok(())
     }
+}
+
+/// Whether a part says what was hot.
+fn is_hot(bytes: &[u8]) -> bool {
+    let others = [Saved::decode_part(bytes, |_| ()), Saved::decode_locks(bytes, |_| ())];
+    others.iter().all(|other| *other == Err(SavedError::Malformed))
+        && saved_hot::decode(bytes, |_| ()).is_ok()
 }
 
 /// Refuses a stamp that no clock of this time draws.

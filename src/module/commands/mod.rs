@@ -16,6 +16,7 @@ mod error;
 mod extend;
 pub mod fetch;
 mod get;
+mod hotkeys;
 mod incrby;
 mod invalidate;
 pub mod invalidated;
@@ -25,6 +26,7 @@ mod log;
 mod meta;
 mod mget;
 pub mod read;
+mod refresh;
 mod set;
 mod stale;
 mod stats;
@@ -88,7 +90,9 @@ pub static TABLE: &[Entry] = &[
     command::<invalidate::Invalidate>(),
     command::<tags::TagList>(),
     command::<keys::KeyList>(),
+    command::<refresh::Refresh>(),
     command::<log::Log>(),
+    command::<hotkeys::HotKeyList>(),
     command::<stats::Stats>(),
     command::<verify::Verify>(),
     command::<apply::Apply>(),
