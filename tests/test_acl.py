@@ -37,6 +37,8 @@ OPERATORS = {
     "CACHE.TAGS": [0],
     "CACHE.KEYS": ["one", 0],
     "CACHE.LOG": [],
+    "CACHE.HOTKEYS": [],
+    "CACHE.REFRESH": [],
     "CACHE.APPLYSTATE": [b"\x80"],
     "CACHE.NAMESPACE|SET": ["one"],
     "CACHE.NAMESPACE|DEL": ["one"],
@@ -46,8 +48,8 @@ FOR_ALL = {"CACHE.STATS": [], "CACHE.NAMESPACE|GET": ["one"], "CACHE.NAMESPACE|L
 KEYLESS = {**OPERATORS, **CHANNELS, **FOR_ALL}
 CONTAINERS = {"cache.namespace"}
 READERS = {"cache.get", "cache.mget", "cache.meta", "cache.fetch"}
-BLOCKING = {"cache.fetch", "cache.lock"}
-KEYLESS_READERS = {"cache.tags", "cache.keys", "cache.log", "cache.stats", "cache.namespace|list"}
+BLOCKING = {"cache.fetch", "cache.lock", "cache.refresh"}
+KEYLESS_READERS = {f"cache.{name}" for name in "tags keys log stats hotkeys refresh namespace|list".split()}
 FAST_KEYLESS_READERS = {"cache.namespace|get"}
 
 

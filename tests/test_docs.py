@@ -14,7 +14,10 @@ pytestmark = pytest.mark.topology("single")
 
 SCRIPT = os.path.join(ROOT, "scripts", "gen-docs")
 PAGE = os.path.join(ROOT, "docs", "commands.md")
-KEYLESS = {f"cache.{name}" for name in "verify tags keys log stats invalidate invalidated applystate".split()}
+KEYLESS = {
+    f"cache.{name}"
+    for name in "verify tags keys log hotkeys refresh stats invalidate invalidated applystate".split()
+}
 KEYLESS |= {"cache.namespace", *(f"cache.namespace|{name}" for name in "set get list del".split())}
 
 
@@ -121,6 +124,11 @@ def test_every_option_of_the_page_is_taken(server):
         "CACHE.KEYS one 0 COUNT 5",
         "CACHE.LOG 5",
         "CACHE.LOG RESET",
+        "CACHE.HOTKEYS BY HITS COUNT 5",
+        "CACHE.HOTKEYS BY COST",
+        "CACHE.HOTKEYS BY BYTES",
+        "CACHE.HOTKEYS BY WAITS",
+        "CACHE.REFRESH NAMESPACE n COUNT 5 LEASE 5 BLOCK 5",
         "CACHE.STATS NAMESPACE k",
         "CACHE.STATS RESET",
         "CACHE.INVALIDATE SOFT LOCAL TIMEOUT 5 TAGS one two",
@@ -141,9 +149,10 @@ def test_every_option_of_the_page_is_taken(server):
     called = {word for name in names(server) for word in name[6:].upper().split("|")}
     words -= {"CACHE", *called} - {"STALE", "TAGS"}
     known = "NX XX EX PX EXAT PXAT KEEPTTL PERSIST GRACE PGRACE COST STALE REPAIR TAGS MATCH COUNT RESET"
+    hot = "BY HITS BYTES WAITS"
     leases = "LEASE KEEP BLOCK MAXSTALE BETA WITHTAGS RETRY"
     settings = "MAXMEMORY TTL EXAUTO MAXFILLS BREAKER POLICY LRU NONE"
-    assert words == set(f"{known} {leases} {settings} SOFT HARD LOCAL TIMEOUT".split())
+    assert words == set(f"{known} {leases} {hot} {settings} NAMESPACE SOFT HARD LOCAL TIMEOUT".split())
 
 
 def test_the_script_checks(tmp_path):

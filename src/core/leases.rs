@@ -40,6 +40,7 @@
 //! | at | call |
 //! | --- | --- |
 //! | CACHE.FETCH of what is not simply fresh | [`Leases::fetch`] |
+//! | CACHE.REFRESH of what is due | [`Leases::refresh`] |
 //! | CACHE.LOCK, UNLOCK, EXTEND | [`Leases::lock`], [`Leases::unlock`], [`Leases::extend`] |
 //! | SET … LEASE, TOUCH … LEASE | [`Leases::judge`], then, when nothing can fail any more, [`Leases::fill`]; store if accepted |
 //! | any other SET, TOUCH, INCRBY; native overwrite; RENAME, COPY, MOVE, RESTORE onto it | [`Leases::change`] with [`Change::Written`], after storing |
@@ -84,6 +85,8 @@ mod look;
 mod origin;
 #[path = "leases_queue.rs"]
 pub mod queue;
+#[path = "leases_refresh.rs"]
+mod refresh;
 #[path = "leases_table.rs"]
 mod table;
 #[path = "leases_wake.rs"]

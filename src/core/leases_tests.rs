@@ -454,3 +454,29 @@ fn room_is_for_what_is_new() {
     bench.leases.set_limits(Limits { bytes: KEY.key.len() + 4, ..Limits::default() });
     assert!(!bench.leases.has_room(other));
 }
+
+#[test]
+fn refresh_grants_as_fetch_does_and_says_when_to_look_again() {
+    let mut bench = Bench::new(Limits::default());
+    let refresh = |bench: &mut Bench, sight| {
+        let moment = bench.moment();
+        let answer = bench.leases.refresh(KEY, sight, Millis(5000), 7, moment);
+        assert_eq!(bench.leases.validate(), Vec::<String>::new());
+        answer
+    };
+    let early = Sight { there: There::Fresh { elected: true }, invalidated: Stamp(0) };
+    let (token, length) = refresh(&mut bench, early).expect("free");
+    assert_eq!((length, bench.leases.totals().early_elections), (Millis(5000), 1));
+    assert_eq!(bench.fetch(STALE, ASK), Answer::Stale { token: None }, "one lease for both");
+    assert_eq!(refresh(&mut bench, STALE), Err(Millis(1000)));
+    bench.pass(4400);
+    assert_eq!(refresh(&mut bench, STALE), Err(Millis(600)), "its end is near");
+    assert!(bench.fill(token).is_ok());
+    let (token, _) = refresh(&mut bench, ABSENT).expect("free again");
+    assert!(bench.leases.unlock(KEY, token, Some(Millis(300)), bench.now()));
+    assert_eq!(refresh(&mut bench, ABSENT), Err(Millis(300)), "backed off");
+    bench.pass(300);
+    assert!(refresh(&mut bench, ABSENT).is_ok());
+    bench.leases.disconnect(7, bench.now());
+    assert!(matches!(bench.fetch(ABSENT, ASK), Answer::Miss { .. }), "given up with the connection");
+}

@@ -24,10 +24,11 @@
 //! | [`log`] | who invalidated what |
 //! | [`times`] | a request's time options resolved to ends |
 //! | [`entry`] | the bytes of an entry in memory, drawn |
+//! | [`hitters`], [`hotkeys`] | the heaviest of very many keys, by what |
 //! | [`hits`] | the counter of reads in an entry |
 //! | [`codec`] | the bytes of an entry's metadata in RDB, AOF, DUMP and replication |
 //! | [`decide`] | what a command does with what it finds under a key |
-//! | [`saved`], [`saved_settings`] | the state of a shard that is no entry's (aux data) |
+//! | [`saved`], [`saved_settings`], [`saved_hot`] | the state of a shard that is no entry's (aux data) |
 //! | [`footprint`] | what an entry costs the server beside its own bytes |
 //! | [`gate`] | whether anybody listens to the replication stream |
 //! | [`index`] | which entries there are, their tags, what was invalidated when |
@@ -42,11 +43,12 @@
 //! | [`origin`] | how many leases a namespace may have: MAXFILLS, BREAKER |
 //! | [`refresh`] | early refresh, and the lengths of leases from measured fill times |
 //! | [`budget`] | when something has to be evicted, and for how long |
+//! | [`refresh_ahead`], [`workers`] | what is worth recomputing now, and who waits to be told |
 //! | [`bus`] | what the nodes of a cluster say to each other |
 //! | [`relay`], [`relay_seen`] | invalidations on their way to the other primaries, and what came from there |
 //! | [`topology`] | which primaries of a cluster count |
 //! | [`acknowledged`] | what waits until enough replicas have it |
-//! | [`request_lease`] | the options of FETCH, LOCK, UNLOCK and EXTEND |
+//! | [`request_lease`], [`request_hot`] | the options of FETCH, LOCK, UNLOCK and EXTEND; of HOTKEYS and REFRESH |
 //! | [`settings`] | what operators have set for namespaces |
 //! | [`request_namespace`] | the options of NAMESPACE |
 #![allow(unsafe_code)]
@@ -68,6 +70,8 @@ pub mod footprint;
 pub mod gate;
 pub mod glob;
 pub mod hits;
+pub mod hitters;
+pub mod hotkeys;
 pub mod index;
 pub mod leases;
 pub mod log;
@@ -77,13 +81,16 @@ pub mod number;
 pub mod origin;
 mod packed;
 pub mod refresh;
+pub mod refresh_ahead;
 pub mod relay;
 pub mod relay_seen;
 pub mod request;
+pub mod request_hot;
 pub mod request_index;
 pub mod request_lease;
 pub mod request_namespace;
 pub mod saved;
+pub mod saved_hot;
 pub mod saved_settings;
 pub mod segments;
 pub mod settings;
@@ -97,3 +104,4 @@ pub mod times;
 pub mod topology;
 pub mod ttl_marks;
 pub mod units;
+pub mod workers;

@@ -58,6 +58,18 @@ pub fn elect(left: Millis, length: Millis, cost: Cost, beta: f64, dice: impl FnO
     left.0 as f64 <= -beta * f64::from(cost.0) * u.ln()
 }
 
+/// The shortest time before the end of a freshness that is long enough for it, in
+/// which a worker is given to recompute it ([`crate::refresh_ahead`]).
+pub const LEAD: Millis = Millis(250);
+
+/// How long before its end what is fresh for `length` is recomputed ahead of its
+/// readers: as long as XFetch may elect, but [`LEAD`] at least, for a worker has
+/// yet to hear of it.
+pub fn window(length: Option<Millis>, cost: Cost) -> Millis {
+    let wanted = Millis(3 * u64::from(cost.0)).max(LEAD);
+    length.map_or(wanted, |length| wanted.min(Millis(length.0 / EARLIEST)))
+}
+
 /// The cost of a key after a fill that took this long; zero: unknown before.
 pub fn smooth(before: Cost, took: Millis) -> Cost {
     // Measured, it is known: below a millisecond counts as one.
@@ -214,6 +226,14 @@ mod tests {
     #[test]
     fn no_dice_is_rolled_far_from_the_end() {
         assert!(!elect(Millis(1000), Millis(60_000), Cost(100), 1.0, || panic!("rolled")));
+    }
+
+    #[test]
+    fn what_is_recomputed_ahead_has_a_fifth_of_its_life_at_most() {
+        let of = |length, cost| window(Some(Millis(length)), Cost(cost)).0;
+        assert_eq!([of(60_000, 0), of(60_000, 200), of(60_000, 90_000)], [250, 600, 12_000]);
+        assert_eq!([of(1000, 0), of(4, 1)], [200, 0]);
+        assert_eq!(window(None, Cost(u32::MAX)).0, 3 * u64::from(u32::MAX));
     }
 
     #[test]

@@ -50,13 +50,13 @@ pub struct ExtendOptions {
 }
 
 /// A length of time that may be zero.
-fn length(text: &[u8]) -> Result<Millis, RequestError> {
+pub(crate) fn length(text: &[u8]) -> Result<Millis, RequestError> {
     let ms = parse_u64(text).filter(|&ms| ms <= LAST_TIME);
     ms.map(Millis).ok_or(RequestError::NotAnInteger)
 }
 
 /// A length of time that must be positive.
-fn positive(text: &[u8]) -> Result<Millis, RequestError> {
+pub(crate) fn positive(text: &[u8]) -> Result<Millis, RequestError> {
     length(text).and_then(|ms| if ms == Millis::ZERO { Err(RequestError::NotAnInteger) } else { Ok(ms) })
 }
 
@@ -68,7 +68,7 @@ fn flag(place: &mut bool) -> Result<(), RequestError> {
     }
 }
 
-fn is(arg: &[u8], word: &str) -> bool {
+pub(crate) fn is(arg: &[u8], word: &str) -> bool {
     arg.eq_ignore_ascii_case(word.as_bytes())
 }
 

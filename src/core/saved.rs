@@ -3,8 +3,8 @@
 //!
 //! A head, and then as many parts as it says, each with some of what was
 //! invalidated when, then with some of the locks that were held, then with some
-//! of the namespaces' settings (`saved_settings`): no single string grows with
-//! the number of tags.
+//! of the namespaces' settings (`saved_settings`), then with some of what was hot
+//! (`saved_hot`): no single string grows with the number of tags.
 
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +25,7 @@ const RECORDS: usize = 512;
 /// The most parts that are looked at: 2^31 names.
 const MOST_PARTS: u64 = 1 << 22;
 /// Databases that a server can have.
-const MOST_DATABASES: u32 = i32::MAX as u32;
+pub(crate) const MOST_DATABASES: u32 = i32::MAX as u32;
 
 /// The state of a shard that belongs to no entry: the head.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +45,9 @@ pub struct Saved {
     /// Parts with settings that follow those.
     #[serde(default)]
     pub settings: u64,
+    /// Parts with what was hot that follow those ([`crate::saved_hot`]).
+    #[serde(default)]
+    pub hot: u64,
 }
 
 /// A lock, to be saved or replicated.
@@ -111,6 +114,7 @@ impl Saved {
         index: &Index,
         locks: &[SavedLock<'_>],
         settings: &Table,
+        hot: &[Vec<u8>],
         last: Stamp,
         mut write: impl FnMut(&[u8]),
     ) -> bool {
@@ -123,6 +127,7 @@ impl Saved {
             parts: all.len().div_ceil(RECORDS) as u64,
             locks: lots.len() as u64,
             settings: set.len().div_ceil(RECORDS) as u64,
+            hot: hot.len() as u64,
         };
         let Ok(bytes) = rmp_serde::to_vec_named(&head) else { return false };
         write(&bytes);
@@ -140,6 +145,7 @@ impl Saved {
             let Some(bytes) = saved_settings::encode(some) else { return false };
             write(&bytes);
         }
+        hot.iter().for_each(|part| write(part));
         true
     }
 
@@ -154,7 +160,7 @@ impl Saved {
         let saved: Saved = rmp_serde::from_slice(bytes).map_err(|_| SavedError::Malformed)?;
         stamp(saved.stamp)?;
         stamp(saved.low_water)?;
-        if saved.parts.max(saved.locks).max(saved.settings) > MOST_PARTS {
+        if saved.parts.max(saved.locks).max(saved.settings).max(saved.hot) > MOST_PARTS {
             return Err(SavedError::Malformed);
         }
         Ok(saved)
@@ -315,7 +321,7 @@ mod tests {
                 })
                 .collect();
             let mut parts = Vec::new();
-            prop_assert!(Saved::write(&Index::default(), &locks, &Table::default(), Stamp(9), |part| parts.push(part.to_vec())));
+            prop_assert!(Saved::write(&Index::default(), &locks, &Table::default(), &[], Stamp(9), |part| parts.push(part.to_vec())));
             let saved = Saved::decode(&parts[0]).expect("a head");
             prop_assert_eq!((saved.parts, saved.locks), (0, u64::from(!locks.is_empty())));
             let mut seen = 0;
@@ -335,7 +341,7 @@ mod tests {
             index.invalidate_tag(3, b"tag", Stamp(5), Mode::Soft);
             index.invalidate_namespace(0, b"name", Stamp(6), Mode::Hard);
             let mut parts = Vec::new();
-            prop_assert!(Saved::write(&index, &[], &Table::default(), Stamp(9), |part| parts.push(part.to_vec())));
+            prop_assert!(Saved::write(&index, &[], &Table::default(), &[], Stamp(9), |part| parts.push(part.to_vec())));
             let mut part = parts[1].clone();
             let at = at % part.len();
             part[at] ^= 1 << bit;
@@ -352,7 +358,7 @@ mod tests {
         index.invalidate_namespace(2, b"\xff\0", Stamp(7), Mode::Soft);
         index.forget(Stamp(6), usize::MAX, 1);
         let mut parts = Vec::new();
-        assert!(Saved::write(&index, &[], &Table::default(), Stamp(9999), |part| parts.push(part.to_vec())));
+        assert!(Saved::write(&index, &[], &Table::default(), &[], Stamp(9999), |part| parts.push(part.to_vec())));
         assert_eq!(parts.len(), 4);
         let (saved, other) = read(&parts).expect("what was written");
         assert_eq!((saved.stamp(), other.low_water()), (Stamp(9999), Stamp(5)));
@@ -392,7 +398,7 @@ mod tests {
         let mut index = Index::default();
         index.invalidate_tag(0, b"tag", Stamp(5), Mode::Hard);
         let mut parts = Vec::new();
-        assert!(Saved::write(&index, &[], &table, Stamp(9), |part| parts.push(part.to_vec())));
+        assert!(Saved::write(&index, &[], &table, &[], Stamp(9), |part| parts.push(part.to_vec())));
         let saved = Saved::decode(&parts[0]).expect("a head");
         assert_eq!((saved.parts, saved.locks, saved.settings, parts.len()), (1, 0, 2, 4));
         let mut other = Table::default();
@@ -411,8 +417,15 @@ mod tests {
     fn a_head_of_before_there_were_settings_is_read() {
         // {"stamp": 5, "low_water": 4, "parts": 3, "locks": 2}
         let head = b"\x84\xa5stamp\x05\xa9low_water\x04\xa5parts\x03\xa5locks\x02";
-        let saved = Saved { stamp: 5, low_water: 4, parts: 3, locks: 2, settings: 0 };
+        let saved = Saved { stamp: 5, low_water: 4, parts: 3, locks: 2, settings: 0, hot: 0 };
         assert_eq!(Saved::decode(head), Ok(saved));
+    }
+
+    #[test]
+    fn what_was_hot_comes_last() {
+        let (mut parts, hot) = (Vec::new(), [vec![1], vec![2]]);
+        assert!(Saved::write(&Index::default(), &[], &Table::default(), &hot, Stamp(9), |part| parts.push(part.to_vec())));
+        assert_eq!((Saved::decode(&parts[0]).map(|saved| saved.hot), &parts[1..]), (Ok(2), &hot[..]));
     }
 
     #[test]

@@ -32,6 +32,7 @@ use cacheflow_core::settings::Table;
 use cacheflow_core::tag::Names;
 use cacheflow_core::units::{Millis, Stamp, Time};
 
+use crate::ahead;
 use crate::border::cross;
 use crate::commands::{apply, apply_lock, apply_state};
 use crate::ffi::args::Str;
@@ -365,9 +366,10 @@ unsafe extern "C" fn aux_save(rdb: *mut raw::RedisModuleIO, _: c_int) {
 
 /// Tells the shard's state part by part; false where memory ran out.
 pub fn write_state(write: impl FnMut(&[u8])) -> bool {
+    let Some(hot) = ahead::saved() else { return false };
     locks::with_all(|locks| {
         settings::look(|settings| {
-            shard::with(|index| Saved::write(index, locks, settings, state::last_stamp(), write))
+            shard::with(|index| Saved::write(index, locks, settings, &hot, state::last_stamp(), write))
         })
     })
 }
@@ -422,6 +424,12 @@ unsafe extern "C" fn aux_load(rdb: *mut raw::RedisModuleIO, version: c_int, _: c
         for _ in 0..saved.settings {
             let Some(part) = rdb.load_bytes() else { return refuse(&"truncated") };
             if let Err(why) = apply_state::set(part.bytes()) {
+                return refuse(&why);
+            }
+        }
+        for _ in 0..saved.hot {
+            let Some(part) = rdb.load_bytes() else { return refuse(&"truncated") };
+            if let Err(why) = ahead::restore(part.bytes()) {
                 return refuse(&why);
             }
         }

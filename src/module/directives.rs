@@ -59,6 +59,8 @@ pub static INVALIDATE_TIMEOUT: Number = count(c"invalidate-timeout", 1000, 0, i6
 /// How many replicas of a primary must have an invalidation before the primary
 /// acknowledges it.
 pub static INVALIDATE_MIN_REPLICAS: Number = count(c"invalidate-min-replicas", 0, 0, 1000);
+/// Candidates of CACHE.REFRESH that are kept; 0: none.
+pub static REFRESH_KEYS: Number = count(c"refresh-keys", 4096, 0, 65_536);
 /// XFetch's beta where FETCH names none.
 pub static XFETCH_BETA: Decimal = Decimal::new(c"xfetch-beta", c"1");
 
@@ -106,6 +108,7 @@ static NUMBERS: &[&Number] = &[
     &MAX_LEASES,
     &MAX_WAITERS,
     &MAX_WAITERS_PER_KEY,
+    &REFRESH_KEYS,
     &INVALIDATE_TIMEOUT,
     &INVALIDATE_MIN_REPLICAS,
     &MAX_MEMORY,

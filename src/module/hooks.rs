@@ -20,6 +20,7 @@ use cacheflow_core::entry::{mark_dead, Meta};
 use cacheflow_core::index::Db;
 use cacheflow_core::leases::Change;
 
+use crate::ahead;
 use crate::arrivals;
 use crate::border::cross;
 use crate::datatype::ours;
@@ -28,6 +29,7 @@ use crate::ffi::ctx::{Ctx, Level};
 use crate::ffi::events::{self, subscribe};
 use crate::ffi::key::{Key, Kind};
 use crate::ffi::raw;
+use crate::hot;
 use crate::leases;
 use crate::shard;
 use crate::stored::Stored;
@@ -110,7 +112,8 @@ unsafe extern "C" fn on_generic(
                 }
             }
             b"del" | b"key_trimmed" | b"rename_from" | b"move_from" => {
-                leases::changed(db, name.bytes(), Change::Deleted)
+                ahead::deleted(ctx, db, name.bytes());
+                leases::changed(db, name.bytes(), Change::Deleted);
             }
             _ => {}
         }
@@ -232,8 +235,11 @@ unsafe extern "C" fn on_flush(
     shard::told("flush_event", || {
         // SAFETY: what the server passes with this event.
         let db = unsafe { (*data.cast::<raw::RedisModuleFlushInfo>()).dbnum };
-        shard::flushed(usize::try_from(db).ok());
-        leases::flushed(usize::try_from(db).ok());
+        let db = usize::try_from(db).ok();
+        shard::flushed(db);
+        leases::flushed(db);
+        hot::flushed(db);
+        ahead::flushed(db);
     });
 }
 
@@ -252,6 +258,8 @@ unsafe extern "C" fn on_swap(
         if let (Ok(one), Ok(other)) = (usize::try_from(one), usize::try_from(other)) {
             shard::swapped(one, other);
             leases::swapped(one, other);
+            hot::swapped(one, other);
+            ahead::swapped(one, other);
         }
     };
     // The tags of what lies in them go with them, whatever else is believed.

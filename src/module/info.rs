@@ -7,11 +7,13 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use cacheflow_core::leases::Refusal;
 
+use crate::ahead;
 use crate::border::{cross, PANICS};
 use crate::evict::EVICTED;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::info::Info;
 use crate::ffi::{api, raw};
+use crate::hot;
 use crate::leases;
 use crate::memory;
 use crate::relay;
@@ -76,6 +78,7 @@ unsafe extern "C" fn info(info: *mut raw::RedisModuleInfoCtx, _for_crash_report:
             info.number(c"bytes", memory::entries());
             info.number(c"keyspace_bytes", memory::keyspace());
             info.number(c"index_bytes", shard::allocated() as u64);
+            info.number(c"hot_bytes", (hot::allocated() + ahead::allocated()) as u64);
             info.number(c"total_bytes", memory::total());
             let counts = shard::counts();
             info.number(c"tags", counts.tags);
@@ -105,6 +108,9 @@ unsafe extern "C" fn info(info: *mut raw::RedisModuleInfoCtx, _for_crash_report:
             info.number(c"protected", totals.protected);
             info.number(c"breaker_opened", totals.breaker_opened);
             info.number(c"open_breakers", leases::open_breakers() as u64);
+            let (candidates, workers) = ahead::counts();
+            info.number(c"refresh_candidates", candidates as u64);
+            info.number(c"refresh_workers", workers as u64);
         }
         if info.section(c"cluster") {
             let counts = relay::counts();

@@ -32,9 +32,11 @@ use cacheflow_core::index::{Db, Stamps};
 use cacheflow_core::leases::{
     Answer, Ask, At, Change, Event, Evidence, Filled, Leases, Limits, Lock, Refusal, Sight, WaiterId,
 };
+use cacheflow_core::refresh::UNMEASURED_LEASE;
 use cacheflow_core::units::{Millis, Stamp, Time};
 use lazy_static::lazy_static;
 
+use crate::ahead as refresh_ahead;
 use crate::border::cross;
 use crate::directives;
 use crate::ffi::args::Str;
@@ -110,6 +112,11 @@ impl Shard {
     fn known<'a>(&self, db: Db, key: &'a [u8]) -> Option<At<'a>> {
         let at = self.looked_up(db, key);
         self.leases.knows(at).then_some(at)
+    }
+
+    /// How long a lease is where nobody says.
+    fn lease_length(&self, at: At<'_>, cost: Cost) -> Millis {
+        self.fills.times(at.namespace).map_or(UNMEASURED_LEASE, |times| times.lease_length(cost))
     }
 
     /// What left its key and was neither said to have expired nor to have been
@@ -268,9 +275,8 @@ pub fn fetch(
     let moment = state::steady_moment();
     with(|shard| {
         let at = shard.at(db, name);
+        let length = shard.lease_length(at, cost);
         let times = shard.fills.times(at.namespace);
-        let length =
-            times.map_or(cacheflow_core::refresh::UNMEASURED_LEASE, |times| times.lease_length(cost));
         let typical = times.map_or(Millis::ZERO, |times| Millis(u64::from(times.typical().0)));
         shard.leases.fetch(at, sight, ask(length, typical), client, moment)
     })
@@ -319,6 +325,9 @@ pub fn unlock(ctx: Ctx, name: Str<'_>, token: Stamp, retry: Option<Millis>) -> b
     });
     if done && locked {
         tell_end(ctx, name, token);
+    }
+    if done && retry.is_none() {
+        refresh_ahead::due(db, name.bytes());
     }
     done
 }
@@ -374,7 +383,7 @@ impl Fill {
     /// Ends the grant, the value being stored or refused.
     pub fn end(self, ctx: Ctx, name: Str<'_>, cost_before: Cost) {
         let db = ctx.database();
-        let locked = with(|shard| {
+        let (locked, refused) = with(|shard| {
             let at = shard.looked_up(db, name.bytes());
             let locked = shard.leases.lock_on(at, steady()).is_some_and(|lock| lock.token == self.token);
             let filled =
@@ -384,10 +393,13 @@ impl Fill {
             {
                 times.record(took, cost_before);
             }
-            locked
+            (locked, filled.is_err())
         });
         if locked {
             tell_end(ctx, name, self.token);
+        }
+        if refused {
+            refresh_ahead::due(db, name.bytes());
         }
     }
 }
@@ -466,6 +478,8 @@ pub fn each_lock(mut each: impl FnMut(&Lock<'_>)) {
     SHARD.with(|shard| shard.leases.locks(steady()).for_each(|lock| each(&lock)));
 }
 
+#[path = "leases_ahead.rs"]
+mod ahead;
 #[path = "leases_look.rs"]
 mod look;
 #[path = "leases_origins.rs"]
@@ -473,6 +487,7 @@ mod origins;
 #[path = "leases_told.rs"]
 mod told;
 
+pub use ahead::refresh;
 pub use look::*;
 pub use origins::*;
 pub use told::*;

@@ -18,6 +18,8 @@
 //! | [`ffi`] | the server's API as safe Rust; knows nothing of caching |
 //! | [`border`] | what catches panics |
 //! | [`commands`] | a file a command, and their table |
+//! | [`hot`] | reads and writes as they are counted for CACHE.HOTKEYS |
+//! | [`ahead`], [`ahead_workers`] | CACHE.REFRESH: what is due, and the clients that wait for it |
 //! | [`arrivals`] | what other nodes of a cluster bring |
 //! | [`datatype`] | the data type's callbacks: RDB, AOF, copy, free, defrag |
 //! | [`stored`] | an entry's memory |
@@ -41,6 +43,8 @@
 //! | [`hooks`] | what the server tells of keys and databases |
 //! | [`propagation`] | whether a write has to be replicated |
 
+mod ahead;
+mod ahead_workers;
 mod arrivals;
 mod border;
 mod commands;
@@ -50,6 +54,7 @@ mod evict;
 mod ffi;
 mod held;
 mod hooks;
+mod hot;
 mod info;
 mod invalidation;
 mod leases;

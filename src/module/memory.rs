@@ -1,14 +1,16 @@
 //! What everything takes, as the server's `used_memory` counts it: entries, what
-//! the server has for their keys, the index, leases and those who wait.
+//! the server has for their keys, the index, leases and those who wait, what is hot.
 
 use std::os::raw::c_void;
 use std::sync::atomic::Ordering::Relaxed;
 
 use cacheflow_core::footprint::{Classes, Footprint, Keyspace, MEMBER, SLOT};
 
+use crate::ahead;
 use crate::evict;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::io;
+use crate::hot;
 use crate::leases;
 use crate::shard;
 use crate::state::{MainThread, BYTES};
@@ -64,11 +66,12 @@ pub fn expected(name: usize, value: usize, tags: usize) -> u64 {
 
 /// Bytes of everything.
 pub fn total() -> u64 {
-    entries()
-        + keyspace()
-        + shard::allocated() as u64
-        + leases::allocated() as u64
-        + evict::allocated() as u64
+    let beside = shard::allocated()
+        + leases::allocated()
+        + evict::allocated()
+        + hot::allocated()
+        + ahead::allocated();
+    entries() + keyspace() + beside as u64
 }
 
 /// What MEMORY USAGE is told of an entry, so that with what the server adds it

@@ -9,6 +9,7 @@ use cacheflow_core::index::Index;
 use cacheflow_core::settings::Table;
 use cacheflow_core::units::Stamp;
 
+use crate::ahead;
 use crate::border::cross;
 use crate::commands::apply_state;
 use crate::datatype;
@@ -72,6 +73,7 @@ unsafe extern "C" fn on_event(
         }
         if sign == Sign::RoleChanged && subevent == raw::REDISMODULE_EVENT_REPLROLECHANGED_NOW_REPLICA {
             leases::demoted();
+            ahead::demoted();
             // SAFETY: what the server passed.
             relay::demoted(unsafe { Ctx::new(ctx) });
         }
@@ -114,7 +116,9 @@ const PAUSE: i64 = 10;
 /// Whether a rewritten file may have no place for the shard's state, and there
 /// is some.
 fn is_state_to_be_sent(ctx: Ctx) -> bool {
-    let nothing_else = leases::look(|table| table.counts().locks == 0) && settings::look(Table::is_empty);
+    let nothing_else = leases::look(|table| table.counts().locks == 0)
+        && settings::look(Table::is_empty)
+        && ahead::counts().0 == 0;
     let nothing =
         |index: &mut Index| index.counts().entries > 0 || (index.latest() == Stamp(0) && nothing_else);
     !shard::with(nothing) && !ctx.is_replica() && is_heard(ctx)

@@ -26,6 +26,7 @@ use lazy_static::lazy_static;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
+use crate::ahead;
 use crate::border::cross;
 use crate::datatype::ours;
 use crate::directives::NAMESPACE_DELIMITER;
@@ -382,6 +383,9 @@ pub fn left(db: Db, entry: Stored) {
         leases::entry_leaves(db, entry);
     }
     evict::leaves(entry);
+    if ahead::is_used() {
+        ahead::due(db, entry.view().name());
+    }
     with(|index| {
         match index.verdict(db, entry.view()) {
             Verdict::Untouched => {}

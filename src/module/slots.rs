@@ -15,6 +15,7 @@ use cacheflow_core::slot::{self, Set, Watch};
 use cacheflow_core::units::{Millis, Time};
 use lazy_static::lazy_static;
 
+use crate::ffi::args::Str;
 use crate::ffi::cluster::{self, Range};
 use crate::ffi::ctx::Ctx;
 use crate::ffi::owned::Owned;
@@ -140,6 +141,11 @@ fn probe(ctx: Ctx) {
             None => map.watch.forget(),
         }
     });
+}
+
+/// Whether this node serves a key.
+pub fn serves(ctx: Ctx, key: Str<'_>) -> bool {
+    !IN_CLUSTER.load(Relaxed) || cluster::owns(ctx, key)
 }
 
 /// The slots that were lost; told once.

@@ -6,7 +6,7 @@
 //!                                       ▲  │ may not remove, paused: timer, later
 //!       each turn of the event loop ────┘  (meanwhile; `Pace` says how long)
 //! cron (10 times a second): arms it if anything is left, settles the debts of
-//! the lazy-free thread, forgets old tombstones
+//! the lazy-free thread, forgets old tombstones, lets what was counted grow old
 //! ```
 //!
 //! A replica removes nothing: its primary's UNLINKs are on their way. It
@@ -23,6 +23,7 @@ use cacheflow_core::sweep::{budget, Pace};
 use cacheflow_core::units::{Millis, Stamp};
 use lazy_static::lazy_static;
 
+use crate::ahead;
 use crate::border::cross;
 use crate::directives::{MAX_TOMBSTONES, SWEEP_BUDGET_US, TOMBSTONE_TTL};
 use crate::evict;
@@ -30,6 +31,7 @@ use crate::ffi::ctx::Ctx;
 use crate::ffi::events::subscribe;
 use crate::ffi::key::Key;
 use crate::ffi::{raw, timer};
+use crate::hot;
 use crate::leases;
 use crate::removal;
 use crate::shard::{self, Memory, Tagged};
@@ -82,6 +84,8 @@ unsafe extern "C" fn on_cron(
         forget(FORGOTTEN_A_TICK);
         ttl::trim();
         evict::on_limits(ctx);
+        hot::tick();
+        ahead::tick();
         if shard::with(|index| index.backlog()) > 0 {
             arm(ctx);
         }
@@ -171,6 +175,7 @@ fn tell(ctx: Ctx, db: Db, entry: Stored) {
     let Some((key, name)) = removal::open(ctx, db, entry) else { return };
     note_staleness(db, &key, name.get().bytes(), entry);
     drop(key);
+    ahead::due(db, name.get().bytes());
     ctx.signal_modified(name.get());
     ctx.notify(c"cache.invalidated", name.get());
 }

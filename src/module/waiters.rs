@@ -24,6 +24,7 @@ use crate::ffi::key::Key;
 use crate::ffi::owned::Owned;
 use crate::ffi::raw;
 use crate::held::{self, Held};
+use crate::hot;
 use crate::leases;
 use crate::locks;
 use crate::shard;
@@ -59,7 +60,8 @@ enum Sent {
 }
 
 /// Holds the client of a command back.
-pub fn hold(ctx: Ctx, id: WaiterId, lock: bool, with_tags: bool) {
+pub fn hold(ctx: Ctx, name: &[u8], id: WaiterId, lock: bool, with_tags: bool) {
+    hot::waited(ctx.database(), name);
     slots::look_if_old(ctx);
     let calls =
         Calls { reply: Some(on_reply), timeout: Some(on_timeout), gone: Some(on_gone), free: Some(on_free) };
@@ -205,6 +207,7 @@ pub fn count_hit(db: Db, entry: Stored) {
     COUNTERS.hits.add(1);
     shard::tally(db, entry, |tally| tally.hits += 1);
     entry.count_hit();
+    hot::read(db, entry);
 }
 
 /// Counts what came of a FETCH.
@@ -217,6 +220,7 @@ pub fn count(db: Db, name: &[u8], seen: &Seen, answer: Answer) {
             if let Some(entry) = entry {
                 shard::tally(db, entry, |tally| tally.stale_hits += 1);
                 entry.count_hit();
+                hot::read(db, entry);
             }
         }
         (Answer::Miss { .. }, _) => {

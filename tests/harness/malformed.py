@@ -433,6 +433,22 @@ def _log():
     yield ["CACHE.LOG", "RESETS"], NUMBER
 
 
+def _hotkeys():
+    for line in ("BY", "BY x", "COUNT", "COUNT 0", "HITS", "BY HITS BY HITS", "COUNT 5 COUNT 5", "x y"):
+        yield ["CACHE.HOTKEYS", *line.split()], SYNTAX
+    for text in NO_COUNTS:
+        yield ["CACHE.HOTKEYS", "COUNT", text], NUMBER
+
+
+def _refresh():
+    for line in ("NAMESPACE", "COUNT", "LEASE", "BLOCK", "COUNT 0", "KEEP", "BLOCK 1 BLOCK 1", "x y"):
+        yield ["CACHE.REFRESH", *line.split()], SYNTAX
+    for line in ("LEASE 0", "LEASE x", "LEASE -1", "BLOCK x", "BLOCK -1"):
+        yield ["CACHE.REFRESH", *line.split()], NUMBER
+    for text in NO_COUNTS:
+        yield ["CACHE.REFRESH", "COUNT", text], NUMBER
+
+
 def _stats():
     for line in ("x", "NAMESPACE", "RESETS", "RESET RESET", "NAMESPACE a b", "a b", "NAMESPACE a RESET", "5"):
         yield ["CACHE.STATS", *line.split()], SYNTAX
@@ -477,7 +493,7 @@ FORMS = {
     for form in (
         *(_get, _mget, _set, _touch, _del, _stale, _incrby, _meta, _apply),
         *(_fetch, _lock, _unlock, _extend, _applylock),
-        *(_tag, _untag, _invalidate, _invalidated, _applystate, _tags, _keys, _log, _stats, _verify),
-        _namespace,
+        *(_tag, _untag, _invalidate, _invalidated, _applystate, _tags, _keys, _log),
+        *(_hotkeys, _refresh, _stats, _verify, _namespace),
     )
 }

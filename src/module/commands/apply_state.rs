@@ -11,9 +11,11 @@
 use std::ffi::CStr;
 
 use cacheflow_core::saved::{Saved, SavedError};
+use cacheflow_core::saved_hot;
 use cacheflow_core::units::{Millis, Stamp};
 
 use super::{Command, Error};
+use crate::ahead;
 use crate::directives::MAX_CLOCK_SKEW;
 use crate::ffi::args::Args;
 use crate::ffi::ctx::Ctx;
@@ -32,7 +34,7 @@ pub struct ApplyState;
 impl Command for ApplyState {
     const SPEC: Spec = Spec {
         name: c"cache.applystate",
-        summary: c"Internal: what a rewritten AOF has of the shard's state: the stamps' marks, what was invalidated when, locks, and namespaces' settings.",
+        summary: c"Internal: what a rewritten AOF has of the shard's state: the stamps' marks, what was invalidated when, locks, namespaces' settings, and what was hot.",
         since: c"0.1.0",
         complexity: c"O(N) where N is the number of invalidations in it",
         // No deny-oom: what was there must be there again.
@@ -82,8 +84,9 @@ fn apply_part(ctx: Ctx, bytes: &[u8]) -> Result<bool, Error> {
             return Ok(true);
         }
     }
-    // A node that exports a slot tells of all its locks and settings. None of the
-    // locks moves here, those of the slot neither, and the settings are its shard's.
+    // A node that exports a slot tells of all its locks and settings, and of all that is hot
+    // there. None of the locks moves here, those of the slot neither, and the rest is
+    // its shard's.
     let exported = ctx.is_primary_in_cluster();
     match Saved::decode_locks(bytes, |lock| last = last.max(lock.token)) {
         Err(SavedError::Malformed) => {}
@@ -103,10 +106,20 @@ fn apply_part(ctx: Ctx, bytes: &[u8]) -> Result<bool, Error> {
             return Ok(!exported);
         }
     }
+    match Saved::decode_settings(bytes, |_, _| ()) {
+        Err(SavedError::Malformed) => {}
+        read => {
+            read?;
+            if !exported {
+                set(bytes)?;
+            }
+            return Ok(!exported);
+        }
+    }
     if exported {
-        Saved::decode_settings(bytes, |_, _| ())?;
+        saved_hot::decode(bytes, |_| ())?;
     } else {
-        set(bytes)?;
+        ahead::restore(bytes)?;
     }
     Ok(!exported)
 }

@@ -12,6 +12,7 @@ use cacheflow_core::number::parse_i64;
 use cacheflow_core::request::RequestError;
 
 use super::{Command, Error};
+use crate::ahead;
 use crate::border;
 use crate::ffi::args::Args;
 use crate::ffi::ctx::Ctx;
@@ -46,6 +47,7 @@ impl Command for Debug {
             let offset = parse_i64(argument).ok_or(RequestError::NotAnInteger)?;
             CLOCK_OFFSET.store(offset, Relaxed);
             leases::clock_turned();
+            ahead::clock_turned();
         } else if what.eq_ignore_ascii_case(b"SWEEP") {
             HELD.store(argument == b"0", Relaxed);
         } else if what.eq_ignore_ascii_case(b"DEAF") {

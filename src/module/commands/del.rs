@@ -12,6 +12,7 @@ use std::ffi::CStr;
 
 use super::write::Target;
 use super::{Command, Error};
+use crate::ahead;
 use crate::ffi::args::Args;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::raw::{REDISMODULE_CMD_KEY_DELETE as DELETE, REDISMODULE_CMD_KEY_RM as RM};
@@ -45,6 +46,7 @@ impl Command for Del {
             counted += i64::from(target.is_visible());
             // Of an absent key, too, there may be a lock whose fence it breaks.
             changed |= leases::knows(target.database(), name.bytes());
+            ahead::deleted(ctx, target.database(), name.bytes());
             changed |= target.remove();
         }
         if changed {

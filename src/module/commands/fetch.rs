@@ -109,7 +109,7 @@ impl Command for FetchOf {
         };
         if let Answer::Wait(id) = answer {
             drop(key);
-            waiters::hold(ctx, id, false, options.with_tags);
+            waiters::hold(ctx, name.bytes(), id, false, options.with_tags);
             return Ok(());
         }
         waiters::count(db, name.bytes(), &seen, answer);

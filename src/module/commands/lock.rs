@@ -54,7 +54,7 @@ impl Command for Lock {
         let block = options.block.filter(|_| ctx.may_block());
         match leases::lock(ctx, name, sight, options.length, block) {
             Answer::Locked { token, .. } => ctx.reply_integer(token.0),
-            Answer::Wait(id) => waiters::hold(ctx, id, true, false),
+            Answer::Wait(id) => waiters::hold(ctx, name.bytes(), id, true, false),
             _ => ctx.reply_null(),
         }
         Ok(())

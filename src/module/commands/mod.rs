@@ -16,6 +16,7 @@ mod error;
 mod extend;
 pub mod fetch;
 mod get;
+mod hotkeys;
 mod incrby;
 mod invalidate;
 pub mod invalidated;
@@ -26,6 +27,7 @@ mod meta;
 mod mget;
 mod namespace;
 pub mod read;
+mod refresh;
 mod set;
 mod stale;
 mod stats;
@@ -99,7 +101,9 @@ pub static TABLE: &[Entry] = &[
     command::<namespace::Del>(),
     command::<tags::TagList>(),
     command::<keys::KeyList>(),
+    command::<refresh::Refresh>(),
     command::<log::Log>(),
+    command::<hotkeys::HotKeyList>(),
     command::<stats::Stats>(),
     command::<verify::Verify>(),
     command::<apply::Apply>(),

@@ -6,6 +6,7 @@ use crate::datatype::ours;
 use crate::ffi::args::Str;
 use crate::ffi::ctx::{Ctx, Reply};
 use crate::ffi::key::{Key, Kind};
+use crate::hot;
 use crate::shard;
 use crate::state::{self, COUNTERS};
 use crate::stored::Stored;
@@ -49,6 +50,7 @@ pub fn read<'a>(ctx: Ctx, name: Str<'_>, stale_will_do: bool) -> Read<'a> {
                 shard::tally(db, entry, |tally| tally.stale_hits += 1);
             }
             entry.count_hit();
+            hot::read(db, entry);
             Read::Value(entry.value(), key)
         }
         Kind::Absent => {

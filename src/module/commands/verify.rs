@@ -21,6 +21,7 @@ use cacheflow_core::request::RequestError;
 use cacheflow_core::slot::{self, Set};
 
 use super::{Command, Error};
+use crate::ahead;
 use crate::datatype::ours;
 use crate::ffi::args::{Args, Str};
 use crate::ffi::ctx::Ctx;
@@ -62,6 +63,7 @@ impl Command for Verify {
         let (mut keys, mut problems) = (0, shard::problems());
         let inside = !problems.is_empty();
         problems.extend(leases::look(|table| table.validate()));
+        problems.extend(ahead::problems());
         let own = slots::of_shard(ctx);
         for db in (0..).take_while(|&db| ctx.select(db)) {
             keys += check(ctx, db, own.as_ref(), repair, inside, &mut problems);

@@ -16,6 +16,7 @@ use crate::directives::MAX_VALUE_SIZE;
 use crate::ffi::args::Str;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::key::{Key, Kind};
+use crate::hot;
 use crate::leases::{self, Fill};
 use crate::propagation;
 use crate::settings;
@@ -280,6 +281,7 @@ impl<'a> Target<'a> {
             None if is_write => leases::changed(db, name.bytes(), Change::Written),
             None => {}
         }
+        hot::written(ctx, db, name.bytes(), meta, value.new_bytes());
         Ok(())
     }
 
@@ -316,6 +318,16 @@ pub enum Value<'a> {
     New(&'a [u8]),
     /// That of the entry which is there.
     Same,
+}
+
+impl Value<'_> {
+    /// How many bytes are new.
+    fn new_bytes(self) -> Option<usize> {
+        match self {
+            Value::New(bytes) => Some(bytes.len()),
+            Value::Same => None,
+        }
+    }
 }
 
 /// The tags of a write.
