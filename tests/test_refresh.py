@@ -105,7 +105,7 @@ def test_the_lengths_of_leases(server):
 
 @single
 def test_what_is_close_to_its_end(fresh_server):
-    """A fifth of its life before it, at most; a quarter of a second, or three times what computing takes."""
+    """A fifth of its life before it, at most; half a second, or three times what computing takes."""
     server = fresh_server(module_args=DEBUG)
     make(server, "plain", 5, "EX", 100, "GRACE", 100)
     make(server, "slow", 5, "EX", 100, "GRACE", 100, "COST", 3000)
