@@ -24,13 +24,13 @@ single = pytest.mark.topology("single")
 def source():
     """An HTTP server that answers a key in capitals, and 500 to what has "broken" in it."""
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        asked = []
+    asked = []
 
+    class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             """A value."""
             key = unquote_to_bytes(self.path.removeprefix("/of/"))
-            self.asked.append(key)
+            asked.append(key)
             self.send_response(500 if b"broken" in key else 200)
             value = key.upper()
             self.send_header("Content-Length", str(len(value)))
@@ -44,7 +44,7 @@ def source():
     thread = threading.Thread(target=listener.serve_forever)
     thread.start()
     listener.url = f"http://127.0.0.1:{listener.server_port}/of/{{key}}"
-    listener.asked = Handler.asked
+    listener.asked = asked
     yield listener
     listener.shutdown()
     thread.join()

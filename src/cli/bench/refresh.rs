@@ -10,7 +10,8 @@
 //! be; what the origin is asked in all is shown beside.
 //!
 //! Readers that miss are held up by that, and so read less: misses are counted by
-//! a million reads.
+//! a million reads. With too few readers the hundredth key is read twice in its life,
+//! and is not hot: nothing is offered more often than it is read.
 
 use super::ratio::{self, Figure, Spread, Target, Unit};
 use super::server::Recipe;
@@ -56,7 +57,7 @@ pub struct Options {
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(0..=10_000))]
     latency: u32,
     /// How many readers there are.
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1000))]
     readers: u32,
     /// How many workers.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1000))]
