@@ -58,6 +58,16 @@ def make(server, key, *options, reads=3):
         assert server("CACHE.GET", key) == b"old"
 
 
+def stale(server, *keys):
+    """CACHE.STALE, one by one: in a cluster they are of several slots."""
+    assert [server("CACHE.STALE", key) for key in keys] == [1] * len(keys)
+
+
+def values(server, *keys):
+    """CACHE.GET of each."""
+    return [server("CACHE.GET", key) for key in keys]
+
+
 def command(server, *arguments):
     """The command line."""
     assert os.path.exists(PROGRAM), f"{PROGRAM} is missing: cargo build --release"
@@ -75,10 +85,10 @@ def test_a_command(server):
     for key in ("a", "b", HARD_BYTES):
         make(server, key)
     make(server, "fresh")
-    server("CACHE.STALE", "a", "b", HARD_BYTES)
+    stale(server, "a", "b", HARD_BYTES)
     said = warm(server, "--exec", "printf %s <{key}>", "--ttl", "5m", "--grace", "1h", "--tags", "x,y")
     assert said.startswith("3 keys recomputed"), said
-    assert server("CACHE.MGET", "a", "b", HARD_BYTES, "fresh") == [
+    assert values(server, "a", "b", HARD_BYTES, "fresh") == [
         b"<a>",
         b"<b>",
         b"<%s>" % HARD_BYTES,
@@ -99,7 +109,7 @@ def test_an_http_source(server, source):
     said = warm(server, "--http", source.url, "--ttl", "30s", "--namespace", "space")
     assert said.startswith("1 keys recomputed"), said
     warm(server, "--http", source.url, "--ttl", "30s", "--quiet")
-    assert server("CACHE.MGET", "space:a", HARD_BYTES) == [b"SPACE:A", HARD_BYTES.upper()]
+    assert values(server, "space:a", HARD_BYTES) == [b"SPACE:A", HARD_BYTES.upper()]
     assert sorted(source.asked) == sorted([b"space:a", HARD_BYTES])
 
 
@@ -113,10 +123,10 @@ def test_a_shell_sees_the_key_as_an_argument(server):
 def test_what_fails_is_told_and_left_to_others(server, source):
     for key in ("broken", "whole"):
         make(server, key)
-    server("CACHE.STALE", "broken", "whole")
+    stale(server, "broken", "whole")
     said = warm(server, "--http", source.url, "--ttl", "1m", "--retry", "1h", code=1)
     assert "broken:" in said and "500" in said and "1 failed" in said, said
-    assert server("CACHE.MGET", "broken", "whole") == [None, b"WHOLE"]
+    assert values(server, "broken", "whole") == [None, b"WHOLE"]
     found = server("CACHE.FETCH", "broken")
     assert found[0] == b"STALE" and found[2] is None, "backed off"
     assert held_for(server, "broken") == 0
