@@ -60,7 +60,7 @@ pub fn elect(left: Millis, length: Millis, cost: Cost, beta: f64, dice: impl FnO
 
 /// The shortest time before the end of a freshness that is long enough for it, in
 /// which a worker is given to recompute it ([`crate::refresh_ahead`]).
-pub const LEAD: Millis = Millis(250);
+pub const LEAD: Millis = Millis(500);
 
 /// How long before its end what is fresh for `length` is recomputed ahead of its
 /// readers: as long as XFetch may elect, but [`LEAD`] at least, for a worker has
@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn what_is_recomputed_ahead_has_a_fifth_of_its_life_at_most() {
         let of = |length, cost| window(Some(Millis(length)), Cost(cost)).0;
-        assert_eq!([of(60_000, 0), of(60_000, 200), of(60_000, 90_000)], [250, 600, 12_000]);
+        assert_eq!([of(60_000, 0), of(60_000, 200), of(60_000, 90_000)], [500, 600, 12_000]);
         assert_eq!([of(1000, 0), of(4, 1)], [200, 0]);
         assert_eq!(window(None, Cost(u32::MAX)).0, 3 * u64::from(u32::MAX));
     }

@@ -1,8 +1,8 @@
 //! `cacheflow bench`: how fast the module is (`hot`), what forgetting a tag
 //! costs (`invalidate`), how long a restart takes (`reload`), what many misses
-//! of one key cost (`stampede`), what a cluster makes of it all (`cluster`), what
-//! a cache does for a workload (`replay`), and which entries are worth their room
-//! (`eviction`).
+//! of one key cost (`stampede`), what keeping hot keys fresh is worth (`refresh`),
+//! what a cluster makes of it all (`cluster`), what a cache does for a workload
+//! (`replay`), and which entries are worth their room (`eviction`).
 
 mod cache;
 mod clients;
@@ -24,6 +24,7 @@ mod memory;
 mod methods;
 mod probe;
 mod ratio;
+mod refresh;
 mod reload;
 mod replay;
 mod resp;
@@ -51,6 +52,8 @@ pub enum Bench {
     Invalidate(invalidate::Options),
     /// Loading entries with tags from an RDB file, against native strings.
     Reload(reload::Options),
+    /// What expires while it is hot, with workers on CACHE.REFRESH and without.
+    Refresh(refresh::Options),
     /// Many clients that miss one key, against locks that applications make.
     Stampede(stampede::Options),
     /// Invalidations, failovers and throughput of a cluster of three shards.
@@ -70,6 +73,7 @@ pub fn run(bench: Bench) -> anyhow::Result<()> {
         Bench::Hot(options) => hot::run(&options),
         Bench::Invalidate(options) => invalidate::run(&options),
         Bench::Reload(options) => reload::run(&options),
+        Bench::Refresh(options) => refresh::run(&options),
         Bench::Stampede(options) => stampede::run(&options),
         Bench::Cluster(options) => cluster::run(&options),
         Bench::Replay(options) => replay::run(&options),

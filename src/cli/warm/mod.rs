@@ -23,7 +23,7 @@ use clap::{ArgGroup, Args};
 use progress::Progress;
 use shards::Shards;
 use source::Source;
-use std::collections::BTreeMap;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -128,17 +128,25 @@ pub fn run(options: &Options) -> Result<()> {
     let began = Instant::now();
     let mut running: BTreeMap<String, Vec<JoinHandle<Result<()>>>> = BTreeMap::new();
     let mut outcome = Ok(());
-    let mut found = primaries;
+    let (mut found, mut first) = (primaries, true);
     loop {
         for primary in found {
             let address = primary.addr.to_string();
-            if !running.contains_key(&address) {
-                progress.expect(shards::candidates(&primary)?);
+            if let Entry::Vacant(place) = running.entry(address.clone()) {
+                match shards::candidates(&primary) {
+                    Ok(candidates) => progress.expect(candidates),
+                    Err(error) if first => return Err(error),
+                    // It has just become one: it is asked again.
+                    Err(error) => {
+                        progress.away(&address, &error);
+                        continue;
+                    }
+                }
                 let start = |_| worker.clone().start(address.clone(), primary.clone());
-                let threads = (0..options.workers).map(start).collect::<Result<_>>()?;
-                running.insert(address, threads);
+                place.insert((0..options.workers).map(start).collect::<Result<_>>()?);
             }
         }
+        first = false;
         let looked = Instant::now();
         while looked.elapsed() < LOOK && !interrupt::asked() && !running.is_empty() {
             std::thread::sleep(Duration::from_millis(20));
