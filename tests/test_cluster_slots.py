@@ -8,6 +8,7 @@ import time
 import pytest
 
 from harness.cluster import Cluster
+from harness.dataset import namespaces
 from harness.leases import counted, refused
 from harness.moving import WAYS, Moved, classic, gossip
 from harness.resp import ReplyError, fields
@@ -163,6 +164,38 @@ def test_an_invalidation_during_the_migration_kills_here_and_there(cluster, move
     assert len(left) == sum(f"{moved.b}{n % 7}" not in killed for n in range(count)), "and no other died"
     source.wait_swept()
     target.wait_swept()
+    assert_verified(cluster)
+
+
+def test_settings_of_namespaces_stay_with_their_shard(cluster, move):
+    """Set before, or meanwhile; a file's worth of the source's state is part of what is sent."""
+    moved = Moved(cluster)
+    source, key, count = moved.source, moved.key, 2000
+    moved.target("CACHE.NAMESPACE", "SET", "both", "TTL", 7)
+    source("CACHE.NAMESPACE", "SET", "both", "TTL", 5000, "MAXFILLS", 1)
+    source.connect().pipeline([("CACHE.SET", key(n), "v", "EX", 1000) for n in range(count)])
+    end = threading.Event()
+
+    def change():
+        connection = source.connect()
+        for ttl in itertools.count(1):
+            connection("CACHE.NAMESPACE", "SET", "changing", "TTL", ttl)
+            if end.wait(0.002):
+                return
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    target = moved.go(move)
+    end.set()
+    thread.join()
+    assert sum(target("CACHE.GET", key(n)) == b"v" for n in range(count)) == count
+    replica = cluster.replica_of(target)
+    replica.wait_replica_of(target)
+    assert namespaces(target) == namespaces(replica.reader()) == {b"both": [b"ttl", 7]}
+    assert sorted(namespaces(source)) == [b"both", b"changing"]
+    for node in cluster.primaries():
+        for name in namespaces(node):
+            node("CACHE.NAMESPACE", "DEL", name)
     assert_verified(cluster)
 
 

@@ -186,7 +186,6 @@ def test_parts_that_are_missing_or_too_many(saved):
         "no settings promised": [msgpack.encode(four | {"settings": 0}), part, locks, settings],
         "an array of 2^32 settings": [head, part, locks, b"\xdd\xff\xff\xff\xff"],
         "settings nested without end": [head, part, locks, b"\x91" * 100_000],
-        "nothing set": [head, part, locks, msgpack.encode([[b"n", {}]])],
         "a name past the longest": [head, part, locks, msgpack.encode([[b"n" * 1025, {"ttl": 5}]])],
         "a time past the last": [head, part, locks, msgpack.encode([[b"n", {"ttl": 2**46 + 1}]])],
         "bounds the wrong way": [

@@ -21,7 +21,7 @@ const LONGEST: usize = 4 * RECORDS * LONGEST_TAG;
 /// Bytes of keys in a part with locks, a single longer one aside.
 const LOT: usize = 1 << 20;
 /// Records in a part.
-const RECORDS: usize = 512;
+pub const RECORDS: usize = 512;
 /// The most parts that are looked at: 2^31 names.
 const MOST_PARTS: u64 = 1 << 22;
 /// Databases that a server can have.

@@ -1,8 +1,8 @@
 //! Settings of namespaces as a shard saves them: parts of `saved`, of records
 //! that later versions can add fields to, which earlier ones skip.
 //!
-//! A record says all that is set for its name. So the order of records does not
-//! matter, and a part that comes twice changes nothing.
+//! A record says all that is set for its name, be it nothing. So the order of
+//! records does not matter, and a part that comes twice changes nothing.
 
 use serde::{Deserialize, Serialize};
 
@@ -82,7 +82,7 @@ fn settings(fields: &Fields) -> Option<Settings> {
         breaker: (breaker.percent > 0 || breaker.cooldown > Millis::ZERO).then_some(breaker),
         policy,
     };
-    (settings.is_any() && settings.is_sound()).then_some(settings)
+    settings.is_sound().then_some(settings)
 }
 
 /// A part with these settings; `None` where memory ran out.
@@ -145,7 +145,6 @@ mod tests {
         fn settings_come_back(some in proptest::collection::vec(
             (proptest::collection::vec(any::<u8>(), 0..9), any_settings()), 0..9)
         ) {
-            let some: Vec<_> = some.into_iter().filter(|(_, settings)| settings.is_any()).collect();
             let borrowed: Vec<_> = some.iter().map(|(name, settings)| (&name[..], settings)).collect();
             prop_assert_eq!(read(&encode(&borrowed).expect("memory")), Ok(some));
         }
@@ -161,7 +160,7 @@ mod tests {
             let at = at % bytes.len();
             bytes[at] ^= 1 << bit;
             if let Ok(all) = read(&bytes) {
-                prop_assert!(all.iter().all(|(_, settings)| settings.is_any() && settings.is_sound()));
+                prop_assert!(all.iter().all(|(_, settings)| settings.is_sound()));
             }
         }
     }
@@ -169,8 +168,7 @@ mod tests {
     #[test]
     fn what_no_shard_writes_is_refused() {
         let of = |fields: Fields| rmp_serde::to_vec_named(&[Record(Bytes(b"n"), fields)]).expect("memory");
-        let (none, ttl) = (Fields::default(), |ttl| Fields { ttl, ..Fields::default() });
-        assert_eq!(read(&of(none)), Err(SavedError::Malformed), "nothing is set");
+        let ttl = |ttl| Fields { ttl, ..Fields::default() };
         assert_eq!(read(&of(ttl(LONGEST.0 + 1))), Err(SavedError::Malformed));
         assert_eq!(read(&of(Fields { policy: 4, ..ttl(1) })), Err(SavedError::Malformed));
         assert_eq!(read(&of(Fields { exauto_least: 1, ..ttl(1) })), Err(SavedError::Malformed));

@@ -16,6 +16,7 @@ use cacheflow_core::units::{Millis, Stamp};
 
 use super::{Command, Error};
 use crate::ahead;
+use crate::arrivals;
 use crate::directives::MAX_CLOCK_SKEW;
 use crate::ffi::args::Args;
 use crate::ffi::ctx::Ctx;
@@ -84,9 +85,9 @@ fn apply_part(ctx: Ctx, bytes: &[u8]) -> Result<bool, Error> {
             return Ok(true);
         }
     }
-    // A node that exports a slot tells of all its locks and settings, and of all that is hot
-    // there. None of the locks moves here, those of the slot neither, and the rest is
-    // its shard's.
+    // A node that exports a slot tells of all its locks and settings, and of all that
+    // is hot there. None of the locks moves here, those of the slot neither, and the
+    // rest is its shard's. (Valkey 9 has passed all on to our replicas by then.)
     let exported = ctx.is_primary_in_cluster();
     match Saved::decode_locks(bytes, |lock| last = last.max(lock.token)) {
         Err(SavedError::Malformed) => {}
@@ -110,7 +111,9 @@ fn apply_part(ctx: Ctx, bytes: &[u8]) -> Result<bool, Error> {
         Err(SavedError::Malformed) => {}
         read => {
             read?;
-            if !exported {
+            if exported {
+                Saved::decode_settings(bytes, |name, _| arrivals::tell_settings_later(name))?;
+            } else {
                 set(bytes)?;
             }
             return Ok(!exported);
@@ -145,7 +148,9 @@ pub fn observe(saved: &Saved) {
 /// See [`Saved::decode_settings`]; nothing is set then.
 pub fn set(part: &[u8]) -> Result<(), SavedError> {
     let mut new = 0;
-    Saved::decode_settings(part, |name, _| new += usize::from(!settings::of(name).is_any()))?;
+    Saved::decode_settings(part, |name, settings| {
+        new += usize::from(settings.is_any() && !settings::of(name).is_any());
+    })?;
     if !settings::look(|table| table.has_room(new)) {
         return Err(SavedError::TooMany);
     }
