@@ -30,9 +30,9 @@
 //! INCRBY). The end of the grace is the key's own TTL and is not here at all.
 //!
 //! `namespace`, `last`, `slot` and the `evict` bits are the index's and the
-//! eviction's; an entry that no index holds has zeros there. `hits` is exact
-//! to 2^17 and then counts by chance (a 16-bit mantissa; Morris, CACM 1978),
-//! with a relative error of some 0.3 %, up to 2 billion.
+//! eviction's ([`crate::evict_class`]); an entry that no index holds has zeros
+//! there. `hits` is exact to 2^17 and then counts by chance (a 16-bit mantissa;
+//! Morris, CACM 1978), with a relative error of some 0.3 %, up to 2 billion.
 //!
 //! When you add a field: `FIELDS`, `Meta`, `Meta::fields`, [`build`], the
 //! accessor in [`View`], the codec, and the drawing above.

@@ -44,14 +44,26 @@
 //! | [`relay`], [`relay_seen`] | invalidations on their way to the other primaries, and what came from there |
 //! | [`topology`] | which primaries of a cluster count |
 //! | [`acknowledged`] | what waits until enough replicas have it |
+//! | [`evict`] | which entry is to go |
+//! | [`evict_class`], [`evict_table`], [`evict_follow`] | how entries are used, and what keeping them is learned to be worth |
+//! | [`evict_choice`], [`evict_share`], [`evict_ghosts`] | whom a choice falls on, where a namespace's entries lie, who was here before |
+//! | [`budget`] | how much is to be evicted, and when |
 //! | [`request_lease`] | the options of FETCH, LOCK, UNLOCK and EXTEND |
 #![forbid(unsafe_code)]
 
 pub mod acknowledged;
+pub mod budget;
 pub mod bus;
 pub mod codec;
 pub mod decide;
 pub mod entry;
+pub mod evict;
+pub mod evict_choice;
+pub mod evict_class;
+pub mod evict_follow;
+pub mod evict_ghosts;
+pub mod evict_share;
+pub mod evict_table;
 pub mod fills;
 pub mod gate;
 pub mod glob;
