@@ -30,16 +30,15 @@
 //! INCRBY). The end of the grace is the key's own TTL and is not here at all.
 //!
 //! `namespace`, `last`, `slot` and the `evict` bits are the index's and the
-//! eviction's; an entry that no index holds has zeros there. `hits` is exact
-//! to 2^17 and then counts by chance (a 16-bit mantissa; Morris, CACM 1978),
-//! with a relative error of some 0.3 %, up to 2 billion.
+//! eviction's ([`crate::evict_class`]); an entry that no index holds has zeros
+//! there. `hits` is exact to 2^17 and then counts by chance (a 16-bit mantissa;
+//! Morris, CACM 1978), with a relative error of some 0.3 %, up to 2 billion.
 //!
 //! When you add a field: `FIELDS`, `Meta`, `Meta::fields`, [`build`], the
 //! accessor in [`View`], the codec, and the drawing above.
 
 use std::collections::TryReserveError;
 
-use crate::evict_class::Marks;
 use crate::hits;
 use crate::refresh::may_elect;
 use crate::units::{Millis, Stamp, Time, LAST_TIME, STAMP_LIMIT};
@@ -415,13 +414,6 @@ impl<'a> View<'a> {
     #[inline]
     pub fn born(&self) -> Stamp {
         Stamp(word(self.bytes, 0) & (STAMP_LIMIT - 1))
-    }
-
-    /// How it was used, as the eviction keeps it.
-    #[inline]
-    pub fn marks(&self) -> Marks {
-        let class = self.bytes[26] >> 4 | self.bytes[7] >> 6 << 4;
-        Marks::from_bits(half(self.bytes, 16), class)
     }
 
     /// Its recompute time.

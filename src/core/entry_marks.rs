@@ -1,20 +1,12 @@
 //! What is written into an entry where it lies: the index's numbers, the mark of
-//! the dead, the count of reads. All else is laid out anew.
+//! the dead, the count of reads, the marks of eviction. All else is laid out anew.
 
 use super::*;
+use crate::evict_class::Marks;
 
 /// Sets the slot that the index gave an entry.
 pub fn set_slot(bytes: &mut [u8], slot: u32) {
     bytes[20..24].copy_from_slice(&slot.to_le_bytes());
-}
-
-/// Sets how an entry was used.
-#[inline]
-pub fn set_marks(bytes: &mut [u8], marks: Marks) {
-    let (last, class) = marks.bits();
-    bytes[16..20].copy_from_slice(&last.to_le_bytes());
-    bytes[26] = bytes[26] & 0x0f | class << 4;
-    bytes[7] = bytes[7] & 0x3f | class >> 4 << 6;
 }
 
 /// Sets the number of an entry's namespace.
@@ -54,4 +46,33 @@ pub fn count_hit(base: &mut [u8; BASE], dice: impl FnOnce() -> u32) {
     let stored = u32::from_le_bytes([base[24], base[25], base[26], 0]);
     let raised = hits::raise(stored, dice).to_le_bytes();
     base[24..27].copy_from_slice(&raised[..3]);
+}
+
+/// Where the bits of a class lie that the counter's bytes have: above it.
+const CLASS_SHIFT: u32 = 4;
+/// The others: above the number of tags, in the first word's last byte.
+const CLASS_REST_SHIFT: u32 = 6;
+const REST: u8 = 0b11 << CLASS_REST_SHIFT;
+const COUNTER_TOP: u8 = (1 << CLASS_SHIFT) - 1;
+
+/// An entry's marks of eviction.
+#[inline]
+pub fn marks(base: &[u8; BASE]) -> Marks {
+    let class = base[26] >> CLASS_SHIFT | base[7] >> CLASS_REST_SHIFT << 4;
+    Marks::from_bits(half(base, 16), class)
+}
+
+/// Sets them.
+#[inline]
+pub fn set_marks(base: &mut [u8; BASE], marks: Marks) {
+    let (last, class) = marks.bits();
+    base[16..20].copy_from_slice(&last.to_le_bytes());
+    base[26] = base[26] & COUNTER_TOP | class << CLASS_SHIFT;
+    base[7] = base[7] & !REST | class >> 4 << CLASS_REST_SHIFT;
+}
+
+/// Gives an entry the marks of the one that it replaces: how often a key is
+/// used does not begin anew with each of its values.
+pub fn take_marks(base: &mut [u8; BASE], from: &[u8; BASE]) {
+    set_marks(base, marks(from));
 }

@@ -150,3 +150,28 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    /// The marks of eviction disturb nothing, and nothing disturbs them.
+    #[test]
+    fn marks_lie_beside_all_else(meta in any_meta(), last in any::<u32>(), class in 0u8..43, tags in 0usize..6) {
+        use crate::evict_class::Marks;
+        let tags: Vec<TagId> = (0..tags as u32).collect();
+        let mut bytes = build(&meta, b"name", b"value", &tags).expect("memory");
+        let base = bytes.first_chunk_mut::<BASE>().expect("an entry");
+        prop_assert_eq!(marks(base), Marks::default());
+        let given = Marks::from_bits(last, class);
+        set_marks(base, given);
+        let mut next = *base;
+        count_hit(base, || u32::MAX);
+        mark_dead(&mut base[..]);
+        prop_assert_eq!(marks(base), given);
+        let counted = hits::decode(hits::raise(hits::encode(meta.hits), || u32::MAX));
+        let view = View::new(&bytes);
+        prop_assert_eq!(view.meta(), Meta { hits: counted, dead: true, ..meta });
+        prop_assert_eq!(view.tags().collect::<Vec<_>>(), tags);
+        set_marks(&mut next, Marks::default());
+        take_marks(&mut next, bytes.first_chunk().expect("an entry"));
+        prop_assert_eq!(marks(&next), given);
+    }
+}

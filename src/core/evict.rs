@@ -1,88 +1,181 @@
-//! Eviction.
-use crate::entry::{self, BASE};
-use crate::evict_choice::{Candidate, Ranking, Weigher, Weight, RUNNERS_UP};
-use crate::evict_class::{Class, Cuts, Marks, Op, CLASSES};
+//! Eviction: which entry is to go, by how many hits it would bring for the room
+//! that it takes.
+//!
+//! Guarantees:
+//! - A read costs a few instructions and no look-up: [`Eviction::used`] reads and
+//!   writes six bytes' worth of marks in the entry ([`crate::evict_class`]).
+//! - A choice looks at no more than [`PROBES`] entries and passes over no more
+//!   than [`FREE`] free slots; a tick looks at no more than `steps` times [`STEP`]
+//!   keys. Nothing walks all entries at once.
+//! - Never chosen: an entry with a lease or a lock, one of a namespace with the
+//!   policy none. Chosen before others: one that is expired or dead.
+//! - Memory: 0.4 MB, and at most 4 bytes an entry for ghosts; two bytes a slot more
+//!   where a namespace has a budget of its own.
+//!
+//! Not here: when to evict ([`crate::budget`]), the entries ([`Population`]),
+//! the dice.
+//!
+//! # The life of a key
+//! It comes ([`Eviction::inserted`]) as a stranger or as a ghost that was used
+//! before ([`crate::evict_ghosts`]); it is used; it is written anew, and its
+//! marks are handed on as they are ([`crate::entry::take_marks`]): a write is no
+//! use, for nothing was gained by having kept it. It leaves
+//! ([`Eviction::left`]) and is a ghost. Some are followed throughout
+//! ([`crate::evict_follow`]); what befalls them is what the worth of all is
+//! learned from ([`crate::evict_table`]), in a rebuild every [`LAP`] times as many
+//! operations as there are entries.
+//!
+//! # The choice
+//! Twelve entries drawn from the dense table of slots, and the four that came
+//! next the last time; the least worth for its weight goes
+//! ([`crate::evict_choice`]). No lists: they would cost 16 bytes an entry and a
+//! write to three entries with every read. Where a namespace must keep a budget
+//! of its own, its slots are found by [`crate::evict_share`].
+//!
+//! # Operations
+//! Time is the number of uses, of which 31 bits lie in an entry. A hand goes
+//! around all slots in 2^29 operations and makes entries that are older than
+//! 2^30 just that old: none ever looks young again.
+
+use crate::evict_choice::{Candidate, Ranking, Weigher, Weight};
+use crate::evict_class::{Class, Cuts, Marks, Op};
 use crate::evict_follow::{Follow, Followed, Spot, PLACES};
 use crate::evict_ghosts::Ghosts;
+use crate::evict_share::Shares;
 use crate::evict_table::Table;
 use crate::index::Db;
 use crate::slots::Slot;
+use crate::units::block;
 
-/// The entries.
+/// The entries that may be evicted.
 pub trait Population {
-    /// entries
+    /// How many there are.
     fn entries(&self) -> usize;
-    /// dbs
+    /// Databases there are.
     fn databases(&self) -> Db;
-    /// slots
+    /// Slots of a database, from 1 on, the free ones included.
     fn extent(&self, db: Db) -> usize;
-    /// look
+    /// Whether a slot holds an entry: as cheap as can be.
+    fn is_taken(&self, spot: Spot) -> bool;
+    /// What is to be known of the entry in a slot; `None`: the slot is free.
     fn look(&self, spot: Spot) -> Option<Candidate>;
-    /// set
+    /// Writes an entry's marks.
     fn set_marks(&mut self, spot: Spot, marks: Marks);
 }
 
-/// Why
+/// Whose entries one is chosen among.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// All.
+    All,
+    /// Those of the namespace whose budget has this number, from 1 on.
+    Share(u16),
+}
+
+/// Why an entry leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leaving {
-    /// ev
+    /// It was evicted: had it stayed, its next use had been a hit.
     Evicted,
-    /// died
+    /// It was deleted, it expired, it was invalidated: nothing is learned from
+    /// when it is asked for again.
     Died,
 }
 
+/// Entries looked at in a choice, the runners-up aside.
 const SAMPLE: usize = 12;
-const PROBES: usize = 64;
+/// Draws in a choice, at most.
+pub const PROBES: usize = 64;
+/// Free slots passed over in a choice, at most. Where most have become free (a
+/// large entry has taken the room of many), a few draws would find hardly
+/// anybody, and the one that they find is the one in use.
+pub const FREE: usize = 8192;
+/// Of those, after one draw.
+const RUN: usize = 512;
+/// Lines of 64 slots read past in a choice among the entries of one namespace.
+const LINES: usize = 1536;
+/// Followed keys, or slots, that are looked at in one step of a tick.
+pub const STEP: usize = 64;
+/// A rebuild every so many times the number of entries, in operations…
+const LAP: u64 = 2;
+/// …and never sooner than after so many, nor later.
+const SHORTEST_LAP: u64 = 1 << 10;
+const LONGEST_LAP: u64 = 1 << 29;
+/// For so many times the number of entries a key that was evicted is followed.
+const MEMORY: u64 = 32;
+/// An age that no entry is much older than.
+const OLDEST: u32 = 1 << 30;
+/// The logarithm of the operations in which the hand goes around.
+const ROUND_BITS: u32 = 29;
+/// Operations that a set of ghosts may wait for its turn.
+const GHOSTS_TURN: u64 = 128;
 
-#[derive(Debug, Default)]
-enum Phase {
-    #[default]
-    Idle,
-    Walk(usize),
+#[derive(Clone, Copy, Debug)]
+enum Rebuild {
+    /// None until so many operations.
+    Due(u64),
+    /// Looks at what is followed, from this place on.
+    Look(usize),
+    /// Learns, from this class on.
     Learn(usize),
 }
 
-/// ev
+/// See the module's text.
 #[derive(Debug)]
 pub struct Eviction {
     ops: u64,
+    /// Those up to which the hands have moved.
+    ticked: u64,
     entries: usize,
     cuts: Cuts,
     table: Table,
     follow: Follow,
     ghosts: Ghosts,
     weigher: Weigher,
-    runners: Vec<Spot>,
-    phase: Phase,
-    due: u64,
+    shares: Shares,
+    /// Those of all entries first, then by share.
+    runners_up: Vec<Vec<Spot>>,
+    rebuild: Rebuild,
+    /// Where the hand goes on.
+    hand: Spot,
+    /// Slots that the hand owes, times 2^[`ROUND_BITS`].
+    owed: u64,
+    /// Slots whose share is yet to be looked at.
+    survey: usize,
 }
 
-/// tuning
-pub static mut T: [f32; 8] = [0.0; 8];
-
 impl Eviction {
-    /// new
+    /// Nothing is known.
     pub fn new(weight: Weight) -> Eviction {
         Eviction {
             ops: 0,
+            ticked: 0,
             entries: 0,
             cuts: Cuts::new(0),
             table: Table::default(),
             follow: Follow::default(),
             ghosts: Ghosts::default(),
             weigher: Weigher::new(weight),
-            runners: Vec::new(),
-            phase: Phase::Idle,
-            due: 0,
+            shares: Shares::default(),
+            runners_up: Vec::new(),
+            rebuild: Rebuild::Due(0),
+            hand: Spot { db: 0, slot: 1 },
+            owed: 0,
+            survey: 0,
         }
     }
 
-    pub fn weigh_by(&mut self, _: Weight) {}
+    /// Goes by another weight from now on.
+    pub fn set_weight(&mut self, weight: Weight) {
+        self.weigher = Weigher::new(weight);
+    }
+
     fn now(&self) -> Op {
         Op::new(self.ops)
     }
 
-    /// used
+    /// A read was answered with an entry's value: its marks from now on. `dice`
+    /// must be uniform.
     #[inline]
     pub fn used(&mut self, marks: Marks, dice: impl FnOnce() -> u32) -> Marks {
         self.ops += 1;
@@ -95,10 +188,13 @@ impl Eviction {
         Marks::new(now, class, marks.is_followed())
     }
 
-    /// ins
-    pub fn inserted(&mut self, hash: u64, spot: Spot, dice: impl FnOnce() -> u32) -> Marks {
+    /// A key has come that was no entry: the marks of its entry. `hash`: of its
+    /// name, 64 bits of it; `share`: see [`Candidate`]; `dice`: as for
+    /// [`Eviction::used`].
+    pub fn inserted(&mut self, hash: u64, spot: Spot, share: u16, dice: impl FnOnce() -> u32) -> Marks {
         self.ops += 1;
         let now = self.now();
+        self.shares.set(spot, share);
         let ghost = self.ghosts.take(hash, now);
         let before = match self.follow.get(hash) {
             Some(Followed::Gone(marks)) => {
@@ -106,7 +202,7 @@ impl Eviction {
                 self.table.ended(marks.class(), age);
                 Some((marks.class().frequency(), age))
             }
-            _ => ghost.map(|ghost| (ghost.frequency, ghost.age)),
+            Some(Followed::Here(_)) | None => ghost.map(|ghost| (ghost.frequency, ghost.age)),
         };
         let class = before
             .map_or(Class::FIRST, |(frequency, age)| Class::after(frequency, self.cuts.interval(age), dice));
@@ -117,123 +213,300 @@ impl Eviction {
         Marks::new(now, class, followed)
     }
 
-    /// left
+    /// An entry lies in another slot now (or in another database), or counts to
+    /// another budget.
+    pub fn moved(&mut self, hash: u64, marks: Marks, spot: Spot, share: u16) {
+        self.shares.set(spot, share);
+        if let (true, Some(_)) = (marks.is_followed(), self.follow.get(hash)) {
+            self.follow.here(hash, spot);
+        }
+    }
+
+    /// An entry has left.
     pub fn left(&mut self, hash: u64, marks: Marks, why: Leaving) {
         let now = self.now();
         self.ghosts.put(hash, marks.class().frequency(), marks.last(), now, self.entries);
-        if marks.is_followed() {
-            match why {
-                Leaving::Evicted => self.follow.gone(hash, marks),
-                Leaving::Died => {
-                    self.table.lost(marks.class(), now.since(marks.last()));
-                    self.follow.forget(hash);
-                }
+        if !marks.is_followed() {
+            return;
+        }
+        match why {
+            Leaving::Evicted => self.follow.gone(hash, marks),
+            Leaving::Died => {
+                self.table.lost(marks.class(), now.since(marks.last()));
+                self.follow.forget(hash);
             }
         }
     }
 
-    /// choose
+    /// All entries of a database have left at once.
+    pub fn flushed(&mut self, db: Db) {
+        self.shares.forget(db);
+        self.runners_up.clear();
+    }
+
+    /// A namespace has got a budget of its own: its entries are found as ticks
+    /// pass.
+    pub fn survey(&mut self, population: &impl Population) {
+        self.survey = total(population);
+    }
+
+    // ── the choice ──────────────────────────────────────────────────────────
+
+    /// The entry that is to go; `None`: none was found that may. It is still
+    /// there: who evicts it tells by [`Eviction::left`]. `dice` must be
+    /// uniform.
     pub fn choose(
         &mut self,
         population: &impl Population,
-        _: crate::evict_choice::Scope,
+        scope: Scope,
         mut dice: impl FnMut() -> u64,
     ) -> Option<Spot> {
-        let now = self.now();
-        let mut ranking = Ranking::default();
-        for spot in self.runners.drain(..) {
-            if let Some(candidate) = population.look(spot) {
-                ranking.look(spot, &candidate, now, &self.table, &mut self.weigher);
-            }
+        let share = match scope {
+            Scope::All => None,
+            Scope::Share(share) => Some(share),
+        };
+        let number = usize::from(share.unwrap_or(0));
+        if self.runners_up.len() <= number {
+            self.runners_up.resize_with(number + 1, Vec::new);
         }
-        let extent = population.extent(0);
-        let mut found = 0;
+        let mut ranking = Ranking::default();
+        let mut again = std::mem::take(&mut self.runners_up[number]);
+        for spot in again.drain(..) {
+            self.consider(&mut ranking, population, spot, share);
+        }
+        let all = total(population);
+        let (mut found, mut lines, mut free) = (0, LINES, FREE);
         for probe in 0..PROBES {
-            let n = if extent <= SAMPLE { probe } else { ((dice() >> 32) * extent as u64 >> 32) as usize };
-            if n >= extent || found >= SAMPLE {
+            // An entry that is gone already is as good as any other of those.
+            if found >= SAMPLE || ranking.is_settled() || (all <= SAMPLE && probe >= all) {
                 break;
             }
-            let spot = Spot { db: 0, slot: n as Slot + 1 };
-            if let Some(candidate) = population.look(spot) {
-                found += usize::from(ranking.look(spot, &candidate, now, &self.table, &mut self.weigher));
+            let nth = if all <= SAMPLE { probe } else { ((u128::from(dice()) * all as u128) >> 64) as usize };
+            let Some(mut spot) = nth_slot(population, nth) else { break };
+            if let Some(share) = share.filter(|_| all > SAMPLE) {
+                let Some(next) = self.next_of(population, share, spot, &mut lines) else { break };
+                spot = next;
+            } else {
+                let Some(next) = next_taken(population, spot, &mut free) else { continue };
+                spot = next;
             }
+            found += usize::from(self.consider(&mut ranking, population, spot, share));
         }
-        self.runners.extend(ranking.runners_up());
+        again.extend(ranking.runners_up());
+        self.runners_up[number] = again;
         ranking.least()
     }
 
-    /// tick
+    /// The next slot of a share, in its database or in another.
+    fn next_of(
+        &self,
+        population: &impl Population,
+        share: u16,
+        from: Spot,
+        lines: &mut usize,
+    ) -> Option<Spot> {
+        let many = population.databases();
+        let others = (1..=many).map(|n| Spot { db: (from.db + n) % many, slot: 1 });
+        std::iter::once(from).chain(others).find_map(|from| self.shares.find(from, share, lines))
+    }
+
+    /// Whether a slot holds an entry that may be evicted for this share.
+    fn consider(
+        &mut self,
+        ranking: &mut Ranking,
+        population: &impl Population,
+        spot: Spot,
+        share: Option<u16>,
+    ) -> bool {
+        let candidate = population.look(spot);
+        if let Some(share) = share {
+            let is = candidate.as_ref().map_or(0, |candidate| candidate.share);
+            if is != share {
+                self.shares.set(spot, is);
+                return false;
+            }
+        }
+        let now = self.now();
+        candidate.is_some_and(|candidate| ranking.look(spot, &candidate, now, &self.table, &mut self.weigher))
+    }
+
+    // ── in the background ───────────────────────────────────────────────────
+
+    /// Does what is due beside the commands, in at most so many steps of some
+    /// ten µs.
     pub fn tick(&mut self, population: &mut impl Population, steps: usize) {
         self.entries = population.entries();
         self.cuts.follow(self.entries);
-        let now = self.now();
+        let passed = self.ops - self.ticked;
+        if passed >= GHOSTS_TURN {
+            let turns = passed / GHOSTS_TURN;
+            self.ghosts.clean(usize::try_from(turns).map_or(STEP, |turns| turns.min(STEP)), self.now());
+            let all = total(population) as u64;
+            self.owed = self.owed.saturating_add(passed.saturating_mul(all));
+            self.ticked = self.ops;
+        }
         for _ in 0..steps {
-            match self.phase {
-                Phase::Idle => {
-                    if self.ops < self.due {
+            if self.owed >> ROUND_BITS > 0 || self.survey > 0 {
+                self.turn(population);
+            }
+            match self.rebuild {
+                Rebuild::Due(at) if self.ops < at => {
+                    if self.survey == 0 {
                         return;
                     }
-                    self.phase = Phase::Walk(0);
                 }
-                Phase::Walk(from) => {
-                    let horizon =
-                        (self.entries as u64 * unsafe { T[0] } as u64).clamp(1 << 12, 1 << 30) as u32;
-                    for place in from..from + 64 {
-                        let Some((followed, spare)) = self.follow.at(place) else { continue };
-                        match followed {
-                            Followed::Here(spot) => {
-                                let candidate = population.look(spot).filter(|c| c.marks.is_followed());
-                                let Some(c) = candidate else {
-                                    self.follow.clear(place);
-                                    continue;
-                                };
-                                if spare {
-                                    population
-                                        .set_marks(spot, Marks::new(c.marks.last(), c.marks.class(), false));
-                                    self.follow.clear(place);
-                                } else {
-                                    self.table.open(c.marks.class(), now.since(c.marks.last()));
-                                }
-                            }
-                            Followed::Gone(marks) => {
-                                let age = now.since(marks.last());
-                                if age > horizon || spare {
-                                    self.table.lost(marks.class(), age);
-                                    self.follow.clear(place);
-                                } else {
-                                    self.table.open(marks.class(), age);
-                                }
-                            }
-                        }
-                    }
-                    self.phase = Phase::Walk(from + 64);
-                    if from + 64 >= PLACES || self.follow.is_empty() {
-                        self.table.begin();
-                        self.phase = Phase::Learn(0);
-                    }
+                Rebuild::Due(_) => self.rebuild = Rebuild::Look(0),
+                Rebuild::Look(place) => self.look(population, place),
+                Rebuild::Learn(class) => self.learn(class),
+            }
+        }
+    }
+
+    /// Moves the hand by a step: what is very old is made just that old, and
+    /// shares are noted.
+    fn turn(&mut self, population: &mut impl Population) {
+        let now = self.now();
+        for _ in 0..STEP {
+            if self.owed >> ROUND_BITS == 0 && self.survey == 0 {
+                return;
+            }
+            self.owed = self.owed.saturating_sub(1 << ROUND_BITS);
+            let many = population.databases();
+            // The next slot, in the next database that has any.
+            for _ in 0..many {
+                if self.hand.slot as usize <= population.extent(self.hand.db) && self.hand.db < many {
+                    break;
                 }
-                Phase::Learn(n) => {
-                    if let Some(class) = Class::of(n) {
-                        self.table.learn(class);
-                        self.phase = Phase::Learn(n + 1);
-                    } else {
-                        self.follow.balance();
-                        self.phase = Phase::Idle;
-                        self.due = self.ops + ((self.entries * 2) as u64).max(unsafe { T[1] } as u64);
-                    }
+                self.hand = Spot { db: (self.hand.db + 1) % many, slot: 1 };
+            }
+            let spot = self.hand;
+            self.hand.slot = spot.slot.saturating_add(1);
+            let candidate = population.look(spot);
+            if self.survey > 0 {
+                self.survey -= 1;
+                self.shares.set(spot, candidate.as_ref().map_or(0, |candidate| candidate.share));
+            }
+            if let Some(marks) = candidate.map(|candidate| candidate.marks) {
+                if now.since(marks.last()) > OLDEST {
+                    let marks = Marks::new(now.before(OLDEST), marks.class(), marks.is_followed());
+                    population.set_marks(spot, marks);
                 }
             }
         }
     }
 
-    /// Bytes
+    /// A step of looking at what is followed: which lives go on, and at what
+    /// age; who is followed no longer.
+    fn look(&mut self, population: &mut impl Population, from: usize) {
+        let now = self.now();
+        let memory = (self.entries as u64 * MEMORY).clamp(SHORTEST_LAP, u64::from(OLDEST)) as u32;
+        let end = from + STEP;
+        for place in from..end {
+            let Some((followed, spare)) = self.follow.at(place) else { continue };
+            match followed {
+                Followed::Here(spot) => {
+                    let marks = population.look(spot).map(|candidate| candidate.marks);
+                    match marks.filter(|marks| marks.is_followed()) {
+                        Some(marks) if !spare => self.table.open(marks.class(), now.since(marks.last())),
+                        Some(marks) => {
+                            population.set_marks(spot, Marks::new(marks.last(), marks.class(), false));
+                            self.follow.clear(place);
+                        }
+                        // It was flushed, or is not what it was.
+                        None => self.follow.clear(place),
+                    }
+                }
+                Followed::Gone(marks) => {
+                    let age = now.since(marks.last());
+                    if spare || age > memory {
+                        self.table.lost(marks.class(), age);
+                        self.follow.clear(place);
+                    } else {
+                        self.table.open(marks.class(), age);
+                    }
+                }
+            }
+        }
+        self.rebuild = if end < PLACES && !self.follow.is_empty() {
+            Rebuild::Look(end)
+        } else {
+            self.table.begin();
+            Rebuild::Learn(0)
+        };
+    }
+
+    /// A step of the rebuild: a class.
+    fn learn(&mut self, class: usize) {
+        self.rebuild = match Class::of(class) {
+            Some(learned) => {
+                self.table.learn(learned);
+                Rebuild::Learn(class + 1)
+            }
+            None => {
+                self.follow.balance();
+                let lap = (LAP * self.entries as u64).clamp(SHORTEST_LAP, LONGEST_LAP);
+                Rebuild::Due(self.ops + lap)
+            }
+        };
+    }
+
+    // ── looking ─────────────────────────────────────────────────────────────
+
+    /// What an entry of these marks is worth keeping now.
+    pub fn worth(&self, marks: Marks) -> f32 {
+        self.table.worth(marks.class(), self.now().since(marks.last()))
+    }
+
+    /// Uses so far.
+    pub fn operations(&self) -> u64 {
+        self.ops
+    }
+
+    /// Bytes allocated. Costs what there are of budgets and databases.
     pub fn allocated(&self) -> usize {
-        self.table.allocated() + self.follow.allocated() + self.ghosts.allocated()
+        let spots: usize =
+            self.runners_up.iter().map(|spots| block(spots.capacity() * size_of::<Spot>())).sum();
+        self.table.allocated()
+            + self.follow.allocated()
+            + self.ghosts.allocated()
+            + self.shares.allocated()
+            + spots
+            + block(self.runners_up.capacity() * size_of::<Vec<Spot>>())
     }
 }
 
-impl Default for Eviction {
-    fn default() -> Self {
-        Eviction::new(Weight::CostSize)
-    }
+/// Slots in all databases.
+fn total(population: &impl Population) -> usize {
+    (0..population.databases()).map(|db| population.extent(db)).sum()
 }
+
+/// The nth of them.
+fn nth_slot(population: &impl Population, nth: usize) -> Option<Spot> {
+    let mut nth = nth;
+    for db in 0..population.databases() {
+        let extent = population.extent(db);
+        if nth < extent {
+            return Slot::try_from(nth + 1).ok().map(|slot| Spot { db, slot });
+        }
+        nth -= extent;
+    }
+    None
+}
+
+/// The first slot from `from` on that holds an entry, of the next few of its
+/// database.
+fn next_taken(population: &impl Population, from: Spot, free: &mut usize) -> Option<Spot> {
+    let end = population.extent(from.db).min(from.slot as usize + RUN);
+    for slot in from.slot..=Slot::try_from(end).ok()? {
+        let spot = Spot { db: from.db, slot };
+        if population.is_taken(spot) {
+            return Some(spot);
+        }
+        *free = free.checked_sub(1)?;
+    }
+    None
+}
+
+#[cfg(test)]
+#[path = "evict_tests.rs"]
+mod tests;

@@ -27,16 +27,6 @@ pub enum Weight {
     CostSize,
 }
 
-/// Among whom the one that goes is chosen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Scope {
-    /// All.
-    #[default]
-    All,
-    /// Those under a limit of their own.
-    Share(u16),
-}
-
 /// Whether an entry may go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Standing {
@@ -206,5 +196,89 @@ impl Ranking {
         let least = self.least();
         let cost = self.kept.iter().filter(|(worth, _)| *worth < f32::INFINITY).map(|(_, spot)| *spot);
         cost.chain(self.lru.map(|(.., spot)| spot)).filter(move |spot| Some(*spot) != least).take(RUNNERS_UP)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evict_class::{Class, CLASSES};
+    use proptest::prelude::*;
+
+    fn any_candidate() -> impl Strategy<Value = Candidate> {
+        let policy = prop_oneof![4 => Just(Policy::Cost), 2 => Just(Policy::Lru), 1 => Just(Policy::None)];
+        let standing =
+            prop_oneof![12 => Just(Standing::Live), 1 => Just(Standing::Gone), 2 => Just(Standing::Leased)];
+        (0u64..1 << 31, 0..CLASSES, 1u32..1 << 20, policy, standing).prop_map(
+            |(last, class, size, policy, standing)| Candidate {
+                marks: Marks::new(Op::new(last), Class::of(class).unwrap_or_default(), false),
+                size,
+                policy,
+                standing,
+                ..Candidate::default()
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn chooses_as_a_sorted_list_does(candidates in proptest::collection::vec(any_candidate(), 0..20)) {
+            let (table, now) = (Table::default(), Op::new(0));
+            let (mut ranking, mut weigher) = (Ranking::default(), Weigher::new(Weight::None));
+            let spot = |n: usize| Spot { db: 0, slot: n as u32 + 1 };
+            for (n, candidate) in candidates.iter().enumerate() {
+                let counted = ranking.look(spot(n), candidate, now, &table, &mut weigher);
+                let may = candidate.standing != Standing::Leased
+                    && (candidate.standing == Standing::Gone || candidate.policy != Policy::None);
+                prop_assert_eq!(counted, may);
+            }
+            let worth = |c: &Candidate| table.worth(c.marks.class(), now.since(c.marks.last()));
+            let of = |policy| {
+                let all = candidates.iter().enumerate();
+                all.filter(move |(_, c)| c.standing == Standing::Live && c.policy == policy)
+            };
+            let mut cost: Vec<_> = of(Policy::Cost).collect();
+            cost.sort_by(|(_, a), (_, b)| worth(a).total_cmp(&worth(b)));
+            let lru = of(Policy::Lru).max_by_key(|(_, c)| now.since(c.marks.last()));
+            let gone = candidates.iter().any(|c| c.standing == Standing::Gone);
+            let chosen = ranking.least().map(|spot| candidates[spot.slot as usize - 1]);
+            match (chosen, cost.first(), lru) {
+                (Some(chosen), ..) if gone => prop_assert_eq!(chosen.standing, Standing::Gone),
+                (None, least, oldest) => prop_assert!(!gone && least.is_none() && oldest.is_none()),
+                (Some(chosen), least, oldest) => {
+                    let both = least.copied().into_iter().chain(oldest);
+                    let least = both.map(|(_, c)| worth(c)).fold(f32::INFINITY, f32::min);
+                    prop_assert_eq!(worth(&chosen), least);
+                }
+            }
+            let again: Vec<_> = ranking.runners_up().collect();
+            prop_assert!(again.len() <= RUNNERS_UP && again.iter().all(|spot| Some(*spot) != ranking.least()));
+        }
+    }
+
+    #[test]
+    fn weights_are_measured_by_the_mean_and_end_somewhere() {
+        let entry = |cost, size| Candidate { cost: Cost(cost), size, ..Candidate::default() };
+        let mut weigher = Weigher::new(Weight::CostSize);
+        (0..2000).for_each(|_| {
+            weigher.weigh(&entry(100, 1000));
+        });
+        let near = |weight: f32, expected: f32| assert!((weight / expected - 1.0).abs() < 0.01, "{weight}");
+        near(weigher.clone().weigh(&entry(200, 1000)), 2.0);
+        near(weigher.clone().weigh(&entry(100, 4000)), 0.25);
+        near(weigher.clone().weigh(&entry(0, 1000)), 1.0);
+        assert_eq!(weigher.clone().weigh(&entry(u32::MAX, 1)), FARTHEST);
+        near(weigher.clone().weigh(&entry(1, u32::MAX)), 1.0 / FARTHEST);
+        let weigh = |weight, other| {
+            let mut weigher = Weigher::new(weight);
+            (0..2000).for_each(|_| {
+                weigher.weigh(&entry(100, 1000));
+            });
+            weigher.weigh(&other)
+        };
+        near(weigh(Weight::Size, entry(900, 500)), 2.0);
+        near(weigh(Weight::Cost, entry(300, 500)), 3.0);
+        assert_eq!(weigh(Weight::None, entry(300, 500)), 1.0);
+        assert_eq!(Weigher::new(Weight::Cost).weigh(&entry(0, 0)), 1.0, "nothing is known yet");
     }
 }

@@ -68,6 +68,9 @@ pub struct Marks {
 }
 
 impl Marks {
+    /// Those of an entry that eviction was not told of.
+    pub const UNUSED: Marks = Marks { last: 0, class: 0 };
+
     /// The marks of an entry that was used `at` last.
     pub fn new(at: Op, class: Class, followed: bool) -> Marks {
         Marks { last: at.0 | if followed { FOLLOWED } else { 0 }, class: class.0 }
@@ -194,7 +197,7 @@ pub fn bucket(age: u32) -> usize {
 }
 
 /// The least age of a bucket; of the one past the last: 2^31.
-pub fn start(bucket: usize) -> u64 {
+pub const fn start(bucket: usize) -> u64 {
     if bucket < 4 {
         return bucket as u64;
     }

@@ -193,3 +193,87 @@ impl Follow {
         block(self.places.capacity() * size_of::<Place>())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evict_class::{Class, Op};
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+    use xxhash_rust::xxh3::xxh3_64;
+
+    fn hash(key: u32) -> u64 {
+        xxh3_64(&key.to_le_bytes())
+    }
+
+    proptest! {
+        /// With few keys it is a map; the count of what is taken is that of a walk.
+        #[test]
+        fn few_keys_are_all_followed(steps in proptest::collection::vec((0u32..300, 0u8..4, 0usize..16, 1u32..99), 1..600)) {
+            let (mut follow, mut model) = (Follow::default(), HashMap::new());
+            for (key, what, db, slot) in steps {
+                let marks = Marks::new(Op::new(u64::from(slot)), Class::FIRST, true);
+                match what {
+                    0 | 1 => {
+                        let (followed, lost) = follow.here(hash(key), Spot { db, slot });
+                        prop_assert!(followed && lost.is_none());
+                        model.insert(key, Followed::Here(Spot { db, slot }));
+                    }
+                    2 => {
+                        follow.gone(hash(key), marks);
+                        model.entry(key).and_modify(|followed| *followed = Followed::Gone(marks));
+                    }
+                    _ => {
+                        follow.forget(hash(key));
+                        model.remove(&key);
+                    }
+                }
+                prop_assert_eq!(follow.get(hash(key)), model.get(&key).copied());
+                prop_assert_eq!(follow.len(), model.len());
+            }
+            let walked = (0..PLACES).filter_map(|place| follow.at(place)).count();
+            prop_assert_eq!(walked, model.len());
+            (0..PLACES).for_each(|place| follow.clear(place));
+            prop_assert!(follow.is_empty());
+        }
+    }
+
+    #[test]
+    fn of_many_keys_a_share_is_followed() {
+        let mut follow = Follow::default();
+        for _ in 0..12 {
+            (0..1_000_000).for_each(|key| {
+                follow.here(hash(key), Spot { db: 0, slot: key + 1 });
+            });
+            follow.balance();
+            for place in 0..PLACES {
+                if follow.at(place).is_some_and(|(_, spare)| spare) {
+                    follow.clear(place);
+                }
+            }
+        }
+        assert!(follow.len() > SPARSE && follow.len() <= FULL, "{}", follow.len());
+        let held = follow.allocated();
+        // The share rises again as there are fewer.
+        (0..PLACES).for_each(|place| follow.clear(place));
+        (0..30).for_each(|_| follow.balance());
+        assert!(follow.here(hash(1), Spot { db: 0, slot: 1 }).0);
+        assert_eq!(follow.allocated(), held);
+    }
+
+    #[test]
+    fn who_is_gone_makes_room_for_who_comes() {
+        let mut follow = Follow::default();
+        // One set: the same low bits.
+        let key = |n: u64| n << 32;
+        let marks = Marks::new(Op::new(7), Class::FIRST, true);
+        for n in 0..8 {
+            assert_eq!(follow.here(key(n), Spot { db: 0, slot: 1 }), (true, None));
+        }
+        assert_eq!(follow.here(key(8), Spot { db: 0, slot: 1 }), (false, None), "all are here");
+        follow.gone(key(3), marks);
+        assert_eq!(follow.here(key(8), Spot { db: 0, slot: 1 }), (true, Some(marks)));
+        assert_eq!((follow.get(key(3)), follow.len()), (None, 8));
+        assert_eq!(follow.here(key(9), Spot { db: 1 << 16, slot: 1 }), (false, None), "no such database");
+    }
+}

@@ -15,8 +15,8 @@
 //! The table has a power of two of places, at most as many as there are
 //! entries. It grows into a new one that begins empty while the old is still
 //! asked, and each chunk of the old goes when those that follow it have come:
-//! no step copies or frees more than a chunk. Nothing is lost by that but
-//! ghosts of a time when fewer entries had room.
+//! no step copies, makes or frees more than a chunk of 16 KB. Nothing is lost by
+//! that but ghosts of a time when fewer entries had room.
 //!
 //! A stranger is taken for a ghost in about one of 60,000 cases: four
 //! fingerprints of 18 bits.
@@ -186,6 +186,14 @@ impl Ghosts {
     /// have their turn before time has gone half around: in as many operations
     /// as 32 times the places.
     pub fn clean(&mut self, sets: usize, now: Op) {
+        // What is left of a larger table is of little use and much room.
+        if self.old.many > self.places.many {
+            let last = self.old.chunks.pop().flatten();
+            self.old.made -= usize::from(last.is_some());
+            if self.old.chunks.is_empty() {
+                self.old = Places::default();
+            }
+        }
         for _ in 0..sets.min(self.places.many / WAYS) {
             let first = self.hand;
             self.hand = (first + WAYS) & (self.places.many - 1);
@@ -203,8 +211,110 @@ impl Ghosts {
         }
     }
 
-    /// Bytes allocated: at most 4 an entry, 1 KB aside.
+    /// Bytes allocated: at most 4 an entry, 17 KB aside, but for a while after
+    /// most entries have gone.
     pub fn allocated(&self) -> usize {
         self.places.allocated() + self.old.allocated()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+    use xxhash_rust::xxh3::xxh3_64;
+
+    fn hash(key: u32) -> u64 {
+        xxh3_64(&key.to_le_bytes())
+    }
+
+    proptest! {
+        /// Keys come and go as time passes, across the wrap too: what is told of
+        /// a key is what was noted, or it was forgotten, and hardly any is
+        /// while there is room.
+        #[test]
+        fn tells_what_was_noted_or_nothing(
+            begin in (0u64..4, 0u64..100_000).prop_map(|(wraps, ops)| (wraps << 31).wrapping_sub(ops)),
+            steps in proptest::collection::vec((0u32..150, proptest::option::of(0u8..6), 0u64..60, any::<bool>()), 1..400),
+        ) {
+            let (mut ghosts, mut model, mut at) = (Ghosts::default(), HashMap::new(), begin);
+            let (mut asked, mut missed) = (0, 0);
+            for (key, frequency, passed, put) in steps {
+                at = at.wrapping_add(passed);
+                let now = Op::new(at);
+                // A quarter of the operations have passed since its last use.
+                let last = Op::new(at.wrapping_sub(passed / 4));
+                if put {
+                    ghosts.put(hash(key), frequency, last, now, 1000);
+                    model.insert(key, (frequency, last));
+                    continue;
+                }
+                let (found, noted) = (ghosts.take(hash(key), now), model.remove(&key));
+                if let Some(found) = found {
+                    let (frequency, last) = noted.expect("no stranger is taken for one of so few");
+                    prop_assert_eq!(found.frequency, frequency);
+                    let unit = 512 >> FINENESS_BITS;
+                    prop_assert!(found.age.abs_diff(now.since(last)) < unit, "{} for {}", found.age, now.since(last));
+                }
+                asked += usize::from(noted.is_some());
+                missed += usize::from(noted.is_some() && found.is_none());
+            }
+            prop_assert!(missed * 20 <= asked + 20, "{missed} of {asked}");
+        }
+    }
+
+    #[test]
+    fn the_oldest_of_a_set_makes_room() {
+        let mut ghosts = Ghosts::default();
+        // All in the first set, told apart by their fingerprints.
+        let key = |n: u64| n << 46;
+        for n in 1..=5 {
+            ghosts.put(key(n), None, Op::new(n * 100), Op::new(500), 256);
+        }
+        let known = [1, 2, 3, 4, 5].map(|n| ghosts.take(key(n), Op::new(500)).is_some());
+        assert_eq!(known, [false, true, true, true, true]);
+        assert_eq!(ghosts.take(key(2), Op::new(500)), None, "it is an entry again");
+    }
+
+    #[test]
+    fn none_looks_young_again() {
+        let (mut ghosts, entries) = (Ghosts::default(), 256u64);
+        ghosts.put(hash(1), Some(3), Op::new(0), Op::new(0), entries as usize);
+        let (oldest, around) = (entries * 32, entries * 64);
+        assert_eq!(ghosts.take(hash(1), Op::new(oldest)), None, "too old to be told");
+        ghosts.put(hash(1), Some(3), Op::new(0), Op::new(0), entries as usize);
+        for at in (0..=around).step_by(128) {
+            ghosts.clean(1, Op::new(at));
+        }
+        assert_eq!(ghosts.take(hash(1), Op::new(around + 9)), None);
+    }
+
+    #[test]
+    fn it_grows_by_and_by_and_takes_four_bytes_an_entry() {
+        let (mut ghosts, now) = (Ghosts::default(), Op::new(1));
+        for key in 0..400_000u32 {
+            let (entries, before) = (key as usize, ghosts.allocated());
+            ghosts.put(hash(key), Some(1), now, now, entries);
+            let held = ghosts.allocated();
+            assert!(held <= 4 * entries + (17 << 10) + 4096, "{held} bytes for {entries} entries");
+            assert!(held.abs_diff(before) <= 2 * (CHUNK * 4) + 4096, "in small steps");
+        }
+        let known = (390_000..400_000).filter(|&key| ghosts.take(hash(key), now).is_some()).count();
+        assert!(known > 9_500, "{known}");
+        for key in 0..2000 {
+            ghosts.put(hash(key), None, now, now, 1000);
+            ghosts.clean(1, now);
+        }
+        assert!(ghosts.allocated() <= 4 * 1000 + 1024, "given back: {}", ghosts.allocated());
+        assert_eq!(ghosts.take(hash(1999), now), Some(Ghost { frequency: None, age: 0 }));
+    }
+
+    #[test]
+    fn hardly_a_stranger_is_taken_for_a_ghost() {
+        let (mut ghosts, now) = (Ghosts::default(), Op::new(1));
+        (0..65_536u32).for_each(|key| ghosts.put(hash(key), None, now, now, 65_536));
+        let taken = (1_000_000..2_000_000u32).filter(|&key| ghosts.take(hash(key), now).is_some()).count();
+        assert!(taken < 60, "{taken} of a million");
     }
 }

@@ -17,9 +17,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 
 use cacheflow_core::budget::{self, Admission, Budget};
-use cacheflow_core::entry::{self, View};
-use cacheflow_core::evict::{Eviction, Leaving, Population};
-use cacheflow_core::evict_choice::{Candidate, Scope, Standing, Weight};
+use cacheflow_core::evict::{Eviction, Leaving, Population, Scope};
+use cacheflow_core::evict_choice::{Candidate, Standing, Weight};
 use cacheflow_core::evict_class::Marks;
 use cacheflow_core::evict_follow::Spot;
 use cacheflow_core::index::{Db, Index, Share, Verdict};
@@ -70,7 +69,9 @@ pub static EVICTED: Evicted =
 
 #[derive(Default)]
 struct State {
-    eviction: Eviction,
+    /// None where there is no limit.
+    eviction: Option<Eviction>,
+    weight: Weight,
     all: Budget,
     /// By share, from 1.
     shares: Vec<Budget>,
@@ -93,32 +94,44 @@ pub fn is_on() -> bool {
 
 // ── entries as they are used ────────────────────────────────────────────────
 
+fn with_eviction<R>(body: impl FnOnce(&mut Eviction) -> R) -> Option<R> {
+    STATE.with(|state| state.eviction.as_mut().map(body))
+}
+
 /// An entry was read.
 #[cold]
 #[inline(never)]
 pub fn used(entry: Stored) {
-    note(entry, entry.head().marks());
-}
-
-fn note(entry: Stored, before: Marks) {
-    let marks = STATE.with(|state| state.eviction.used(before, dice));
-    entry::set_marks(entry.bytes_mut(), marks);
-}
-
-/// A value was written over another.
-pub fn succeeded(new: Stored, old: Marks) {
-    if is_on() {
-        note(new, old);
+    if let Some(marks) = with_eviction(|eviction| eviction.used(entry.marks(), dice)) {
+        entry.set_marks(marks);
     }
+}
+
+/// A value was written over another, whose marks it takes over, and whose slot or
+/// another.
+pub fn succeeded(db: Db, new: Stored, marks: Marks, same_slot: bool) {
+    if is_on() {
+        new.set_marks(marks);
+        if !same_slot {
+            let (spot, share) = place_of(db, new);
+            with_eviction(|eviction| eviction.moved(xxh3_64(new.view().name()), marks, spot, share));
+        }
+    }
+}
+
+fn place_of(db: Db, entry: Stored) -> (Spot, Share) {
+    let head = entry.head();
+    (Spot { db, slot: head.slot() }, shard::with(|index| index.share_of(db, head.namespace())))
 }
 
 /// An entry came under a key that had none.
 pub fn came(db: Db, entry: Stored) {
     if is_on() {
-        let view = entry.view();
-        let spot = Spot { db, slot: view.slot() };
-        let marks = STATE.with(|state| state.eviction.inserted(xxh3_64(view.name()), spot, dice));
-        entry::set_marks(entry.bytes_mut(), marks);
+        let (spot, share) = place_of(db, entry);
+        let hash = xxh3_64(entry.view().name());
+        if let Some(marks) = with_eviction(|eviction| eviction.inserted(hash, spot, share, dice)) {
+            entry.set_marks(marks);
+        }
     }
 }
 
@@ -126,9 +139,20 @@ pub fn came(db: Db, entry: Stored) {
 pub fn leaves(entry: Stored) {
     if is_on() {
         let why = if EVICTING.load(Relaxed) { Leaving::Evicted } else { Leaving::Died };
-        let view = entry.view();
-        STATE.with(|state| state.eviction.left(xxh3_64(view.name()), view.marks(), why));
+        let hash = xxh3_64(entry.view().name());
+        with_eviction(|eviction| eviction.left(hash, entry.marks(), why));
     }
+}
+
+/// The entries of a database, or of all, are gone, or are others.
+pub fn flushed(db: Option<Db>) {
+    let many = shard::with(|index| index.extent());
+    with_eviction(|eviction| db.map_or(0..many, |db| db..db + 1).for_each(|db| eviction.flushed(db)));
+}
+
+/// Entries have come, or count to other limits, and nobody has told.
+pub fn survey() {
+    with_eviction(|eviction| eviction.survey(&Entries));
 }
 
 // ── limits ──────────────────────────────────────────────────────────────────
@@ -136,21 +160,27 @@ pub fn leaves(entry: Stored) {
 /// Looks whether there are limits, and has turns heard of if so. Not from within
 /// one.
 pub fn on_limits(ctx: Ctx) {
+    let weight = WEIGHTS[EVICT_WEIGHT.get()];
     let is_any = MAX_MEMORY.get() > 0
         || shard::with(|index| index.shares()) > 0
         || (EVICT_AT.get() > 0 && ctx.memory_ratio() > 0.0);
-    ON.store(is_any, Relaxed);
-    turns::want(ctx, Who::Evict, is_any);
-    if is_any {
-        STATE.with(|state| state.eviction.weigh_by(WEIGHTS[EVICT_WEIGHT.get()]));
+    if ON.swap(is_any, Relaxed) != is_any {
+        STATE.with(|state| state.eviction = is_any.then(|| Eviction::new(weight)));
+        turns::want(ctx, Who::Evict, is_any);
+        survey();
     }
+    STATE.with(|state| {
+        if std::mem::replace(&mut state.weight, weight) != weight {
+            state.eviction.iter_mut().for_each(|eviction| eviction.set_weight(weight));
+        }
+    });
 }
 
 const WEIGHTS: [Weight; 4] = [Weight::None, Weight::Size, Weight::Cost, Weight::CostSize];
 
 /// Bytes that the table of uses takes.
 pub fn allocated() -> usize {
-    STATE.with(|state| state.eviction.allocated())
+    with_eviction(|eviction| eviction.allocated()).unwrap_or(0)
 }
 
 /// A limit.
@@ -237,7 +267,7 @@ pub fn work_on(ctx: Ctx) {
         let ratio = f64::from(ctx.memory_ratio());
         budget::for_server(at, ratio).is_some_and(|slice| began.elapsed() < slice)
     });
-    STATE.with(|state| state.eviction.tick(&mut Entries, STEPS_A_TURN));
+    with_eviction(|eviction| eviction.tick(&mut Entries, STEPS_A_TURN));
 }
 
 /// Steps of learning in a turn: some µs each.
@@ -265,8 +295,8 @@ fn evict_while(ctx: Ctx, limit: Limit, wanted: impl Fn() -> bool) {
 /// Evicts the entry that is cheapest to lose; false where none may go.
 fn evict(ctx: Ctx, limit: Limit) -> bool {
     for _ in 0..TRIES {
-        let chosen = STATE.with(|state| state.eviction.choose(&Entries, limit.scope(), wide_dice));
-        let Some(spot) = chosen else { return false };
+        let chosen = with_eviction(|eviction| eviction.choose(&Entries, limit.scope(), wide_dice));
+        let Some(spot) = chosen.flatten() else { return false };
         let Some(entry) = shard::at(spot.db, spot.slot) else { continue };
         if leases::about(spot.db, entry.view().name()) != (Millis::ZERO, 0) {
             continue;
@@ -301,24 +331,29 @@ impl Population for Entries {
         shard::with(|index| index.slots(db))
     }
 
+    fn is_taken(&self, spot: Spot) -> bool {
+        shard::at(spot.db, spot.slot).is_some()
+    }
+
     fn look(&self, spot: Spot) -> Option<Candidate> {
         let entry = shard::at(spot.db, spot.slot)?;
         let now = state::now();
-        shard::with(|index| Some(candidate(index, spot.db, entry.view(), now)))
+        shard::with(|index| Some(candidate(index, spot.db, entry, now)))
     }
 
     fn set_marks(&mut self, spot: Spot, marks: Marks) {
         if let Some(entry) = shard::at(spot.db, spot.slot) {
-            entry::set_marks(entry.bytes_mut(), marks);
+            entry.set_marks(marks);
         }
     }
 }
 
-fn candidate(index: &Index, db: Db, view: View<'_>, now: Time) -> Candidate {
+fn candidate(index: &Index, db: Db, entry: Stored, now: Time) -> Candidate {
+    let view = entry.view();
     let number = view.namespace();
     let is_gone = index.verdict(db, view) == Verdict::Dead || view.is_over(now);
     Candidate {
-        marks: view.marks(),
+        marks: entry.marks(),
         size: u32::try_from(index.bytes_of_entry(view)).unwrap_or(u32::MAX),
         cost: view.cost(),
         policy: index.policy_of(db, number).unwrap_or(Policy::ALL[EVICT_POLICY.get()]),

@@ -87,6 +87,7 @@ fn took_effect(namespace: &[u8], settings: &Settings) {
 fn rule() {
     look(|table| shard::with(|index| index.rule(table)));
     evict::on_limits(hooks::own());
+    evict::survey();
 }
 
 /// Bytes allocated.

@@ -352,7 +352,7 @@ pub unsafe fn replace(db: Db, name: &[u8], key: &Key, new: Stored, tagged: Tagge
         });
     }
     if let Some(old) = old {
-        evict::succeeded(new, old.head().marks());
+        evict::succeeded(db, new, old.marks(), succeeded);
         // SAFETY: as promised. The references of one that an heir succeeded are
         // the heir's by now.
         unsafe {
@@ -438,6 +438,7 @@ pub fn flushed(db: Option<Db>) {
         Some(db) => index.flush(db),
         None => (0..index.extent()).for_each(|db| index.flush(db)),
     });
+    evict::flushed(db);
 }
 
 /// Forgets the entries of a database, that are all there still and come again.
@@ -459,6 +460,8 @@ pub fn distrusted(entry: Stored) {
 /// Two databases were exchanged.
 pub fn swapped(one: Db, other: Db) {
     with(|index| index.swap(one, other));
+    evict::flushed(None);
+    evict::survey();
 }
 
 /// An entry was loaded from a file: its key comes next.
@@ -471,6 +474,7 @@ pub fn loaded(db: Db, entry: Stored) {
 pub fn loading_ended() {
     settle_loaded();
     ttl::all_may_differ();
+    evict::survey();
 }
 
 /// An entry is about to be freed: it goes under no key. On any thread.

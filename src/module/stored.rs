@@ -6,6 +6,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::Ordering::Relaxed;
 
 use cacheflow_core::entry::{self, BuildError, Meta, TagId, View, BASE};
+use cacheflow_core::evict_class::Marks;
 use cacheflow_core::units::{Millis, Time};
 
 use crate::evict;
@@ -133,6 +134,18 @@ impl Stored {
         if evict::is_on() {
             evict::used(self);
         }
+    }
+
+    /// How it was used, as eviction keeps it.
+    pub fn marks(self) -> Marks {
+        entry::marks(self.base())
+    }
+
+    /// Sets how it was used.
+    pub fn set_marks(self, marks: Marks) {
+        // SAFETY: as in `count_hit`.
+        let base = unsafe { &mut *self.ptr.as_ptr().cast::<[u8; BASE]>() };
+        entry::set_marks(base, marks);
     }
 
     /// Bytes that the allocation takes.
