@@ -23,6 +23,7 @@
 //! | [`glob`] | patterns |
 //! | [`log`] | who invalidated what |
 //! | [`times`] | a request's time options resolved to ends |
+//! | [`adaptive`], [`rates`], [`recent`] | EXAUTO: TTLs chosen by how often a source changes |
 //! | [`entry`] | the bytes of an entry in memory, drawn |
 //! | [`hits`] | the counter of reads in an entry |
 //! | [`codec`] | the bytes of an entry's metadata in RDB, AOF, DUMP and replication |
@@ -48,6 +49,7 @@
 #![forbid(unsafe_code)]
 
 pub mod acknowledged;
+pub mod adaptive;
 pub mod bus;
 pub mod codec;
 pub mod decide;
@@ -64,6 +66,8 @@ pub mod namespace;
 pub mod number;
 pub mod origin;
 mod packed;
+pub mod rates;
+pub mod recent;
 pub mod refresh;
 pub mod relay;
 pub mod relay_seen;

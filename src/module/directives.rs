@@ -12,10 +12,12 @@ use cacheflow_core::entry::LONGEST_VALUE;
 use cacheflow_core::leases::queue::MOST_WAITERS;
 use cacheflow_core::number::{parse_bytes, parse_decimal, parse_i64};
 use cacheflow_core::tag::{Limits, LONGEST_TAG, MOST_TAGS};
+use cacheflow_core::times::Jitter;
 
 use crate::ffi::args::Args;
 use crate::ffi::config::{self, Byte, Decimal, Number};
 use crate::ffi::ctx::Ctx;
+use crate::state;
 
 /// The longest value that SET takes.
 pub static MAX_VALUE_SIZE: Number = Number {
@@ -58,6 +60,10 @@ pub static INVALIDATE_TIMEOUT: Number = count(c"invalidate-timeout", 1000, 0, i6
 pub static INVALIDATE_MIN_REPLICAS: Number = count(c"invalidate-min-replicas", 0, 0, 1000);
 /// XFetch's beta where FETCH names none.
 pub static XFETCH_BETA: Decimal = Decimal::new(c"xfetch-beta", c"1");
+/// The share of reads that EXAUTO's TTLs let be stale.
+pub static STALE_TARGET: Decimal = Decimal::new(c"stale-target", c"0.01");
+/// By how many percent TTLs vary.
+pub static TTL_JITTER: Number = count(c"ttl-jitter", 0, 0, 50);
 
 const fn count(name: &'static CStr, default: i64, min: i64, max: i64) -> Number {
     Number { name, value: AtomicI64::new(default), default, min, max, bytes: false }
@@ -67,6 +73,14 @@ const fn count(name: &'static CStr, default: i64, min: i64, max: i64) -> Number 
 pub fn tag_limits() -> Limits {
     let of = |number: &Number| usize::try_from(number.get()).unwrap_or(0);
     Limits { tags: of(&MAX_TAGS_PER_ENTRY), length: of(&MAX_TAG_LENGTH) }
+}
+
+/// The jitter of an entry that is written now.
+pub fn jitter() -> Jitter {
+    match u8::try_from(TTL_JITTER.get()) {
+        Err(_) | Ok(0) => Jitter::default(),
+        Ok(percent) => Jitter { percent, dice: state::dice() },
+    }
 }
 
 /// What ends a key's namespace.
@@ -88,8 +102,9 @@ static NUMBERS: &[&Number] = &[
     &MAX_WAITERS_PER_KEY,
     &INVALIDATE_TIMEOUT,
     &INVALIDATE_MIN_REPLICAS,
+    &TTL_JITTER,
 ];
-static DECIMALS: &[&Decimal] = &[&XFETCH_BETA];
+static DECIMALS: &[&Decimal] = &[&XFETCH_BETA, &STALE_TARGET];
 static BYTES: &[&Byte] = &[&NAMESPACE_DELIMITER];
 
 /// What the module's arguments say.

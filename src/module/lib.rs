@@ -18,6 +18,7 @@
 //! | [`ffi`] | the server's API as safe Rust; knows nothing of caching |
 //! | [`border`] | what catches panics |
 //! | [`commands`] | a file a command, and their table |
+//! | [`adaptive`] | what EXAUTO has learnt beside the entries |
 //! | [`arrivals`] | what other nodes of a cluster bring |
 //! | [`datatype`] | the data type's callbacks: RDB, AOF, copy, free, defrag |
 //! | [`stored`] | an entry's memory |
@@ -37,6 +38,7 @@
 //! | [`hooks`] | what the server tells of keys and databases |
 //! | [`propagation`] | whether a write has to be replicated |
 
+mod adaptive;
 mod arrivals;
 mod border;
 mod commands;

@@ -11,7 +11,7 @@ use cacheflow_core::decide;
 use cacheflow_core::number::parse_i64;
 use cacheflow_core::request::RequestError;
 
-use super::write::{Tags, Target, Value, NO_DEFAULTS};
+use super::write::{defaults, Tags, Target, Value};
 use super::{Command, Error};
 use crate::ffi::args::Args;
 use crate::ffi::ctx::Ctx;
@@ -42,7 +42,7 @@ impl Command for IncrBy {
         let by = parse_i64(args.get(2).bytes()).ok_or(RequestError::NotAnInteger)?;
         let at = state::moment();
         let target = Target::open(ctx, args.get(1));
-        let (sum, write) = decide::incr(by, target.found(), target.expire(), at, NO_DEFAULTS)?;
+        let (sum, write) = decide::incr(by, target.found(), target.expire(), at, defaults())?;
         target.perform(write, Value::New(sum.to_string().as_bytes()), Tags::Same, c"cache.incrby")?;
         ctx.reply_integer(sum);
         Ok(())

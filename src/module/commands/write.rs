@@ -3,16 +3,18 @@
 
 use std::ffi::CStr;
 
+use cacheflow_core::adaptive::{Bounds, Lesson, Outlook};
 use cacheflow_core::codec::Decoded;
 use cacheflow_core::decide::{self, Found, Live, Write};
 use cacheflow_core::entry::{Cost, Meta};
 use cacheflow_core::leases::{Change, Evidence, Under};
 use cacheflow_core::times::Defaults;
-use cacheflow_core::units::{Millis, Stamp, Time};
+use cacheflow_core::units::{Stamp, Time};
 
 use super::{apply, del, Error};
+use crate::adaptive;
 use crate::datatype::ours;
-use crate::directives::MAX_VALUE_SIZE;
+use crate::directives::{self, MAX_VALUE_SIZE};
 use crate::ffi::args::Str;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::key::{Key, Kind};
@@ -37,9 +39,11 @@ pub fn check_size(value: &[u8]) -> Result<(), Error> {
     }
 }
 
-/// The times that the key's namespace gives where a request is silent.
-/// Namespaces have no settings yet, so none.
-pub const NO_DEFAULTS: Defaults = Defaults { ttl: Millis::ZERO, grace: Millis::ZERO };
+/// What holds of times beside the request. Namespaces have no settings yet, so
+/// no more than the jitter.
+pub fn defaults() -> Defaults {
+    Defaults { jitter: directives::jitter(), ..Defaults::default() }
+}
 
 /// A key that a command writes, and what it held when it was opened.
 pub struct Target<'a> {
@@ -102,6 +106,12 @@ impl<'a> Target<'a> {
     pub fn cost(&self, named: Option<Cost>) -> Option<Cost> {
         let took = self.fill.as_ref().and_then(Fill::accepted).and_then(|filled| filled.took);
         decide::cost_of_fill(named, self.settled.map(|meta| meta.cost), took)
+    }
+
+    /// What there is to choose a TTL by, the entry's first tag going to be this.
+    pub fn outlook(&self, tag: Option<&[u8]>, bounds: Bounds) -> Outlook {
+        let dead = self.old.filter(|_| self.settled.is_none());
+        adaptive::outlook(self.db, self.name.bytes(), tag, dead, bounds)
     }
 
     /// The last invalidation that hit what is there.
@@ -223,7 +233,9 @@ impl<'a> Target<'a> {
     ) -> Result<bool, Error> {
         let is_refused = self.fill.as_ref().is_some_and(|fill| fill.accepted().is_none());
         match write {
-            Write::Store { meta, expire } if !is_refused => self.store(&meta, expire, value, tags, event)?,
+            Write::Store { meta, expire, lesson } if !is_refused => {
+                self.store(&meta, expire, lesson, value, tags, event)?
+            }
             Write::Remove if !is_refused => {
                 if self.remove() {
                     self.ctx.replicate_key(del::NAME, self.name);
@@ -249,18 +261,22 @@ impl<'a> Target<'a> {
         value: Option<&[u8]>,
     ) -> Result<(), Error> {
         let value = value.map_or(Value::Same, Value::New);
-        self.store(&decoded.meta, expire, value, Tags::These(&decoded.tags), c"cache.set")
+        self.store(&decoded.meta, expire, None, value, Tags::These(&decoded.tags), c"cache.set")
     }
 
     fn store(
         self,
         meta: &Meta,
         expire: Option<Time>,
+        lesson: Option<Lesson>,
         value: Value<'_>,
         tags: Tags<'_>,
         event: &'static CStr,
     ) -> Result<(), Error> {
         let new = self.put(meta, value, tags, expire)?;
+        if meta.adaptive.is_some() {
+            adaptive::stored(self.db, self.name.bytes(), new, lesson);
+        }
         if self.is_write {
             COUNTERS.writes.add(1);
             shard::tally(self.db, new, |tally| tally.writes += 1);

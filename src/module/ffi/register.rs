@@ -46,6 +46,8 @@ pub enum ArgKind {
     Word,
     /// One of these.
     OneOf(&'static [Arg]),
+    /// All of these.
+    Block(&'static [Arg]),
 }
 
 impl Arg {
@@ -84,6 +86,10 @@ impl Arg {
     /// As [`Arg::one_of`], and one of them must be there.
     pub const fn choice(name: &'static CStr, args: &'static [Arg]) -> Arg {
         Arg::new(name, ArgKind::OneOf(args))
+    }
+
+    pub const fn block(name: &'static CStr, args: &'static [Arg]) -> Arg {
+        Arg::new(name, ArgKind::Block(args))
     }
 
     pub const fn after(self, token: &'static CStr) -> Arg {
@@ -236,6 +242,11 @@ impl Arg {
     fn raw(&self, below: &mut Vec<RawArgs>) -> raw::RedisModuleCommandArg {
         use raw::*;
         let mut subargs = ptr::null_mut();
+        let mut has = |args| {
+            let mut raw = RawArgs::of(args);
+            subargs = raw.list.as_mut_ptr();
+            below.push(raw);
+        };
         let kind = match self.kind {
             ArgKind::Key => RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_KEY,
             ArgKind::Text => RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_STRING,
@@ -244,10 +255,12 @@ impl Arg {
             ArgKind::Time => RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_UNIX_TIME,
             ArgKind::Word => RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_PURE_TOKEN,
             ArgKind::OneOf(args) => {
-                let mut raw = RawArgs::of(args);
-                subargs = raw.list.as_mut_ptr();
-                below.push(raw);
+                has(args);
                 RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_ONEOF
+            }
+            ArgKind::Block(args) => {
+                has(args);
+                RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_BLOCK
             }
         };
         let flag = |set, flag: u32| if set { flag as c_int } else { 0 };
