@@ -135,7 +135,9 @@ def test_every_option_of_the_page_is_taken(server):
     assert server("CACHE.SET", "k", "v", "LEASE", token) == b"OK"
     words = set(re.findall(r"\b[A-Z]{2,}\b", " ".join(re.findall(r"```\n(.*)\n```", page()))))
     words -= {"CACHE", *(name[6:].upper() for name in names(server))} - {"STALE", "TAGS"}
-    known = "NX XX EX PX EXAT PXAT EXAUTO KEEPTTL PERSIST GRACE PGRACE COST STALE REPAIR TAGS MATCH COUNT RESET"
+    known = (
+        "NX XX EX PX EXAT PXAT EXAUTO KEEPTTL PERSIST GRACE PGRACE COST STALE REPAIR TAGS MATCH COUNT RESET"
+    )
     leases = "LEASE KEEP BLOCK MAXSTALE BETA WITHTAGS RETRY"
     assert words == set(f"{known} {leases} NAMESPACE SOFT HARD LOCAL TIMEOUT".split())
 

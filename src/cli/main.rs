@@ -10,6 +10,7 @@ mod catalogue;
 mod interrupt;
 mod origin;
 mod records;
+mod simulate_ttl;
 mod trace;
 
 use clap::{Parser, Subcommand};

@@ -41,7 +41,7 @@
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::entry::Meta;
-use crate::units::{Millis, Time};
+use crate::units::{Millis, Stamp, Time};
 
 /// Bytes of it in an entry.
 pub const BYTES: usize = 17;
@@ -309,6 +309,12 @@ impl Past {
             written: meta.written,
             teaches: meta.staled_at.is_none() && !meta.dead,
         }
+    }
+
+    /// The same, `stamp` being that of the last invalidation which hit the key when
+    /// nothing lay there. Within the same millisecond it counts as later.
+    pub fn invalidated(self, stamp: Stamp) -> Past {
+        Past { teaches: self.teaches && stamp.time() < self.written, ..self }
     }
 
     /// That of an entry which goes at `now`, `touched` by an invalidation or not;

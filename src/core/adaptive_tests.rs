@@ -223,6 +223,8 @@ fn what_leaves_teaches_where_its_time_was_over_and_nobody_had_touched_it() {
     assert_eq!(leaving(&Meta { staled_at: Some(Time(900)), ..meta }, false, 1600), Some(false), "by hand");
     assert_eq!(leaving(&Meta { adaptive: None, ..meta }, false, 1600), None);
     let past = Past::of_leaving(&meta, false, Time(1600)).expect("adaptive");
+    let hit = |stamp| past.invalidated(Stamp(stamp)).teaches;
+    assert_eq!([hit(0), hit(99_999), hit(100_000), hit(200_000)], [true, true, false, false]);
     assert_eq!((past.written, past.digest), (Time(100), Digest(5)));
     assert_eq!(Some(past.record), adaptive.map(|adaptive| adaptive.record));
 }

@@ -160,7 +160,11 @@ pub fn set(
     };
     let refill = |bounds| {
         let outlook = outlook(bounds);
-        let past = old.map(|live| Past::of(&live.meta, live.value)).or(outlook.past);
+        let past = match found {
+            Found::Entry(live) => Some(Past::of(&live.meta, live.value)),
+            Found::Absent => outlook.past,
+            Found::Native => None,
+        };
         adaptive::refill(bounds, digest(value), past, at.now, &outlook)
     };
     let holds = match options.condition {
@@ -368,6 +372,9 @@ pub fn ages(meta: &Meta, expire: Option<Time>, now: Time) -> Ages {
     }
 }
 
+#[cfg(test)]
+#[path = "decide_auto_tests.rs"]
+mod auto_tests;
 #[cfg(test)]
 #[path = "decide_tests.rs"]
 mod tests;

@@ -1,7 +1,7 @@
 //! A table of bounded size that keeps what was used last: for what is worth
 //! remembering and no loss if it is not.
 //!
-//! Sets of four places, of which a key has one; where all are taken, the one
+//! Sets of eight places, of which a key has one; where all are taken, the one
 //! that was not used for longest makes room. No list to keep in order, and
 //! nothing is ever looked through. It grows by doubling as it fills, up to the
 //! number it was made for. Keys are hashes: two that agree are taken for one.
@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::units::{block, Time};
 
-const WAYS: usize = 4;
+const WAYS: usize = 8;
 /// Places that the first one to come is given.
 const LEAST: usize = 64;
 

@@ -34,32 +34,52 @@ fn place(db: Db, name: &[u8]) -> u64 {
     recent::key(name, db as u64)
 }
 
-/// What there is to go by for a key whose first tag this is. `dead`: an entry
+/// What there is to go by for a key that is to have these tags. `dead`: an entry
 /// that lies there, invalidated.
-pub fn outlook(db: Db, name: &[u8], tag: Option<&[u8]>, dead: Option<Stored>, bounds: Bounds) -> Outlook {
+pub fn outlook(db: Db, name: &[u8], tags: &[&[u8]], dead: Option<Stored>, bounds: Bounds) -> Outlook {
     let (target, now) = (STALE_TARGET.get(), state::now());
+    let namespace = namespace_of(name);
     let of_dead = dead.and_then(|entry| Past::of_leaving(&entry.view().meta(), true, now));
-    LEARNT.with(|learnt| Outlook {
-        target,
-        prior: learnt.rates.prior(Kin::new(db, namespace_of(name), tag), bounds, target),
-        past: of_dead.or_else(|| learnt.gone.get(place(db, name)).copied()),
-        dice: state::dice(),
+    // What was invalidated since found nothing here to be written into.
+    let last = shard::with(|index| index.last_stamp(db, namespace, tags.iter().copied()));
+    LEARNT.with(|learnt| {
+        let gone = learnt.gone.get(place(db, name)).map(|past| past.invalidated(last));
+        Outlook {
+            target,
+            prior: learnt.rates.prior(Kin::new(db, namespace, tags.first().copied()), bounds, target),
+            past: of_dead.or(gone),
+            dice: state::dice(),
+        }
     })
 }
 
-/// An adaptive entry lies under its key: it remembers for itself. What its refill
-/// told is learnt of the like.
+/// An entry lies under its key, and remembers for itself what there is to
+/// remember. What its refill told is learnt of the like.
 pub fn stored(db: Db, name: &[u8], entry: Stored, lesson: Option<Lesson>) {
-    let learn = |tag: Option<&[u8]>| {
-        let kin = Kin::new(db, namespace_of(name), tag);
-        LEARNT.with(|learnt| {
+    LEARNT.with(|learnt| {
+        if !learnt.gone.is_empty() {
             learnt.gone.take(place(db, name));
-            if let Some(lesson) = lesson {
-                learnt.rates.learn(kin, lesson, state::now());
-            }
-        });
-    };
-    shard::with_first_tag(entry, learn);
+        }
+    });
+    if let Some(lesson) = lesson {
+        let now = state::now();
+        let kin = |tag: Option<&[u8]>| Kin::new(db, namespace_of(name), tag);
+        let kin = shard::with_first_tag(entry, kin);
+        LEARNT.with(|learnt| learnt.rates.learn(kin, lesson, now));
+    }
+}
+
+/// Somebody said of a key under which nothing lies that it is outdated.
+pub fn outdated(db: Db, name: &[u8]) {
+    LEARNT.with(|learnt| {
+        if learnt.gone.is_empty() {
+            return;
+        }
+        let place = place(db, name);
+        if let Some(past) = learnt.gone.take(place) {
+            learnt.gone.put(place, state::now(), Past { teaches: false, ..past });
+        }
+    });
 }
 
 /// An entry leaves its key, `touched` by an invalidation or not.

@@ -1,7 +1,8 @@
 //! `cacheflow bench`: how fast the module is (`hot`), what forgetting a tag
 //! costs (`invalidate`), how long a restart takes (`reload`), what many misses
-//! of one key cost (`stampede`), what a cluster makes of it all (`cluster`), and
-//! what a cache does for a workload (`replay`).
+//! of one key cost (`stampede`), what a cluster makes of it all (`cluster`),
+//! what TTLs do that are chosen by how often sources change (`ttl`), and what a
+//! cache does for a workload (`replay`).
 
 mod cache;
 mod clients;
@@ -35,6 +36,7 @@ mod stampede_killed;
 mod stampede_wake;
 mod stampede_ways;
 mod summary;
+mod ttl;
 
 use clap::Subcommand;
 
@@ -51,6 +53,8 @@ pub enum Bench {
     Stampede(stampede::Options),
     /// Invalidations, failovers and throughput of a cluster of three shards.
     Cluster(cluster::Options),
+    /// TTLs chosen by how often sources change, in simulated time.
+    Ttl(ttl::Options),
     /// A workload read through the cache in front of a slow source.
     Replay(replay::Options),
     /// For `stampede`: the process that computes, and is killed.
@@ -66,6 +70,7 @@ pub fn run(bench: Bench) -> anyhow::Result<()> {
         Bench::Reload(options) => reload::run(&options),
         Bench::Stampede(options) => stampede::run(&options),
         Bench::Cluster(options) => cluster::run(&options),
+        Bench::Ttl(options) => ttl::run(&options),
         Bench::Replay(options) => replay::run(&options),
         Bench::Hold(options) => stampede_killed::hold(&options),
     }

@@ -91,7 +91,7 @@ impl Command for Set {
             target = target.filling(token, false, &mut tags.iter().copied());
             options.cost = target.cost(options.cost);
         }
-        let outlook = |bounds| target.outlook(tags.first().copied(), bounds);
+        let outlook = |bounds| target.outlook(&tags, bounds);
         let expire = || target.expire();
         let write = decide::set(&options, value, target.found(), expire, at, defaults(), outlook)?;
         if !target.perform(write, Value::New(value), Tags::These(&tags), c"cache.set")? {

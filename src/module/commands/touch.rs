@@ -70,7 +70,11 @@ impl Command for Touch {
             old.meta.cost = target.cost(None).unwrap_or(old.meta.cost);
         }
         // A time that cannot be is told whether there is an entry or not.
-        let outlook = |bounds| target.outlook(target.tags().first().map(Vec::as_slice), bounds);
+        let outlook = |bounds| {
+            let tags = target.tags();
+            let tags: Vec<&[u8]> = tags.iter().map(Vec::as_slice).collect();
+            target.outlook(&tags, bounds)
+        };
         let write = decide::touch(&options, old, at, defaults(), outlook)?;
         let write = if matches!(found, Found::Entry(_)) { write } else { Write::Nothing };
         let done = target.perform(write, Value::Same, Tags::Same, c"cache.touch")?;

@@ -108,10 +108,10 @@ impl<'a> Target<'a> {
         decide::cost_of_fill(named, self.settled.map(|meta| meta.cost), took)
     }
 
-    /// What there is to choose a TTL by, the entry's first tag going to be this.
-    pub fn outlook(&self, tag: Option<&[u8]>, bounds: Bounds) -> Outlook {
+    /// What there is to choose a TTL by, the entry going to have these tags.
+    pub fn outlook(&self, tags: &[&[u8]], bounds: Bounds) -> Outlook {
         let dead = self.old.filter(|_| self.settled.is_none());
-        adaptive::outlook(self.db, self.name.bytes(), tag, dead, bounds)
+        adaptive::outlook(self.db, self.name.bytes(), tags, dead, bounds)
     }
 
     /// The last invalidation that hit what is there.
@@ -210,6 +210,8 @@ impl<'a> Target<'a> {
             self.key.unlink();
             self.ctx.signal_modified(self.name);
             self.ctx.notify_deleted(self.name);
+        } else {
+            adaptive::outdated(self.db, self.name.bytes());
         }
         match self.fill {
             Some(_) => leases::explained(self.db, self.name.bytes()),
@@ -274,9 +276,7 @@ impl<'a> Target<'a> {
         event: &'static CStr,
     ) -> Result<(), Error> {
         let new = self.put(meta, value, tags, expire)?;
-        if meta.adaptive.is_some() {
-            adaptive::stored(self.db, self.name.bytes(), new, lesson);
-        }
+        adaptive::stored(self.db, self.name.bytes(), new, lesson);
         if self.is_write {
             COUNTERS.writes.add(1);
             shard::tally(self.db, new, |tally| tally.writes += 1);
