@@ -8,6 +8,12 @@
 //! alone. Both policies see the same reads and the same changes. What is counted
 //! begins after the first half: a cache runs for long, and how fast an estimate is
 //! learnt is its own matter.
+//!
+//! Whether a hit is stale is not counted but expected: the chance that the source
+//! has changed since the value was fetched, 1 − e^(−age/mean), which does not depend
+//! on what led to its TTL. A popular key changes some dozens of times in a run;
+//! whether these happen to fall before many reads or few would be five times what
+//! is compared where all keys are alike.
 
 use cacheflow_core::adaptive::{refill, Bounds, Digest, Outlook, Past};
 use cacheflow_core::rates::{Kin, Rates};
@@ -86,8 +92,8 @@ pub struct Scale {
 pub struct Outcome {
     /// Reads answered by the cache.
     pub hits: u64,
-    /// Of these, with what had changed at the source.
-    pub stale: u64,
+    /// Of these, to be expected with what had changed at the source.
+    pub stale: f64,
     /// Reads of the source.
     pub fetches: u64,
 }
@@ -95,7 +101,7 @@ pub struct Outcome {
 impl Outcome {
     /// The share of hits that were stale.
     pub fn staleness(&self) -> f64 {
-        self.stale as f64 / self.hits.max(1) as f64
+        self.stale / self.hits.max(1) as f64
     }
 }
 
@@ -208,7 +214,8 @@ impl World {
         };
         let mut dice = SmallRng::seed_from_u64(self.scale.seed.wrapping_add(1));
         let mut sources = self.sources.clone();
-        let mut held = vec![(0.0, 0); sources.len()];
+        // Fresh until, and when it was fetched.
+        let mut held = vec![(0.0, 0.0); sources.len()];
         let gap = self.scale.days * DAY / self.scale.reads.max(1) as f64;
         let (mut now, mut outcome) = (0.0, Outcome::default());
         for read in 0..self.scale.reads {
@@ -216,17 +223,19 @@ impl World {
             now += wait * gap;
             // Zipf's numbers begin with 1.
             let key = popularity.sample(&mut dice) as usize - 1;
-            let version = sources[key].version_at(now);
-            let counts = u64::from(read >= self.scale.reads / 2);
-            let (fresh_until, cached) = held[key];
+            let counts = read >= self.scale.reads / 2;
+            let (fresh_until, fetched) = held[key];
             if now < fresh_until {
-                outcome.hits += counts;
-                outcome.stale += if cached == version { 0 } else { counts };
+                if counts {
+                    outcome.hits += 1;
+                    outcome.stale -= ((fetched - now) / sources[key].mean).exp_m1();
+                }
                 continue;
             }
-            outcome.fetches += counts;
+            outcome.fetches += u64::from(counts);
+            let version = sources[key].version_at(now);
             let ttl = policy.choose(key, version, Time(now as u64));
-            held[key] = (now + ttl.0 as f64, version);
+            held[key] = (now + ttl.0 as f64, now);
         }
         outcome
     }
@@ -234,9 +243,9 @@ impl World {
     /// The TTL for all with which so many hits are stale, and what it comes to.
     pub fn best_fixed(&self, staleness: f64) -> (Millis, Outcome) {
         let (mut low, mut high) = (1.0f64, 30.0 * DAY);
-        // Staleness grows with the TTL; 20 halvings of the logarithm are within
+        // Staleness grows with the TTL; 16 halvings of the logarithm are within
         // a thousandth of it.
-        for _ in 0..20 {
+        for _ in 0..16 {
             let middle = (low * high).sqrt();
             let outcome = self.run(&mut Fixed(Millis(middle as u64)));
             if outcome.staleness() < staleness {
@@ -285,7 +294,7 @@ mod tests {
     fn a_ttl_of_nothing_fetches_always_and_an_endless_one_once() {
         let world = World::new(&MIXTURES[0], SMALL);
         let always = world.run(&mut Fixed(Millis(0)));
-        assert_eq!(always, Outcome { hits: 0, stale: 0, fetches: 30_000 });
+        assert_eq!(always, Outcome { hits: 0, stale: 0.0, fetches: 30_000 });
         let once = world.run(&mut Fixed(Millis(u64::MAX / 2)));
         assert!(once.fetches < 50 && once.hits + once.fetches == 30_000, "{once:?}");
         assert!(once.staleness() > 0.9, "{once:?}");
@@ -294,9 +303,9 @@ mod tests {
     /// λL/2 of the reads of a fixed TTL are stale, where it is short.
     #[test]
     fn staleness_is_the_formulas() {
-        let world = World::new(&MIXTURES[4], Scale { reads: 400_000, ..SMALL });
+        let world = World::new(&MIXTURES[4], SMALL);
         let outcome = world.run(&mut Fixed(Millis((0.06 * HOUR) as u64)));
-        assert!((outcome.staleness() / 0.01 - 1.0).abs() < 0.2, "{outcome:?}");
+        assert!((outcome.staleness() / 0.01 - 1.0).abs() < 0.05, "{outcome:?}");
     }
 
     #[test]

@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn figures_have_their_targets() {
-        let outcome = |fetches| Outcome { hits: 1000, stale: 10, fetches };
+        let outcome = |fetches| Outcome { hits: 1000, stale: 10.0, fetches };
         let round = |fetches| Comparison { ttl: Millis(5), fixed: outcome(100), adaptive: outcome(fetches) };
         let rounds = [round(60), round(70), round(80)];
         let figures = figures_of("mixed", false, &rounds, 0.01);
