@@ -30,6 +30,8 @@ DEFAULTS = {
     "cacheflow.max-waiters-per-key": "10000",
     "cacheflow.xfetch-beta": "1",
     "cacheflow.refresh-keys": "4096",
+    "cacheflow.stale-target": "0.01",
+    "cacheflow.ttl-jitter": "0",
     "cacheflow.invalidate-timeout": "1000",
     "cacheflow.invalidate-min-replicas": "0",
     "cacheflow.max-memory": "0",
@@ -51,6 +53,7 @@ BOUNDS = {
     "cacheflow.max-waiters": (0, 2**20 - 256),
     "cacheflow.max-waiters-per-key": (0, 2**20 - 256),
     "cacheflow.refresh-keys": (0, 65536),
+    "cacheflow.ttl-jitter": (0, 50),
     "cacheflow.invalidate-timeout": (0, (2**63 - 1) // 1000),
     "cacheflow.invalidate-min-replicas": (0, 1000),
     "cacheflow.evict-at": (0, 100),
@@ -127,20 +130,25 @@ def test_the_bounds_of_numbers(server, name):
         assert directives(server) == {**DEFAULTS, name: str(least + 1)}
 
 
+DECIMALS = ("xfetch-beta", "stale-target")
+
+
+@pytest.mark.parametrize("name", DECIMALS)
 @pytest.mark.parametrize(
     ("text", "shown"), [("0", "0"), ("1.5", "1.5"), ("2.0", "2"), ("1e2", "100"), ("-0", "0")]
 )
-def test_a_directive_with_decimals(server, text, shown):
-    server.config("cacheflow.xfetch-beta", text)
-    assert directives(server) == but(xfetch_beta=shown)
+def test_a_directive_with_decimals(server, name, text, shown):
+    server.config(f"cacheflow.{name}", text)
+    assert directives(server) == DEFAULTS | {f"cacheflow.{name}": shown}
 
 
+@pytest.mark.parametrize("name", DECIMALS)
 @pytest.mark.parametrize("text", ["", "x", "-1", "nan", "inf", "1e999", "1,5", " 1", "0x1"])
-def test_what_is_no_number_with_decimals_is_refused(server, text):
-    server.config("cacheflow.xfetch-beta", "2.5")
-    error = server.error("CONFIG", "SET", "cacheflow.xfetch-beta", text)
+def test_what_is_no_number_with_decimals_is_refused(server, name, text):
+    server.config(f"cacheflow.{name}", "2.5")
+    error = server.error("CONFIG", "SET", f"cacheflow.{name}", text)
     assert error.startswith("ERR CONFIG SET failed") and "must be a number that is not negative" in error
-    assert directives(server) == but(xfetch_beta="2.5")
+    assert directives(server) == DEFAULTS | {f"cacheflow.{name}": "2.5"}
 
 
 # --- what they do ----------------------------------------------------------------------------------

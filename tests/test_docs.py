@@ -82,6 +82,9 @@ def words_of(argument):
     if argument["type"] == b"oneof":
         least = min(words for words, _ in parts)
         more = more or any(open_ended or words != least for words, open_ended in parts)
+    elif argument["type"] == b"block":
+        least = sum(words for words, _ in parts) + ("token" in argument)
+        more = more or any(open_ended for _, open_ended in parts)
     elif argument["type"] != b"pure-token":
         least += "token" in argument
     return 0 if b"optional" in flags else least, more
@@ -106,10 +109,12 @@ def test_every_option_of_the_page_is_taken(server):
         "CACHE.SET k v PXAT 4000000000000",
         "CACHE.SET k v KEEPTTL",
         "CACHE.SET k v PERSIST",
+        "CACHE.SET k v EXAUTO 5 60",
         "CACHE.TOUCH k EX 5 GRACE 5",
         "CACHE.TOUCH k PX 5000 PGRACE 5",
         "CACHE.TOUCH k EXAT 4000000000",
         "CACHE.TOUCH k PXAT 4000000000000",
+        "CACHE.TOUCH k EXAUTO 5 60",
         "CACHE.GET k STALE",
         "CACHE.VERIFY REPAIR",
         "CACHE.SET k v EX 5 TAGS one two",
@@ -148,10 +153,12 @@ def test_every_option_of_the_page_is_taken(server):
     words = set(re.findall(r"\b[A-Z]{2,}\b", " ".join(re.findall(r"```\n(.*)\n```", page()))))
     called = {word for name in names(server) for word in name[6:].upper().split("|")}
     words -= {"CACHE", *called} - {"STALE", "TAGS"}
-    known = "NX XX EX PX EXAT PXAT KEEPTTL PERSIST GRACE PGRACE COST STALE REPAIR TAGS MATCH COUNT RESET"
+    known = (
+        "NX XX EX PX EXAT PXAT EXAUTO KEEPTTL PERSIST GRACE PGRACE COST STALE REPAIR TAGS MATCH COUNT RESET"
+    )
     hot = "BY HITS BYTES WAITS"
     leases = "LEASE KEEP BLOCK MAXSTALE BETA WITHTAGS RETRY"
-    settings = "MAXMEMORY TTL EXAUTO MAXFILLS BREAKER POLICY LRU NONE"
+    settings = "MAXMEMORY TTL MAXFILLS BREAKER POLICY LRU NONE"
     assert words == set(f"{known} {leases} {hot} {settings} NAMESPACE SOFT HARD LOCAL TIMEOUT".split())
 
 

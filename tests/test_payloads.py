@@ -45,11 +45,13 @@ def dumps(server):
         ("binary", BINARY, "EX", 1000, "GRACE", 1),
         ("n" * 70_000, "a long name", "EX", 1000, "COST", 5),
         ("one tag", "v", "EX", 1000, "TAGS", "dumped"),
+        ("adaptive", "v", "EXAUTO", 500, 5000, "GRACE", 7, "TAGS", "dumped"),
         ("many tags", "v", "GRACE", 9, "COST", 3, "TAGS", "dumped", "", BINARY, *range(20)),
     ):
         assert server("CACHE.SET", name, value, *options) == b"OK"
     server("CACHE.GET", "tagged")
     server("CACHE.STALE", "tagged")
+    server("CACHE.TOUCH", "adaptive")
     server("CACHE.SET", "kept", "w", "KEEPTTL")
     found = {name[:9].decode(): server("DUMP", name) for name in scan(server.connect())}
     server("FLUSHALL")
@@ -417,3 +419,7 @@ def test_the_second_decoder_reads_what_the_server_writes(server):
     assert found.tags == (b"b", b"", BINARY, b"a") and not found.dead
     assert found.end + 700 == server("PEXPIRETIME", "k") and found.end - found.born // 1000 == 5000
     assert found.born // 1000 <= found.staled <= now_ms(server)
+    server("CACHE.SET", "k", "v", "EXAUTO", 60, 600, "GRACE", 9, "TAGS", "b")
+    server("CACHE.SET", "k", "w", "EXAUTO", 70, 700, "GRACE", 9, "TAGS", "b")
+    least, most, _, _, refills, marks = payload.dumped_meta(server("DUMP", "k")).auto
+    assert (least, most, refills, marks & 31) == (70, 700, 1, 1), "one refill, and it found a change"

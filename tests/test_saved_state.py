@@ -192,7 +192,7 @@ def test_parts_that_are_missing_or_too_many(saved):
             head,
             part,
             locks,
-            msgpack.encode([[b"n", {"exauto_least": 2, "exauto_most": 1}]]),
+            msgpack.encode([[b"n", {"exauto_min": 2, "exauto_max": 1}]]),
         ],
         "a share past the whole": [
             head,

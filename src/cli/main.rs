@@ -11,6 +11,7 @@ mod interrupt;
 mod origin;
 mod records;
 mod replay;
+mod simulate_ttl;
 mod trace;
 mod warm;
 mod zipf;

@@ -2,7 +2,7 @@
 //! the replication stream. The value travels raw beside it.
 //!
 //! ```text
-//! version   u8      1
+//! version   u8      1; 2: with ADAPTIVE
 //! fields    varint  which of the following are there
 //! born      varint  stamp, µs
 //! END       varint  fresh until, Unix ms
@@ -12,6 +12,7 @@
 //! COST      varint  ms, not 0
 //! HITS      varint  not 0
 //! DEAD      nothing: it was invalidated
+//! ADAPTIVE  varints min and max, s; digest; T, refills, marks as in `adaptive`
 //! TAGS      varint  how many; each: varint length, bytes
 //! ```
 //!
@@ -22,15 +23,19 @@
 //!
 //! A new version gets a new number and an arm in [`decode`]; the old arm stays
 //! for as long as files of it may be about. An entry of a later version is
-//! refused, never misread.
+//! refused, never misread. What needs no later version is written in the
+//! earlier: a build that does not know EXAUTO reads every entry without it.
 
 use std::fmt;
 
+use crate::adaptive::{Adaptive, Bounds, Digest};
 use crate::entry::{Cost, Meta};
 use crate::tag::{self, Names, LONGEST_TAG, MOST_TAGS};
 use crate::units::{Millis, Stamp, Time};
 
 const VERSION: u8 = 1;
+/// That of entries with `EXAUTO`.
+const VERSION_ADAPTIVE: u8 = 2;
 
 const END: u64 = 1;
 const TIMES: u64 = 1 << 1;
@@ -40,7 +45,8 @@ const COST: u64 = 1 << 4;
 const HITS: u64 = 1 << 5;
 const DEAD: u64 = 1 << 6;
 const TAGS: u64 = 1 << 7;
-const KNOWN: u64 = (1 << 8) - 1;
+const ADAPTIVE: u64 = 1 << 8;
+const KNOWN: u64 = (1 << 9) - 1;
 
 /// What stands in place of metadata that could not be saved.
 pub const UNSAVED: &[u8] = &[0];
@@ -111,7 +117,8 @@ pub fn encode<'a>(
     set(HITS, hits != 0);
     set(DEAD, meta.dead);
     set(TAGS, tags.len() != 0);
-    out.push(VERSION);
+    set(ADAPTIVE, meta.adaptive.is_some());
+    out.push(if meta.adaptive.is_some() { VERSION_ADAPTIVE } else { VERSION });
     put(out, fields);
     put(out, meta.born.0);
     if let Some(end) = meta.fresh_until {
@@ -135,6 +142,12 @@ pub fn encode<'a>(
     if hits != 0 {
         put(out, hits);
     }
+    if let Some(adaptive) = meta.adaptive {
+        adaptive.bounds.seconds().into_iter().for_each(|seconds| put(out, u64::from(seconds)));
+        put(out, u64::from(adaptive.digest.0));
+        let (exposure, refills, marks) = adaptive.marks();
+        [exposure, refills, u16::from(marks)].into_iter().for_each(|n| put(out, u64::from(n)));
+    }
     if tags.len() != 0 {
         put(out, tags.len() as u64);
         for tag in tags {
@@ -152,15 +165,20 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded<'_>, CodecError> {
     match bytes {
         [] => Err(CodecError::Truncated),
         UNSAVED => Err(CodecError::Unsaved),
-        [VERSION, rest @ ..] => decode_1(rest),
+        [VERSION, rest @ ..] => decode_fields(rest, KNOWN & !ADAPTIVE),
+        // It says nothing that the one before could not, but for that field.
+        [VERSION_ADAPTIVE, rest @ ..] => match decode_fields(rest, KNOWN) {
+            Ok(Decoded { meta: Meta { adaptive: None, .. }, .. }) => Err(CodecError::Field),
+            other => other,
+        },
         [version, ..] => Err(CodecError::Version(*version)),
     }
 }
 
-fn decode_1(bytes: &[u8]) -> Result<Decoded<'_>, CodecError> {
+fn decode_fields(bytes: &[u8], known: u64) -> Result<Decoded<'_>, CodecError> {
     let mut rest = bytes;
     let fields = take(&mut rest)?;
-    if fields & !KNOWN != 0 {
+    if fields & !known != 0 {
         return Err(CodecError::Field);
     }
     let mut number = |field| -> Result<Option<u64>, CodecError> {
@@ -181,6 +199,7 @@ fn decode_1(bytes: &[u8]) -> Result<Decoded<'_>, CodecError> {
     let staled_at = number(STALED)?.map(Time);
     let cost = nonzero(number(COST)?)?;
     let hits = nonzero(number(HITS)?)?;
+    let adaptive = if fields & ADAPTIVE == 0 { None } else { Some(take_adaptive(&mut rest)?) };
     let tags = if fields & TAGS == 0 { Names::new() } else { take_tags(&mut rest)? };
     if !rest.is_empty() {
         return Err(CodecError::Trailing);
@@ -195,11 +214,22 @@ fn decode_1(bytes: &[u8]) -> Result<Decoded<'_>, CodecError> {
         cost: Cost(u32::try_from(cost).map_err(|_| CodecError::Number)?),
         hits,
         dead: fields & DEAD != 0,
+        adaptive,
     };
     if !meta.is_sound() || (written.is_some() && meta.times_are_implied()) {
         return Err(CodecError::Unsound);
     }
     Ok(Decoded { meta, tags })
+}
+
+fn take_adaptive(bytes: &mut &[u8]) -> Result<Adaptive, CodecError> {
+    let mut word = || u32::try_from(take(bytes)?).map_err(|_| CodecError::Number);
+    let bounds = Bounds::new(word()?, word()?).ok_or(CodecError::Unsound)?;
+    let digest = Digest(word()?);
+    let mut half = || u16::try_from(word()?).map_err(|_| CodecError::Number);
+    let (exposure, refills) = (half()?, half()?);
+    let marks = u8::try_from(half()?).map_err(|_| CodecError::Number)?;
+    Adaptive::of_marks(bounds, digest, (exposure, refills, marks)).ok_or(CodecError::Number)
 }
 
 fn take_tags<'a>(bytes: &mut &'a [u8]) -> Result<Names<'a>, CodecError> {
@@ -350,10 +380,11 @@ mod tests {
 
         #[test]
         fn any_bytes_behind_a_right_head_are_answered(
+            version in VERSION..=VERSION_ADAPTIVE,
             fields in 0..=KNOWN,
             rest in proptest::collection::vec(any::<u8>(), 0..80),
         ) {
-            let mut bytes = vec![VERSION];
+            let mut bytes = vec![version];
             put(&mut bytes, fields);
             bytes.extend_from_slice(&rest);
             if let Ok((meta, tags)) = owned(&bytes) {
@@ -403,12 +434,29 @@ mod tests {
         assert_eq!(decode(&[]), Err(CodecError::Truncated));
         assert_eq!(decode(UNSAVED), Err(CodecError::Unsaved));
         assert_eq!(decode(&[9, 0, 0]), Err(CodecError::Version(9)));
-        assert_eq!(decode(&[1, 0x80, 0x02, 0]), Err(CodecError::Field));
+        assert_eq!(decode(&[1, 0x80, 0x02, 0]), Err(CodecError::Field), "of a later version");
+        assert_eq!(decode(&[2, 0x80, 0x04, 0]), Err(CodecError::Field));
+        assert_eq!(decode(&[2, 0, 1]), Err(CodecError::Field), "what the version is for is not there");
         assert_eq!(decode(&[1, 0x80, 0x00, 0]), Err(CodecError::Number), "not the shortest form");
         assert_eq!(decode(&[1, 0, 0x80, 0x00]), Err(CodecError::Number));
         assert_eq!(decode(&[1, GRACE as u8, 1, 5]), Err(CodecError::Unsound), "grace without an end");
         assert_eq!(decode(&[1, 0, 1, 1]), Err(CodecError::Trailing));
         assert_eq!(decode(&[1, COST as u8, 1, 0x80, 0x80, 0x80, 0x80, 0x10]), Err(CodecError::Number));
+        let adaptive = |rest: &[u8]| {
+            let bytes = [&[2, 0x81, 0x02, 1, 9][..], rest].concat();
+            decode(&bytes).map(|decoded| decoded.meta.adaptive.is_some())
+        };
+        assert_eq!(adaptive(&[5, 60, 7, 3, 1, 0x41]), Ok(true));
+        assert_eq!(adaptive(&[0, 60, 7, 3, 1, 0]), Err(CodecError::Unsound), "no time at all");
+        assert_eq!(adaptive(&[61, 60, 7, 3, 1, 0]), Err(CodecError::Unsound));
+        assert_eq!(adaptive(&[5, 60, 7, 3, 1, 0xa0, 1]), Err(CodecError::Number), "a reason that is none");
+        assert_eq!(adaptive(&[5, 60, 7, 3, 0x80, 0x80, 4, 0]), Err(CodecError::Number));
+        assert_eq!(adaptive(&[5, 60, 7, 3]), Err(CodecError::Truncated));
+        assert_eq!(
+            decode(&[2, 0x80, 0x02, 1, 5, 60, 7, 3, 1, 0]),
+            Err(CodecError::Unsound),
+            "without an end"
+        );
         let tagged = |rest: &[u8]| {
             let bytes = [&[1, 0x80, 0x01, 7][..], rest].concat();
             decode(&bytes).map(|decoded| decoded.tags.len())

@@ -1,6 +1,7 @@
 //! What a command does with what it finds under a key. The module looks the
 //! key up, asks here, and performs the answer.
 
+use crate::adaptive::{self, digest, Adaptive, Bounds, Lesson, Outlook, Past, Refilled};
 use crate::entry::{Cost, Meta};
 use crate::index::{Stamps, Verdict};
 use crate::leases::There;
@@ -105,40 +106,82 @@ pub enum Write {
         meta: Meta,
         /// The key's own TTL; `None`: none.
         expire: Option<Time>,
+        /// What is to be learnt from it, once it is stored.
+        lesson: Option<Lesson>,
     },
 }
 
-fn store(meta: Meta, ends: Ends) -> Write {
+fn store(meta: Meta, ends: Ends, lesson: Option<Lesson>) -> Write {
     let Ends { fresh_until, length, grace, expire } = ends;
-    Write::Store { meta: Meta { fresh_until, length, grace, ..meta }, expire }
+    Write::Store { meta: Meta { fresh_until, length, grace, ..meta }, expire, lesson }
 }
 
-/// `CACHE.SET`. `expire` asks for the TTL of the key found, which costs a
-/// look-up: only KEEPTTL needs it.
+/// An entry refilled within bounds, and its ends. Whether they can be is told by
+/// the longest that might be chosen, so that no request fails by what was learnt.
+fn choose(
+    bounds: Bounds,
+    grace: Millis,
+    at: Moment,
+    defaults: Defaults,
+    refill: impl FnOnce() -> Refilled,
+) -> Result<(Refilled, Ends), InvalidTime> {
+    Ends::after(bounds.max(), at.now, grace)?;
+    let refilled = refill();
+    let length = defaults.jitter.of(refilled.length).clamp(bounds.min(), bounds.max());
+    Ok((refilled, Ends::after(length, at.now, grace)?))
+}
+
+/// `CACHE.SET` of `value`. `expire` asks for the TTL of the key found, which costs
+/// a look-up: only KEEPTTL needs it. `outlook` is asked where the TTL is to be
+/// chosen.
 ///
 /// # Errors
 /// [`InvalidTime`] for ends past what an entry can carry.
 pub fn set(
     options: &SetOptions,
+    value: &[u8],
     found: Found<'_>,
     expire: impl FnOnce() -> Option<Time>,
     at: Moment,
     defaults: Defaults,
+    outlook: impl FnOnce(Bounds) -> Outlook,
 ) -> Result<Write, InvalidTime> {
     let old = match found {
-        Found::Entry(live) => Some(live.meta),
+        Found::Entry(live) => Some(live),
         Found::Absent | Found::Native => None,
     };
     let keep = options.expiry == Expiry::Keep;
-    let ends = match (found, &old) {
-        (Found::Entry(_), Some(meta)) if keep && meta.is_fresh(at.now) => Ends::kept(meta, expire()),
-        (Found::Native, _) if keep => Ends::kept_from_native(expire(), at.now),
-        _ => Ends::of_set(options.expiry, options.grace, at.now, defaults)?,
+    let kept = old.map(|live| live.meta).filter(|meta| keep && meta.is_fresh(at.now));
+    let native = keep && matches!(found, Found::Native);
+    let bounds = match kept {
+        Some(meta) => meta.adaptive.map(|adaptive| adaptive.bounds),
+        None if native => None,
+        None => defaults.bounds(options.expiry),
+    };
+    let refill = |bounds| {
+        let outlook = outlook(bounds);
+        let past = match found {
+            Found::Entry(live) => Some(Past::of(&live.meta, live.value)),
+            Found::Absent => outlook.past,
+            Found::Native => None,
+        };
+        adaptive::refill(bounds, digest(value), past, at.now, &outlook)
     };
     let holds = match options.condition {
         Condition::Always => true,
         Condition::Absent => matches!(found, Found::Absent),
         Condition::Present => !matches!(found, Found::Absent),
+    };
+    let (refilled, ends) = match (kept, bounds) {
+        // Whoever keeps the times keeps the reason for them.
+        (Some(meta), _) => (bounds.map(refill).map(|of| of.because(&meta)), Ends::kept(&meta, expire())),
+        (None, Some(bounds)) => {
+            let grace = options.grace.unwrap_or(defaults.grace);
+            let (refilled, ends) = choose(bounds, grace, at, defaults, || refill(bounds))?;
+            (Some(refilled), ends)
+        }
+        (None, None) if native => (None, Ends::kept_from_native(expire(), at.now)),
+        (None, None) => (None, Ends::of_set(options.expiry, options.grace, at.now, defaults)?),
     };
     if !holds {
         return Ok(Write::Nothing);
@@ -146,28 +189,52 @@ pub fn set(
     if ends.are_past(at.now) {
         return Ok(Write::Remove);
     }
-    let kept_cost = old.map(|meta| meta.cost).unwrap_or_default();
-    let meta =
-        Meta { born: at.stamp, written: at.now, cost: options.cost.unwrap_or(kept_cost), ..Meta::default() };
-    Ok(store(meta, ends))
+    let kept_cost = old.map(|live| live.meta.cost).unwrap_or_default();
+    let meta = Meta {
+        born: at.stamp,
+        written: at.now,
+        cost: options.cost.unwrap_or(kept_cost),
+        adaptive: refilled.map(|of| of.adaptive),
+        ..Meta::default()
+    };
+    Ok(store(meta, ends, refilled.and_then(|of| of.lesson)))
 }
 
-/// `CACHE.TOUCH` on an entry: the same value, born and written anew.
+/// `CACHE.TOUCH` on an entry: the same value, born and written anew. To one with
+/// `EXAUTO`, or with it, it says that the source has not changed; without a time
+/// such an entry repeats its bounds, and not the length that they led to.
 ///
 /// # Errors
 /// [`InvalidTime`] for ends past what an entry can carry.
 pub fn touch(
     options: &TouchOptions,
-    old: &Meta,
+    old: Live<'_>,
     at: Moment,
     defaults: Defaults,
+    outlook: impl FnOnce(Bounds) -> Outlook,
 ) -> Result<Write, InvalidTime> {
-    let ends = Ends::of_touch(options.expiry, options.grace, at.now, defaults, old)?;
+    let Live { meta, value } = old;
+    let (bounds, grace) = match (options.expiry, meta.adaptive) {
+        (Expiry::Unsaid, adaptive) => (adaptive.map(|adaptive| adaptive.bounds), meta.grace),
+        (said, _) => (defaults.bounds(said), defaults.grace),
+    };
+    let (refilled, ends) = match bounds {
+        Some(bounds) => {
+            let grace = options.grace.unwrap_or(grace);
+            let (refilled, ends) = choose(bounds, grace, at, defaults, || {
+                let past = Past::of(&meta, value);
+                adaptive::refill(bounds, past.digest, Some(past), at.now, &outlook(bounds))
+            })?;
+            (Some(refilled), ends)
+        }
+        None => (None, Ends::of_touch(options.expiry, options.grace, at.now, defaults, &meta)?),
+    };
     if ends.are_past(at.now) {
         return Ok(Write::Remove);
     }
-    let meta = Meta { born: at.stamp, written: at.now, staled_at: None, ..*old };
-    Ok(store(meta, ends))
+    let adaptive = refilled.map(|of| of.adaptive);
+    let meta = Meta { born: at.stamp, written: at.now, staled_at: None, adaptive, ..meta };
+    Ok(store(meta, ends, refilled.and_then(|of| of.lesson)))
 }
 
 /// `CACHE.STALE` on an entry: nothing where it is stale already, else stale
@@ -176,7 +243,7 @@ pub fn stale(old: &Meta, expire: Option<Time>, now: Time) -> Write {
     if !ages(old, expire, now).fresh {
         return Write::Nothing;
     }
-    Write::Store { meta: Meta { staled_at: Some(now), ..*old }, expire }
+    Write::Store { meta: Meta { staled_at: Some(now), ..*old }, expire, lesson: None }
 }
 
 /// Why an increment was refused.
@@ -191,7 +258,8 @@ pub enum IncrError {
 }
 
 /// `CACHE.INCRBY`: the sum, and the entry to store it in. Tags and times stay;
-/// an absent key counts from 0 and gets the namespace's times.
+/// an absent key counts from 0 and gets the namespace's times. It is no refill:
+/// nothing is learnt, and the next refill is compared with the sum.
 ///
 /// # Errors
 /// [`IncrError`] says why nothing may be stored.
@@ -216,8 +284,10 @@ pub fn incr(
         }
     };
     let sum = value.checked_add(by).ok_or(IncrError::Overflow)?;
-    let meta = Meta { born: at.stamp, written: at.now, hits: 0, ..meta };
-    Ok((sum, store(meta, ends)))
+    let of_sum = |adaptive| Adaptive { digest: digest(sum.to_string().as_bytes()), ..adaptive };
+    let adaptive = meta.adaptive.map(of_sum);
+    let meta = Meta { born: at.stamp, written: at.now, hits: 0, adaptive, ..meta };
+    Ok((sum, store(meta, ends, None)))
 }
 
 /// Where freshness ends in effect: a TTL that EXPIRE put before the entry's
@@ -302,6 +372,9 @@ pub fn ages(meta: &Meta, expire: Option<Time>, now: Time) -> Ages {
     }
 }
 
+#[cfg(test)]
+#[path = "decide_auto_tests.rs"]
+mod auto_tests;
 #[cfg(test)]
 #[path = "decide_tests.rs"]
 mod tests;

@@ -5,6 +5,11 @@ use super::*;
 use crate::entry::{build, Cost, View};
 use proptest::prelude::*;
 
+/// No TTL is chosen in these.
+fn outlook(_: Bounds) -> Outlook {
+    panic!("asked")
+}
+
 /// What COMMANDS.md says about an entry, kept the naive way.
 #[derive(Clone, Debug, PartialEq)]
 struct Model {
@@ -73,7 +78,7 @@ impl Store {
         match write {
             Write::Nothing => {}
             Write::Remove => self.entry = None,
-            Write::Store { meta, expire } => {
+            Write::Store { meta, expire, .. } => {
                 assert!(meta.is_sound(), "{meta:?}");
                 self.entry = Some((build(&meta, b"key", value, &[]).expect("memory"), expire));
             }
@@ -192,19 +197,23 @@ fn apply(store: &mut Store, step: &Step, at: Moment) {
                 cost: cost.map(Cost),
                 ..SetOptions::default()
             };
-            let write = set(&options, found, || expire, at, Defaults::default()).expect("in range");
-            store.perform(write, value.to_string().as_bytes());
+            let value = value.to_string().into_bytes();
+            let write =
+                set(&options, &value, found, || expire, at, Defaults::default(), outlook).expect("in range");
+            store.perform(write, &value);
         }
         Step::SetKeep { value } => {
             let options = SetOptions { expiry: Expiry::Keep, ..SetOptions::default() };
-            let write = set(&options, found, || expire, at, Defaults::default()).expect("in range");
-            store.perform(write, value.to_string().as_bytes());
+            let value = value.to_string().into_bytes();
+            let write =
+                set(&options, &value, found, || expire, at, Defaults::default(), outlook).expect("in range");
+            store.perform(write, &value);
         }
         Step::Touch { ex, grace } => {
             let expiry = ex.map_or(Expiry::Unsaid, |ex| Expiry::After(Millis(ex)));
             let options = TouchOptions { expiry, grace: grace.map(Millis), ..TouchOptions::default() };
-            if let Some(old) = old {
-                let write = touch(&options, &old, at, Defaults::default()).expect("in range");
+            if let Found::Entry(old) = found {
+                let write = touch(&options, old, at, Defaults::default(), outlook).expect("in range");
                 let value = store.value();
                 store.perform(write, &value);
             }
@@ -280,8 +289,8 @@ proptest! {
 fn a_native_key_keeps_its_ttl_where_asked() {
     let at = Moment { now: Time(1000), stamp: Stamp(1_000_000) };
     let options = SetOptions { expiry: Expiry::Keep, ..SetOptions::default() };
-    let write = set(&options, Found::Native, || Some(Time(1500)), at, Defaults::default());
-    let Ok(Write::Store { meta, expire }) = write else { panic!("{write:?}") };
+    let write = set(&options, b"v", Found::Native, || Some(Time(1500)), at, Defaults::default(), outlook);
+    let Ok(Write::Store { meta, expire, .. }) = write else { panic!("{write:?}") };
     assert_eq!((meta.fresh_until, expire), (Some(Time(1500)), Some(Time(1500))));
 }
 

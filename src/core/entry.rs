@@ -15,8 +15,9 @@
 //!                          STALED u48 ms          when it was made stale by hand
 //!                          COST   u32 ms          recompute time
 //!                          WIDE   u32 + u32       lengths of value and name past u16 and u8
-//!                          MANY   u16             how many tags, where they are more than `tags` can say
+//!                          MANY   u16             how many tags, where `tags` does not say it
 //!                          DEAD   nothing         invalidated before it came to lie here
+//!                          and the first of MARKS
 //!
 //! tags: pairs of tag id and position, u32 + u32 each
 //! ```
@@ -34,11 +35,23 @@
 //! there. `hits` is exact to 2^17 and then counts by chance (a 16-bit mantissa;
 //! Morris, CACM 1978), with a relative error of some 0.3 %, up to 2 billion.
 //!
-//! When you add a field: `FIELDS`, `Meta`, `Meta::fields`, [`build`], the
-//! accessor in [`View`], the codec, and the drawing above.
+//! # More fields than bits
+//! All 64 bits of the first word are taken. Where the field MANY says how many
+//! tags there are, the two bits `tags` say nothing: they are marks there, of
+//! fields that few entries have. So such a field costs 2 bytes more than itself,
+//! and what has none of them costs nothing.
+//!
+//! ```text
+//! MARKS: 1  ADAPTIVE  17 bytes  EXAUTO: drawn in `adaptive`
+//! ```
+//!
+//! When you add a field: `FIELDS` (or a mark, and `extent`), `Meta`,
+//! `Meta::fields`, [`build`], the accessor in [`View`], the codec, and the
+//! drawing above.
 
 use std::collections::TryReserveError;
 
+use crate::adaptive::{self, Adaptive};
 use crate::hits;
 use crate::refresh::may_elect;
 use crate::units::{Millis, Stamp, Time, LAST_TIME, STAMP_LIMIT};
@@ -73,99 +86,40 @@ const FIELD_BITS: u8 = (1 << FIELDS.len()) - 1;
 /// The number of tags up to [`FEW`], above the fields.
 const TAGS_AT: u32 = STAMP_BITS + FIELDS.len() as u32;
 const FEW: u64 = 3;
+/// The mark of an entry with `EXAUTO`, in place of that number.
+const ADAPTIVE: u64 = 1;
+/// The bits of the fields and those above them, which together say how long the
+/// head is.
+const SHAPES: usize = 1 << (FIELDS.len() + 2);
 /// Bytes a tag membership takes in the entry.
 const TAG_BYTES: usize = 8;
 
 /// Bytes of the optional fields.
-const fn extent(fields: u8) -> usize {
+const fn extent(shape: usize) -> usize {
     let mut sum = 0;
     let mut i = 0;
     while i < FIELDS.len() {
-        if fields & FIELDS[i].0 != 0 {
+        if shape & FIELDS[i].0 as usize != 0 {
             sum += FIELDS[i].1;
         }
         i += 1;
     }
+    if shape & MANY as usize != 0 && shape >> FIELDS.len() == ADAPTIVE as usize {
+        sum += adaptive::BYTES;
+    }
     sum
 }
 
-/// [`extent`] of all fields, looked up: on the path of every read.
-const EXTENTS: [u8; 1 << FIELDS.len()] = {
-    let mut table = [0; 1 << FIELDS.len()];
-    let mut fields = 0;
-    while fields < table.len() {
-        table[fields] = extent(fields as u8) as u8;
-        fields += 1;
+/// [`extent`] of all shapes, looked up: on the path of every read.
+const EXTENTS: [u8; SHAPES] = {
+    let mut table = [0; SHAPES];
+    let mut shape = 0;
+    while shape < table.len() {
+        table[shape] = extent(shape) as u8;
+        shape += 1;
     }
     table
 };
-
-/// What is known of an entry beside its name, its value and its tags.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Meta {
-    /// When the value was born: what invalidations are compared with.
-    pub born: Stamp,
-    /// When it was written or touched, by the wall clock.
-    pub written: Time,
-    /// Where freshness ends; `None`: never.
-    pub fresh_until: Option<Time>,
-    /// The fresh length last given (what TOUCH repeats); `None` exactly where
-    /// `fresh_until` is.
-    pub length: Option<Millis>,
-    /// The grace last given; zero where freshness has no end.
-    pub grace: Millis,
-    /// When it was made stale by hand.
-    pub staled_at: Option<Time>,
-    /// What recomputing it costs; zero: unknown.
-    pub cost: Cost,
-    /// Reads answered with this value.
-    pub hits: u64,
-    /// Invalidated before it came to lie here (loaded, copied or renamed so).
-    pub dead: bool,
-}
-
-/// A recompute time: up to 49 days, zero for unknown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Cost(pub u32);
-
-impl Meta {
-    /// The rules that hold between the fields of every entry, whatever it was
-    /// made from: writers keep them, the decoder refuses what breaks them.
-    pub fn is_sound(&self) -> bool {
-        let time_ok = |t: Option<Time>| t.is_none_or(|t| t.0 <= LAST_TIME);
-        let length_ok = |l: Option<Millis>| l.is_none_or(|l| l.0 <= LAST_TIME);
-        self.born.0 < STAMP_LIMIT
-            && self.written.0 <= LAST_TIME
-            && time_ok(self.fresh_until)
-            && time_ok(self.staled_at)
-            && length_ok(self.length)
-            && self.fresh_until.is_some() == self.length.is_some()
-            && self.grace.0 <= LAST_TIME
-            && (self.grace == Millis::ZERO || self.fresh_until.is_some())
-    }
-
-    /// Whether time of writing and fresh length are those that the birth stamp
-    /// and the end of freshness imply.
-    pub fn times_are_implied(&self) -> bool {
-        self.written == self.born.time() && self.length == self.fresh_until.map(|end| end.since(self.written))
-    }
-
-    fn fields(&self) -> u8 {
-        let mut fields = 0;
-        let mut set = |field, present| fields |= if present { field } else { 0 };
-        set(GRACE, self.grace != Millis::ZERO);
-        set(TIMES, !self.times_are_implied());
-        set(STALED, self.staled_at.is_some());
-        set(COST, self.cost != Cost(0));
-        set(DEAD, self.dead);
-        fields
-    }
-
-    /// Fresh at `now`: not staled by hand, and the end not reached.
-    pub fn is_fresh(&self, now: Time) -> bool {
-        !self.dead && self.staled_at.is_none() && self.fresh_until.is_none_or(|end| now < end)
-    }
-}
 
 /// Why an entry could not be built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -202,18 +156,19 @@ pub fn build(meta: &Meta, name: &[u8], value: &[u8], tags: &[TagId]) -> Result<B
     if narrow.is_none() {
         fields |= WIDE;
     }
-    let few = Some(u64::from(count)).filter(|&few| few <= FEW);
+    let few = Some(u64::from(count)).filter(|&few| few <= FEW && meta.adaptive.is_none());
     if few.is_none() {
         fields |= MANY;
     }
+    let marks = few.unwrap_or(if meta.adaptive.is_some() { ADAPTIVE } else { 0 });
+    let shape = usize::from(fields) | (marks as usize) << FIELDS.len();
     let (value_len, name_len) = narrow.unwrap_or((0, 0));
-    let size =
-        BASE + usize::from(EXTENTS[usize::from(fields)]) + name.len() + value.len() + tags.len() * TAG_BYTES;
+    let size = BASE + usize::from(EXTENTS[shape]) + name.len() + value.len() + tags.len() * TAG_BYTES;
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(size)?;
 
     let mut base = [0; BASE];
-    let born = meta.born.0 | u64::from(fields) << STAMP_BITS | few.unwrap_or(0) << TAGS_AT;
+    let born = meta.born.0 | (shape as u64) << STAMP_BITS;
     base[..8].copy_from_slice(&born.to_le_bytes());
     base[8..14].copy_from_slice(&time_bytes(meta.fresh_until.map_or(NO_END, |end| end.0)));
     base[24..27].copy_from_slice(&hits::encode(meta.hits).to_le_bytes()[..3]);
@@ -241,6 +196,9 @@ pub fn build(meta: &Meta, name: &[u8], value: &[u8], tags: &[TagId]) -> Result<B
     if fields & MANY != 0 {
         bytes.extend_from_slice(&count.to_le_bytes());
     }
+    if let Some(adaptive) = meta.adaptive {
+        bytes.extend_from_slice(&adaptive.to_bytes());
+    }
     bytes.extend_from_slice(name);
     bytes.extend_from_slice(value);
     for tag in tags {
@@ -254,7 +212,7 @@ pub fn build(meta: &Meta, name: &[u8], value: &[u8], tags: &[TagId]) -> Result<B
 /// [`BASE`] of them.
 #[inline]
 pub fn head_size(base: &[u8; BASE]) -> usize {
-    BASE + usize::from(EXTENTS[usize::from(fields_of(base))])
+    BASE + usize::from(EXTENTS[shape_of(base)])
 }
 
 /// The size of the whole entry, given its first [`head_size`] bytes.
@@ -302,6 +260,12 @@ pub fn left_at_a_glance(base: &[u8; BASE], now: Time) -> Option<Option<Millis>> 
 fn fields_of(bytes: &[u8]) -> u8 {
     // The stamp takes the low 53 bits, the fields come next.
     (word(bytes, 0) >> STAMP_BITS) as u8 & FIELD_BITS
+}
+
+/// The fields and the two bits above them.
+#[inline]
+fn shape_of(bytes: &[u8]) -> usize {
+    (word(bytes, 0) >> STAMP_BITS) as usize & (SHAPES - 1)
 }
 
 #[inline]
@@ -358,7 +322,7 @@ impl<'a> View<'a> {
 
     #[inline]
     fn names_at(&self) -> usize {
-        BASE + usize::from(EXTENTS[usize::from(self.fields())])
+        BASE + usize::from(EXTENTS[shape_of(self.bytes)])
     }
 
     /// Lengths of the value and the name.
@@ -474,6 +438,17 @@ impl<'a> View<'a> {
         u16::from_le_bytes([self.bytes[14], self.bytes[15]])
     }
 
+    /// What it carries where it was written with `EXAUTO`.
+    pub fn adaptive(&self) -> Option<Adaptive> {
+        let fields = self.fields();
+        if fields & MANY == 0 || word(self.bytes, 0) >> TAGS_AT & FEW != ADAPTIVE {
+            return None;
+        }
+        // Behind all that have a bit.
+        let at = BASE + usize::from(EXTENTS[usize::from(fields)]);
+        self.bytes[at..].first_chunk().and_then(Adaptive::of_bytes)
+    }
+
     /// Everything known beside name, value and tags.
     pub fn meta(&self) -> Meta {
         let end = |ms| (ms != NO_END).then_some(ms);
@@ -495,14 +470,18 @@ impl<'a> View<'a> {
             cost: self.cost(),
             hits: hits::decode(half(self.bytes, 24)),
             dead: self.fields() & DEAD != 0,
+            adaptive: self.adaptive(),
         }
     }
 }
 
 #[path = "entry_marks.rs"]
 mod marks;
+#[path = "entry_meta.rs"]
+mod meta;
 
 pub use marks::*;
+pub use meta::*;
 
 #[cfg(test)]
 #[path = "entry_tests.rs"]

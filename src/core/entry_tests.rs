@@ -1,4 +1,5 @@
 use super::*;
+use crate::adaptive::tests::any_adaptive;
 use proptest::option;
 use proptest::prelude::*;
 
@@ -8,8 +9,9 @@ pub fn any_meta() -> impl Strategy<Value = Meta> {
     (
         (0..STAMP_LIMIT, option::of(time.clone()), option::of(time.clone()), time.clone()),
         (option::of(time.clone()), time, any::<u32>(), 0u64..1 << 31),
+        option::of(any_adaptive()),
     )
-        .prop_map(|((born, end, written, length), (staled, grace, cost, hits))| {
+        .prop_map(|((born, end, written, length), (staled, grace, cost, hits), adaptive)| {
             let born = Stamp(born);
             let written = written.map_or(born.time(), Time);
             let fresh_until = end.map(Time);
@@ -25,6 +27,7 @@ pub fn any_meta() -> impl Strategy<Value = Meta> {
                 cost: Cost(if cost % 2 == 0 { cost } else { 0 }),
                 hits: hits::decode(hits::encode(hits)),
                 dead: hits % 5 == 0,
+                adaptive: adaptive.filter(|_| fresh_until.is_some()),
             }
         })
 }
@@ -86,6 +89,9 @@ fn the_plain_entry_fits_the_size_class_of_160() {
     assert_eq!(entry.len(), 160, "one byte more costs 32 an entry");
     let kept = build(&Meta { cost: Cost(7), grace: Millis(9), ..meta }, b"", b"", &[]).expect("memory");
     assert_eq!(kept.len(), BASE + 4 + 6);
+    let adaptive = crate::adaptive::Bounds::new(1, 2)
+        .and_then(|bounds| Adaptive::of_marks(bounds, Default::default(), (0, 0, 0)));
+    assert_eq!(build(&Meta { adaptive, ..meta }, b"", b"", &[1]).expect("memory").len(), BASE + 2 + 17 + 8);
 }
 
 #[test]
@@ -117,9 +123,10 @@ fn hits_past_that_are_right_in_the_mean() {
 
 #[test]
 fn the_extents_are_the_sums_of_their_fields() {
-    for fields in 0..=FIELD_BITS {
-        let sum: usize = FIELDS.iter().filter(|f| fields & f.0 != 0).map(|f| f.1).sum();
-        assert_eq!(usize::from(EXTENTS[usize::from(fields)]), sum);
+    for (shape, extent) in EXTENTS.into_iter().enumerate() {
+        let sum: usize = FIELDS.iter().filter(|f| shape & usize::from(f.0) != 0).map(|f| f.1).sum();
+        let marked = shape & usize::from(MANY) != 0 && shape >> FIELDS.len() == 1;
+        assert_eq!(usize::from(extent), sum + if marked { 17 } else { 0 });
     }
 }
 

@@ -23,6 +23,7 @@
 //! | [`glob`] | patterns |
 //! | [`log`] | who invalidated what |
 //! | [`times`] | a request's time options resolved to ends |
+//! | [`adaptive`], [`rates`], [`recent`] | EXAUTO: TTLs chosen by how often a source changes |
 //! | [`entry`] | the bytes of an entry in memory, drawn |
 //! | [`hitters`], [`hotkeys`] | the heaviest of very many keys, by what |
 //! | [`hits`] | the counter of reads in an entry |
@@ -57,6 +58,7 @@
 #![forbid(unsafe_code)]
 
 pub mod acknowledged;
+pub mod adaptive;
 pub mod budget;
 pub mod bus;
 pub mod codec;
@@ -84,6 +86,8 @@ pub mod namespace;
 pub mod number;
 pub mod origin;
 mod packed;
+pub mod rates;
+pub mod recent;
 pub mod refresh;
 pub mod refresh_ahead;
 pub mod relay;

@@ -2,6 +2,7 @@
 //! case-insensitive and come in any order; one that takes a value may come
 //! once.
 
+use crate::adaptive::Bounds;
 use crate::entry::Cost;
 use crate::number::{parse_i64, parse_u64};
 use crate::times::Expiry;
@@ -38,7 +39,7 @@ pub enum Condition {
 pub struct SetOptions {
     /// `NX`, `XX`.
     pub condition: Condition,
-    /// `EX`, `PX`, `EXAT`, `PXAT`, `KEEPTTL`, `PERSIST`.
+    /// `EX`, `PX`, `EXAT`, `PXAT`, `EXAUTO`, `KEEPTTL`, `PERSIST`.
     pub expiry: Expiry,
     /// `GRACE`, `PGRACE`.
     pub grace: Option<Millis>,
@@ -53,7 +54,7 @@ pub struct SetOptions {
 /// `CACHE.TOUCH key …`, the options.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TouchOptions {
-    /// `EX`, `PX`, `EXAT`, `PXAT`.
+    /// `EX`, `PX`, `EXAT`, `PXAT`, `EXAUTO`.
     pub expiry: Expiry,
     /// `GRACE`, `PGRACE`.
     pub grace: Option<Millis>,
@@ -70,6 +71,7 @@ enum Word {
     Px,
     ExAt,
     PxAt,
+    ExAuto,
     KeepTtl,
     Persist,
     Grace,
@@ -88,7 +90,7 @@ impl Word {
                 &[(b"TAGS", Word::Tags), (b"COST", Word::Cost), (b"EXAT", Word::ExAt), (b"PXAT", Word::PxAt)]
             }
             5 => &[(b"GRACE", Word::Grace), (b"LEASE", Word::Lease)],
-            6 => &[(b"PGRACE", Word::PGrace)],
+            6 => &[(b"PGRACE", Word::PGrace), (b"EXAUTO", Word::ExAuto)],
             7 => &[(b"KEEPTTL", Word::KeepTtl), (b"PERSIST", Word::Persist)],
             _ => &[],
         };
@@ -114,6 +116,17 @@ fn grace(text: &[u8], unit: u64) -> Result<Millis, RequestError> {
         b"0" => Ok(Millis::ZERO),
         _ => positive(text, unit).map(Millis),
     }
+}
+
+/// The bounds of a TTL in seconds, which end with u32: after 136 years.
+///
+/// # Errors
+/// [`RequestError::InvalidTime`] for what is not positive, too large, or the
+/// wrong way round.
+pub fn bounds(min: &[u8], max: &[u8]) -> Result<Bounds, RequestError> {
+    let (min, max) = (positive(min, 1)?, positive(max, 1)?);
+    let seconds = u32::try_from(min).ok().zip(u32::try_from(max).ok());
+    seconds.and_then(|(min, max)| Bounds::new(min, max)).ok_or(RequestError::InvalidTime)
 }
 
 fn cost(text: &[u8]) -> Result<Cost, RequestError> {
@@ -164,7 +177,11 @@ impl Once {
     /// Takes a word that has a value.
     fn take<'a>(&mut self, word: Word, mut args: impl Iterator<Item = &'a [u8]>) -> Result<(), RequestError> {
         let text = args.next().ok_or(RequestError::Syntax)?;
-        if let Some(expiry) = time_word(word, text) {
+        let time = match word {
+            Word::ExAuto => Some(bounds(text, args.next().ok_or(RequestError::Syntax)?).map(Expiry::Auto)),
+            _ => time_word(word, text),
+        };
+        if let Some(expiry) = time {
             // A second time word is a syntax error, whatever its value.
             return match self.expiry {
                 Some(_) => Err(RequestError::Syntax),
@@ -295,6 +312,27 @@ mod tests {
                 ..TouchOptions::default()
             })
         );
+    }
+
+    #[test]
+    fn bounds_of_a_ttl() {
+        let auto = |min, max| Ok(Expiry::Auto(Bounds::new(min, max).expect("bounds")));
+        assert_eq!(set("EXAUTO 5 60 GRACE 7").map(|o| o.expiry), auto(5, 60));
+        assert_eq!(set("NX exauto 5 5 TAGS a").map(|o| (o.expiry, o.tags)), auto(5, 5).map(|of| (of, 1)));
+        assert_eq!(touch("EXAUTO 1 4294967295").map(|o| o.expiry), auto(1, u32::MAX));
+        for line in ["EXAUTO", "EXAUTO 5", "EXAUTO 1 2 EX 1", "EX 1 EXAUTO 1 2", "EXAUTO 1 2 EXAUTO 1 2"] {
+            assert_eq!(set(line), Err(RequestError::Syntax), "{line}");
+            assert_eq!(touch(line), Err(RequestError::Syntax), "{line}");
+        }
+        for line in ["EXAUTO 1 2 KEEPTTL", "PERSIST EXAUTO 1 2", "EXAUTO 1 2 3"] {
+            assert_eq!(set(line), Err(RequestError::Syntax), "{line}");
+        }
+        for line in ["EXAUTO x 2", "EXAUTO 1 x", "EXAUTO 1 GRACE", "EXAUTO 1.5 2"] {
+            assert_eq!(set(line), Err(RequestError::NotAnInteger), "{line}");
+        }
+        for line in ["EXAUTO 0 2", "EXAUTO -1 2", "EXAUTO 3 2", "EXAUTO 1 0", "EXAUTO 1 4294967296"] {
+            assert_eq!(set(line), Err(RequestError::InvalidTime), "{line}");
+        }
     }
 
     #[test]

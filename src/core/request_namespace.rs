@@ -2,10 +2,10 @@
 //! [`crate::request`] reads those of the data commands: case-insensitive, in
 //! any order, each once. 0 unsets.
 
+use crate::adaptive::Bounds;
 use crate::number::{parse_bytes, parse_i64, parse_u64};
-use crate::request::{once, RequestError};
+use crate::request::{bounds, once, RequestError};
 use crate::settings::{Breaker, Changes, Policy, LARGEST, LONGEST};
-use crate::times::Between;
 use crate::units::Millis;
 
 const SECOND: u64 = 1000;
@@ -25,14 +25,11 @@ fn time(text: &[u8], unit: u64) -> Result<Millis, RequestError> {
 }
 
 /// Two bounds, in seconds as SET's EXAUTO has them; two zeros say "none".
-fn exauto(least: &[u8], most: &[u8]) -> Result<Option<Between>, RequestError> {
-    let (least, most) = (time(least, SECOND)?, time(most, SECOND)?);
-    match (least, most) {
-        (Millis::ZERO, Millis::ZERO) => Ok(None),
-        (Millis::ZERO, _) => Err(RequestError::InvalidTime),
-        _ if least > most => Err(RequestError::InvalidTime),
-        _ => Ok(Some(Between { least, most })),
+fn exauto(min: &[u8], max: &[u8]) -> Result<Option<Bounds>, RequestError> {
+    if (time(min, SECOND)?, time(max, SECOND)?) == (Millis::ZERO, Millis::ZERO) {
+        return Ok(None);
     }
+    bounds(min, max).map(Some)
 }
 
 /// A share and a rest; no share says "none", whatever the rest.
@@ -98,7 +95,7 @@ mod tests {
             max_memory: Some(1 << 20),
             ttl: Some(Millis(5000)),
             grace: Some(Millis(0)),
-            exauto: Some(Some(Between { least: Millis(10_000), most: Millis(60_000) })),
+            exauto: Some(Bounds::new(10, 60)),
             max_fills: Some(8),
             breaker: Some(Some(Breaker { percent: 100, cooldown: Millis(250) })),
             policy: Some(Some(Policy::None)),

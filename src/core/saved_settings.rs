@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::packed::Bytes;
 use crate::saved::SavedError;
+use crate::adaptive::Bounds;
 use crate::settings::{Breaker, Policy, Settings, LONGEST_NAME};
-use crate::times::Between;
 use crate::units::Millis;
 
 /// name, what is set
@@ -31,9 +31,9 @@ struct Fields {
     #[serde(skip_serializing_if = "is_zero")]
     grace: u64,
     #[serde(skip_serializing_if = "is_zero")]
-    exauto_least: u64,
+    exauto_min: u64,
     #[serde(skip_serializing_if = "is_zero")]
-    exauto_most: u64,
+    exauto_max: u64,
     #[serde(skip_serializing_if = "is_zero")]
     max_fills: u64,
     #[serde(skip_serializing_if = "is_zero")]
@@ -46,15 +46,15 @@ struct Fields {
 }
 
 fn fields(settings: &Settings) -> Fields {
-    let exauto = settings.exauto.map_or((0, 0), |Between { least, most }| (least.0, most.0));
+    let [min, max] = settings.exauto.map_or([0, 0], Bounds::seconds);
     let breaker = settings.breaker.map_or((0, 0), |of| (u64::from(of.percent), of.cooldown.0));
     let policy = settings.policy.and_then(|policy| Policy::ALL.iter().position(|one| *one == policy));
     Fields {
         max_memory: settings.max_memory,
         ttl: settings.ttl.0,
         grace: settings.grace.0,
-        exauto_least: exauto.0,
-        exauto_most: exauto.1,
+        exauto_min: u64::from(min),
+        exauto_max: u64::from(max),
         max_fills: settings.max_fills,
         breaker_percent: breaker.0,
         breaker_cooldown: breaker.1,
@@ -64,7 +64,10 @@ fn fields(settings: &Settings) -> Fields {
 
 /// The settings of fields that may be anything.
 fn settings(fields: &Fields) -> Option<Settings> {
-    let exauto = Between { least: Millis(fields.exauto_least), most: Millis(fields.exauto_most) };
+    let exauto = match (fields.exauto_min, fields.exauto_max) {
+        (0, 0) => None,
+        (min, max) => Some(Bounds::new(u32::try_from(min).ok()?, u32::try_from(max).ok()?)?),
+    };
     let breaker = Breaker {
         percent: u32::try_from(fields.breaker_percent).ok()?,
         cooldown: Millis(fields.breaker_cooldown),
@@ -77,7 +80,7 @@ fn settings(fields: &Fields) -> Option<Settings> {
         max_memory: fields.max_memory,
         ttl: Millis(fields.ttl),
         grace: Millis(fields.grace),
-        exauto: (exauto.most > Millis::ZERO || exauto.least > Millis::ZERO).then_some(exauto),
+        exauto,
         max_fills: fields.max_fills,
         breaker: (breaker.percent > 0 || breaker.cooldown > Millis::ZERO).then_some(breaker),
         policy,
@@ -113,10 +116,8 @@ mod tests {
 
     fn any_settings() -> impl Strategy<Value = Settings> {
         let time = || prop_oneof![Just(0), 0..=LONGEST.0].prop_map(Millis);
-        let exauto = proptest::option::of((1..=LONGEST.0, 1..=LONGEST.0).prop_map(|(one, other)| Between {
-            least: Millis(one.min(other)),
-            most: Millis(one.max(other)),
-        }));
+        let exauto = proptest::option::of((1..=u32::MAX, 1..=u32::MAX)
+            .prop_filter_map("bounds", |(one, other)| Bounds::new(one.min(other), one.max(other))));
         let breaker = proptest::option::of(
             (1u32..=100, 1..=LONGEST.0).prop_map(|(percent, ms)| Breaker { percent, cooldown: Millis(ms) }),
         );
@@ -171,7 +172,7 @@ mod tests {
         let ttl = |ttl| Fields { ttl, ..Fields::default() };
         assert_eq!(read(&of(ttl(LONGEST.0 + 1))), Err(SavedError::Malformed));
         assert_eq!(read(&of(Fields { policy: 4, ..ttl(1) })), Err(SavedError::Malformed));
-        assert_eq!(read(&of(Fields { exauto_least: 1, ..ttl(1) })), Err(SavedError::Malformed));
+        assert_eq!(read(&of(Fields { exauto_min: 1, ..ttl(1) })), Err(SavedError::Malformed));
         assert_eq!(read(&of(Fields { breaker_percent: 1 << 32, ..ttl(1) })), Err(SavedError::Malformed));
         let long = [Record(Bytes(&[b'n'; LONGEST_NAME + 1]), ttl(1))];
         assert_eq!(read(&rmp_serde::to_vec_named(&long).expect("memory")), Err(SavedError::Malformed));

@@ -19,8 +19,9 @@
 use hashbrown::HashMap;
 use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
+use crate::adaptive::Bounds;
 use crate::origin::Protection;
-use crate::times::{Between, Defaults};
+use crate::times::Defaults;
 use crate::units::{block, Millis};
 
 /// Namespaces that may have settings. As many as are told apart in the leases'
@@ -85,7 +86,7 @@ pub struct Settings {
     /// `GRACE`: the grace, likewise.
     pub grace: Millis,
     /// `EXAUTO`: the bounds of an adaptive length, likewise.
-    pub exauto: Option<Between>,
+    pub exauto: Option<Bounds>,
     /// `MAXFILLS`: FETCH leases at once.
     pub max_fills: u64,
     /// `BREAKER`.
@@ -104,7 +105,7 @@ pub struct Changes {
     /// `GRACE`.
     pub grace: Option<Millis>,
     /// `EXAUTO`.
-    pub exauto: Option<Option<Between>>,
+    pub exauto: Option<Option<Bounds>>,
     /// `MAXFILLS`.
     pub max_fills: Option<u64>,
     /// `BREAKER`.
@@ -126,9 +127,6 @@ impl Settings {
             && self.max_fills <= LARGEST
             && within(self.ttl)
             && within(self.grace)
-            && self
-                .exauto
-                .is_none_or(|Between { least, most }| Millis::ZERO < least && least <= most && within(most))
             && self.breaker.is_none_or(|Breaker { percent, cooldown }| {
                 (1..=100).contains(&percent) && Millis::ZERO < cooldown && within(cooldown)
             })
@@ -149,7 +147,7 @@ impl Settings {
 
     /// The times for writes that name none.
     pub fn defaults(&self) -> Defaults {
-        Defaults { ttl: self.ttl, grace: self.grace, exauto: self.exauto }
+        Defaults { ttl: self.ttl, grace: self.grace, auto: self.exauto, ..Defaults::default() }
     }
 
     /// The protection of the origin.
@@ -280,10 +278,10 @@ mod tests {
 
     #[test]
     fn they_become_defaults_and_protection() {
-        let exauto = Some(Between { least: Millis(1000), most: Millis(2000) });
+        let exauto = Bounds::new(1, 2);
         let breaker = Some(Breaker { percent: 50, cooldown: Millis(9) });
         let set = Settings { exauto, breaker, max_fills: 3, grace: Millis(4), ..TTL };
-        assert_eq!(set.defaults(), Defaults { ttl: Millis(5), grace: Millis(4), exauto });
+        assert_eq!(set.defaults(), Defaults { ttl: Millis(5), grace: Millis(4), auto: exauto, ..Defaults::default() });
         assert_eq!(set.protection(), Protection { most: 3, percent: 50, cooldown: Millis(9) });
         assert_eq!(Settings::default().defaults(), Defaults::default());
         assert_eq!(Settings::default().protection(), Protection::default());
@@ -291,7 +289,6 @@ mod tests {
 
     #[test]
     fn what_no_operator_can_set_is_not_sound() {
-        let between = |least, most| Some(Between { least: Millis(least), most: Millis(most) });
         let breaker = |percent, cooldown| Some(Breaker { percent, cooldown: Millis(cooldown) });
         let past = LONGEST.0 + 1;
         assert!(TTL.is_sound() && Settings::default().is_sound());
@@ -300,9 +297,6 @@ mod tests {
             Settings { max_fills: LARGEST + 1, ..TTL },
             Settings { ttl: Millis(past), ..TTL },
             Settings { grace: Millis(past), ..TTL },
-            Settings { exauto: between(0, 1), ..TTL },
-            Settings { exauto: between(2, 1), ..TTL },
-            Settings { exauto: between(1, past), ..TTL },
             Settings { breaker: breaker(0, 1), ..TTL },
             Settings { breaker: breaker(101, 1), ..TTL },
             Settings { breaker: breaker(50, 0), ..TTL },

@@ -6,6 +6,7 @@
 //!    │      FRESH       ││      STALE        │  gone
 //! ```
 
+use crate::adaptive::Bounds;
 use crate::entry::Meta;
 use crate::units::{Millis, Time};
 
@@ -23,26 +24,58 @@ pub enum Expiry {
     Keep,
     /// `PERSIST`: never.
     Never,
+    /// `EXAUTO`: as the source turns out to change, within these.
+    Auto(Bounds),
 }
 
-/// The bounds of a length of time that is chosen between them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Between {
-    /// No shorter.
-    pub least: Millis,
-    /// No longer.
-    pub most: Millis,
+/// By how much lengths that are given vary, so that what was written together
+/// does not end together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Jitter {
+    /// Up to so many parts of a hundred, longer or shorter. Zero: not at all.
+    pub percent: u8,
+    /// Uniform in all of u32.
+    pub dice: u32,
 }
 
-/// The times that a namespace gives where a request is silent; zero: none.
+impl Jitter {
+    /// The length of this entry, given the length for all; never nothing.
+    pub fn of(self, length: Millis) -> Millis {
+        if self.percent == 0 {
+            return length;
+        }
+        let spread = 2.0 * f64::from(self.dice) / f64::from(u32::MAX) - 1.0;
+        let factor = 1.0 + spread * f64::from(self.percent) / 100.0;
+        Millis(((length.0 as f64 * factor).round() as u64).max(1))
+    }
+}
+
+/// What holds of times beside the request: those that a namespace gives where
+/// it is silent (zero: none), and what is done to lengths.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Defaults {
     /// The fresh length.
     pub ttl: Millis,
     /// The grace.
     pub grace: Millis,
-    /// The bounds of an adaptive fresh length.
-    pub exauto: Option<Between>,
+    /// The bounds of `EXAUTO`, which goes before `ttl`.
+    pub auto: Option<Bounds>,
+    /// `cacheflow.ttl-jitter`.
+    pub jitter: Jitter,
+}
+
+impl Defaults {
+    /// Whether a time that is said like this, or left unsaid, is to be chosen by
+    /// how often the source changes, and within what. The one place that knows
+    /// what a request says against its namespace.
+    pub fn bounds(&self, said: Expiry) -> Option<Bounds> {
+        match said {
+            Expiry::Auto(bounds) => Some(bounds),
+            // KEEPTTL that finds nothing to keep.
+            Expiry::Unsaid | Expiry::Keep => self.auto,
+            Expiry::After(_) | Expiry::At(_) | Expiry::Never => None,
+        }
+    }
 }
 
 /// The times asked for are not positive or past what an entry can carry.
@@ -76,7 +109,11 @@ impl Ends {
         })
     }
 
-    fn after(length: Millis, now: Time, grace: Millis) -> Result<Ends, InvalidTime> {
+    /// Fresh for `length`, then `grace`.
+    ///
+    /// # Errors
+    /// [`InvalidTime`] for ends past what an entry can carry.
+    pub fn after(length: Millis, now: Time, grace: Millis) -> Result<Ends, InvalidTime> {
         Ends::at(now.after(length).ok_or(InvalidTime)?, now, grace)
     }
 
@@ -87,7 +124,8 @@ impl Ends {
 
     /// The ends of a SET that finds nothing to keep: KEEPTTL is as if not
     /// given, the namespace's times hold where the request is silent, and
-    /// grace without an end of freshness is ignored.
+    /// grace without an end of freshness is ignored. Of times to be chosen it is
+    /// the shortest ([`crate::adaptive`] chooses).
     ///
     /// # Errors
     /// [`InvalidTime`] for ends past what an entry can carry.
@@ -101,14 +139,19 @@ impl Ends {
         match expiry {
             Expiry::Never => Ok(Ends::NEVER),
             Expiry::At(end) => Ends::at(end, now, grace),
-            Expiry::After(length) => Ends::after(length, now, grace),
-            Expiry::Unsaid | Expiry::Keep if defaults.ttl == Millis::ZERO => Ok(Ends::NEVER),
-            Expiry::Unsaid | Expiry::Keep => Ends::after(defaults.ttl, now, grace),
+            Expiry::After(length) => Ends::after(defaults.jitter.of(length), now, grace),
+            Expiry::Auto(bounds) => Ends::after(bounds.min(), now, grace),
+            Expiry::Unsaid | Expiry::Keep => match (defaults.auto, defaults.ttl) {
+                (Some(bounds), _) => Ends::after(bounds.min(), now, grace),
+                (None, Millis::ZERO) => Ok(Ends::NEVER),
+                (None, ttl) => Ends::after(defaults.jitter.of(ttl), now, grace),
+            },
         }
     }
 
     /// The ends of a TOUCH: without a time it repeats the entry's last
-    /// lengths, a grace named beside it in place of the last one.
+    /// lengths (as they are: jitter upon jitter would have them walk away), a
+    /// grace named beside it in place of the last one.
     ///
     /// # Errors
     /// [`InvalidTime`] for ends past what an entry can carry.
@@ -153,8 +196,9 @@ mod tests {
     use crate::units::LAST_TIME;
 
     const NOW: Time = Time(1_000_000);
-    const NONE: Defaults = Defaults { ttl: Millis(0), grace: Millis(0), exauto: None };
-    const NAMESPACE: Defaults = Defaults { ttl: Millis(50), grace: Millis(7), exauto: None };
+    const NO_JITTER: Jitter = Jitter { percent: 0, dice: 0 };
+    const NONE: Defaults = Defaults { ttl: Millis(0), grace: Millis(0), auto: None, jitter: NO_JITTER };
+    const NAMESPACE: Defaults = Defaults { ttl: Millis(50), grace: Millis(7), ..NONE };
 
     fn ends(expiry: Expiry, grace: Option<u64>, defaults: Defaults) -> (Option<u64>, u64, Option<u64>) {
         let e = Ends::of_set(expiry, grace.map(Millis), NOW, defaults).expect("valid");
@@ -219,5 +263,39 @@ mod tests {
         assert_eq!(touch(Expiry::After(Millis(10)), None), (Some(10), 7, Some(17)));
         let endless = Meta::default();
         assert_eq!(Ends::of_touch(Expiry::Unsaid, None, NOW, NAMESPACE, &endless), Ok(Ends::NEVER));
+    }
+
+    #[test]
+    fn who_says_that_times_are_chosen() {
+        let (ours, theirs) = (Bounds::new(1, 2), Bounds::new(3, 4));
+        let said = Expiry::Auto(ours.expect("bounds"));
+        let namespace = Defaults { auto: theirs, ..NAMESPACE };
+        assert_eq!([NONE, namespace].map(|of| of.bounds(said)), [ours; 2]);
+        for silent in [Expiry::Unsaid, Expiry::Keep] {
+            assert_eq!([NONE, NAMESPACE, namespace].map(|of| of.bounds(silent)), [None, None, theirs]);
+            assert_eq!(ends(silent, None, namespace), (Some(3000), 7, Some(3007)), "before its TTL");
+        }
+        for other in [Expiry::After(Millis(5)), Expiry::At(Time(5)), Expiry::Never] {
+            assert_eq!(namespace.bounds(other), None);
+        }
+    }
+
+    #[test]
+    fn jitter_spreads_what_is_named_and_nothing_else() {
+        let jitter = |percent, dice| Jitter { percent, dice };
+        let named = |jitter| ends(Expiry::After(Millis(1000)), Some(30), Defaults { jitter, ..NONE });
+        assert_eq!(named(jitter(0, 77)), (Some(1000), 30, Some(1030)));
+        assert_eq!(named(jitter(5, 0)), (Some(950), 30, Some(980)));
+        assert_eq!(named(jitter(5, u32::MAX)), (Some(1050), 30, Some(1080)));
+        assert_eq!(named(jitter(5, 1 << 31)).0, Some(1000));
+        let most = Defaults { jitter: jitter(5, u32::MAX), ..NAMESPACE };
+        assert_eq!(ends(Expiry::Unsaid, None, most), (Some(53), 7, Some(60)), "the namespace's TTL too");
+        assert_eq!(ends(Expiry::At(Time(NOW.0 + 100)), None, most).0, Some(100), "a point in time is one");
+        let old = Meta { fresh_until: Some(Time(5)), length: Some(Millis(100)), ..Meta::default() };
+        let again = Ends::of_touch(Expiry::Unsaid, None, NOW, most, &old).expect("valid");
+        assert_eq!(again.length, Some(Millis(100)));
+        assert_eq!(jitter(50, 0).of(Millis(1)), Millis(1), "never nothing");
+        let last = Expiry::After(Millis(LAST_TIME - NOW.0));
+        assert_eq!(Ends::of_set(last, None, NOW, most), Err(InvalidTime), "past the last time");
     }
 }

@@ -187,6 +187,7 @@ const DEAD: Meta = Meta {
     cost: Cost(0),
     hits: 0,
     dead: true,
+    adaptive: None,
 };
 
 fn save(rdb: Io, meta: &[u8], value: &[u8]) {

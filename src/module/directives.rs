@@ -12,12 +12,14 @@ use cacheflow_core::entry::LONGEST_VALUE;
 use cacheflow_core::leases::queue::MOST_WAITERS;
 use cacheflow_core::number::{parse_bytes, parse_decimal, parse_i64};
 use cacheflow_core::tag::{Limits, LONGEST_TAG, MOST_TAGS};
+use cacheflow_core::times::Jitter;
 
 use crate::evict;
 use crate::ffi::args::Args;
 use crate::ffi::choice::Choice;
 use crate::ffi::config::{self, Byte, Decimal, Number};
 use crate::ffi::ctx::Ctx;
+use crate::state;
 
 /// The longest value that SET takes.
 pub static MAX_VALUE_SIZE: Number = Number {
@@ -63,6 +65,10 @@ pub static INVALIDATE_MIN_REPLICAS: Number = count(c"invalidate-min-replicas", 0
 pub static REFRESH_KEYS: Number = count(c"refresh-keys", 4096, 0, 65_536);
 /// XFetch's beta where FETCH names none.
 pub static XFETCH_BETA: Decimal = Decimal::new(c"xfetch-beta", c"1");
+/// The share of reads that EXAUTO's TTLs let be stale.
+pub static STALE_TARGET: Decimal = Decimal::new(c"stale-target", c"0.01");
+/// By how many percent TTLs vary.
+pub static TTL_JITTER: Number = count(c"ttl-jitter", 0, 0, 50);
 
 /// What everything of ours may take, in bytes; 0: no limit.
 pub static MAX_MEMORY: Number = Number {
@@ -91,6 +97,14 @@ pub fn tag_limits() -> Limits {
     Limits { tags: of(&MAX_TAGS_PER_ENTRY), length: of(&MAX_TAG_LENGTH) }
 }
 
+/// The jitter of an entry that is written now.
+pub fn jitter() -> Jitter {
+    match u8::try_from(TTL_JITTER.get()) {
+        Err(_) | Ok(0) => Jitter::default(),
+        Ok(percent) => Jitter { percent, dice: state::dice() },
+    }
+}
+
 /// What ends a key's namespace.
 pub static NAMESPACE_DELIMITER: Byte =
     Byte { name: c"namespace-delimiter", value: AtomicU8::new(b':'), default: b':' };
@@ -113,8 +127,9 @@ static NUMBERS: &[&Number] = &[
     &INVALIDATE_MIN_REPLICAS,
     &MAX_MEMORY,
     &EVICT_AT,
+    &TTL_JITTER,
 ];
-static DECIMALS: &[&Decimal] = &[&XFETCH_BETA];
+static DECIMALS: &[&Decimal] = &[&XFETCH_BETA, &STALE_TARGET];
 static CHOICES: &[&Choice] = &[&EVICT_POLICY, &EVICT_WEIGHT];
 static BYTES: &[&Byte] = &[&NAMESPACE_DELIMITER];
 

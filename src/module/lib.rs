@@ -20,6 +20,7 @@
 //! | [`commands`] | a file a command, and their table |
 //! | [`hot`] | reads and writes as they are counted for CACHE.HOTKEYS |
 //! | [`ahead`], [`ahead_workers`] | CACHE.REFRESH: what is due, and the clients that wait for it |
+//! | [`adaptive`] | what EXAUTO has learnt beside the entries |
 //! | [`arrivals`] | what other nodes of a cluster bring |
 //! | [`datatype`] | the data type's callbacks: RDB, AOF, copy, free, defrag |
 //! | [`stored`] | an entry's memory |
@@ -43,6 +44,7 @@
 //! | [`hooks`] | what the server tells of keys and databases |
 //! | [`propagation`] | whether a write has to be replicated |
 
+mod adaptive;
 mod ahead;
 mod ahead_workers;
 mod arrivals;

@@ -26,6 +26,7 @@ use lazy_static::lazy_static;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
+use crate::adaptive;
 use crate::ahead;
 use crate::border::cross;
 use crate::datatype::ours;
@@ -309,6 +310,11 @@ pub fn tag_names(entry: Stored) -> Vec<Vec<u8>> {
     with(|index| entry.view().tags().map(|id| index.name(id).unwrap_or_default().to_vec()).collect())
 }
 
+/// Runs `body` on the name of an entry's first tag.
+pub fn with_first_tag<R>(entry: Stored, body: impl FnOnce(Option<&[u8]>) -> R) -> R {
+    with(|index| body(entry.view().tag(0).and_then(|id| index.name(id))))
+}
+
 /// Appends the encoding of `meta` with an entry's tags.
 pub fn encode(meta: &Meta, entry: Stored, with_hits: bool, out: &mut Vec<u8>) {
     let tags = entry.view().tags();
@@ -382,12 +388,14 @@ pub fn left(db: Db, entry: Stored) {
     if !leases::is_quiet() {
         leases::entry_leaves(db, entry);
     }
+    let verdict = verdict_of_held(db, entry);
+    adaptive::leaves(db, entry, verdict != Verdict::Untouched);
     evict::leaves(entry);
     if ahead::is_used() {
         ahead::due(db, entry.view().name());
     }
     with(|index| {
-        match index.verdict(db, entry.view()) {
+        match verdict {
             Verdict::Untouched => {}
             Verdict::Dead => mark_dead(entry.bytes_mut()),
             Verdict::Stale(since) => {
@@ -434,6 +442,7 @@ pub fn moved(db: Db, to: Stored) {
 /// A database was emptied, or all were.
 pub fn flushed(db: Option<Db>) {
     loading::take();
+    adaptive::forget();
     with(|index| match db {
         Some(db) => index.flush(db),
         None => (0..index.extent()).for_each(|db| index.flush(db)),
@@ -459,6 +468,7 @@ pub fn distrusted(entry: Stored) {
 
 /// Two databases were exchanged.
 pub fn swapped(one: Db, other: Db) {
+    adaptive::forget();
     with(|index| index.swap(one, other));
     evict::flushed(None);
     evict::survey();
@@ -493,7 +503,7 @@ pub fn counts() -> Counts {
 
 /// Bytes that the index holds, and what is kept beside it.
 pub fn allocated() -> usize {
-    with(|index| index.allocated()) + ttl::allocated() + settings::allocated()
+    with(|index| index.allocated()) + ttl::allocated() + settings::allocated() + adaptive::allocated()
 }
 
 /// The entries that the index holds in a database.

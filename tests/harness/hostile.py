@@ -1,7 +1,7 @@
 """Metadata of entries by hand: what the module must refuse, what is strange and sound, and at random."""
 
 from . import payload
-from .payload import LAST_TIME, MOST_TAGS, STAMP_LIMIT, TAGS, Meta, encode, varint
+from .payload import ADAPTIVE, LAST_TIME, MOST_TAGS, STAMP_LIMIT, TAGS, Meta, encode, varint
 
 NOW = 1_800_000_000_000  # ms
 EDGES = [
@@ -102,6 +102,29 @@ HOSTILE |= {
     "a tag more than said": tagged(varint(1), b"\x01a", b"\x01b"),
     "tags of a dead one past the end": encode(Meta(born=1, dead=True, tags=(b"abc",)))[:-1],
 }
+
+
+def adaptive(*auto):
+    """Metadata with an end and, for EXAUTO, these numbers."""
+    return encode(Meta(born=1, end=5, auto=auto))
+
+
+HOSTILE |= {
+    "adaptive, of the version before": b"\x01" + adaptive(1, 2, 3, 4, 5, 6)[1:],
+    "adaptive fields, no numbers": b"\x02" + varint(payload.KNOWN),
+    "adaptive without an end": encode(Meta(born=1, auto=(1, 2, 3, 4, 5, 6))),
+    "adaptive with bounds of zero": adaptive(0, 2, 3, 4, 5, 6),
+    "adaptive with bounds the wrong way round": adaptive(3, 2, 3, 4, 5, 6),
+    "adaptive with a bound past 32 bits": adaptive(1, 2**32, 3, 4, 5, 6),
+    "adaptive with a digest past 32 bits": adaptive(1, 2, 2**32, 4, 5, 6),
+    "adaptive with an exposure past 16 bits": adaptive(1, 2, 3, 2**16, 5, 6),
+    "adaptive with refills past 16 bits": adaptive(1, 2, 3, 4, 2**16, 6),
+    "adaptive with a reason that is none": adaptive(1, 2, 3, 4, 5, 5 << 5),
+    "adaptive with marks past 8 bits": adaptive(1, 2, 3, 4, 5, 2**8),
+    "adaptive, of 2^64-1 everywhere": adaptive(*[2**64 - 1] * 6),
+    "adaptive and cut short": adaptive(1, 2, 3, 4, 5, 6)[:-1],
+    "adaptive and a number more": adaptive(1, 2, 3, 4, 5, 6, 7),
+}
 STRANGE = {
     "all zero": Meta(),
     "all at their ends": Meta(
@@ -118,7 +141,16 @@ STRANGE = {
     "as many tags as there can be": Meta(born=1, tags=tuple(lots(MOST_TAGS))),
     "the longest tag": Meta(born=1, end=LAST_TIME, tags=(b"t" * 65535, b"")),
     "tags that look like another's": Meta(born=1, tags=(b"\x01a", b"\x02", b"a\x01a", b"\x00")),
-    "everything and tags": Meta(NOW, NOW, NOW, 5, 6, NOW, 7, 8, False, (b"fuzz1", b"fuzz2")),
+    "everything and tags": Meta(
+        NOW, NOW, NOW, 5, 6, NOW, 7, 8, False, (b"fuzz1", b"fuzz2"), (1, 2, 3, 4, 5, 6)
+    ),
+    "adaptive at its ends": Meta(
+        born=1, end=LAST_TIME, auto=(2**32 - 1, 2**32 - 1, 2**32 - 1, 2**16 - 1, 2**16 - 1, 0x9F)
+    ),
+    "adaptive at its beginnings": Meta(born=1, end=0, auto=(1, 1, 0, 0, 0, 0)),
+    "adaptive with as many tags as there can be": Meta(
+        born=1, end=LAST_TIME, tags=tuple(lots(MOST_TAGS)), auto=(1, 2, 3, 4, 5, 6)
+    ),
 }
 
 
@@ -129,12 +161,25 @@ def fuzz(dice, count):
         # Most are alive, else there is little to look at; and one in four has tags.
         fields &= ~payload.DEAD if dice.random() < 0.7 else ~0
         fields &= ~TAGS if dice.random() < 0.5 else ~0
-        numbers = 1 + bin(fields & ~(payload.DEAD | TAGS)).count("1") + (fields & 3 == 3)
+        fields &= ~ADAPTIVE if dice.random() < 0.7 else ~0
+        numbers = payload.numbers_of(fields)
         edges = EDGES if dice.random() < 0.5 else EDGES[:6]
         parts = [varint(dice.choice(edges)) for _ in range(numbers + dice.choice((0, 0, 0, 0, -1, 1)))]
+        if fields & ADAPTIVE and dice.random() < 0.7:  # at random they are hardly ever sound
+            small = (
+                1,
+                60,
+                3600,
+                2**32 - 1,
+                dice.randrange(2**16),
+                dice.randrange(2**16),
+                dice.randrange(160),
+            )
+            parts[-6:] = [varint(n) for n in small[-6:]]
         if fields & TAGS:
             parts += random_tags(dice)
-        data = b"\x01" + varint(fields) + b"".join(parts)
+        version = 2 if fields & ADAPTIVE and dice.random() < 0.95 else 1
+        data = bytes([version]) + varint(fields) + b"".join(parts)
         if dice.random() < 0.3:
             broken = bytearray(data)
             broken[dice.randrange(len(data))] ^= 1 << dice.randrange(8)

@@ -52,10 +52,34 @@ def times(command, words_of, ok=()):
     yield words_of("EXAT", LAST_TIME // 1000 + 1), TIME.format(command)
     yield words_of("PX", LAST_TIME), TIME.format(command)
     yield words_of("EX", LAST_TIME // 1000), TIME.format(command)
+    yield from bounds(command, words_of)
     for word in ("GRACE", "PGRACE"):
         yield from (([*words_of(word, text), "EX", 1], NUMBER) for text in NO_INTEGERS)
         yield from (([*words_of(word, n), "EX", 1], TIME.format(command)) for n in (-1, -(2**63), I64_MAX))
         yield ["EX", 1, word, LAST_TIME], TIME.format(command)
+
+
+def bounds(command, words_of):
+    """EXAUTO with bounds that are none."""
+    yield [*words_of("EXAUTO", 5)], SYNTAX
+    for options in (["EX", 1], ["EXAUTO", 5, 60], ["PXAT", 5]):
+        yield [*words_of("EXAUTO", 5), 60, *options], SYNTAX
+        yield [*options, *words_of("EXAUTO", 5), 60], SYNTAX
+    for text in NO_INTEGERS:
+        yield [*words_of("exauto", text), 60], NUMBER
+        yield [*words_of("EXAUTO", 5), text], NUMBER
+    for least, most in (
+        (0, 60),
+        (5, 0),
+        (-1, 60),
+        (5, -1),
+        (61, 60),
+        (5, 2**32),
+        (2**32, 2**32),
+        (1, I64_MAX),
+    ):
+        yield [*words_of("EXAUTO", least), most], TIME.format(command)
+    yield [*words_of("EXAUTO", 1), 60, "GRACE", LAST_TIME // 1000], TIME.format(command)
 
 
 def _get():

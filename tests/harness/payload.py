@@ -19,9 +19,10 @@ FOOTER = 10  # bytes: the version's two and the checksum's eight
 
 LAST_TIME = (1 << 48) - 2
 STAMP_LIMIT = 1 << 53
-VERSION = 1
-END, TIMES, GRACE, STALED, COST, HITS, DEAD, TAGS = (1 << bit for bit in range(8))
-KNOWN = (1 << 8) - 1
+VERSION, WITH_ADAPTIVE = 1, 2
+END, TIMES, GRACE, STALED, COST, HITS, DEAD, TAGS, ADAPTIVE = (1 << bit for bit in range(9))
+KNOWN = (1 << 9) - 1
+WITHOUT_A_NUMBER = DEAD | TAGS | ADAPTIVE  # fields that are not one number each
 MOST_TAGS = LONGEST_TAG = 65535
 TOGETHER = 4096  # bytes: of the longest value that lies with its metadata
 
@@ -29,7 +30,7 @@ TOGETHER = 4096  # bytes: of the longest value that lies with its metadata
 def _no_field_is_new():
     """This file knows the fields that this tree's codec takes."""
     with open(os.path.join(ROOT, "src", "core", "codec.rs"), encoding="utf-8") as codec:
-        assert "const KNOWN: u64 = (1 << 8) - 1;" in codec.read(), "a field that this file does not know"
+        assert "const KNOWN: u64 = (1 << 9) - 1;" in codec.read(), "a field that this file does not know"
 
 
 _no_field_is_new()
@@ -129,6 +130,7 @@ class Meta:
     hits: int = 0
     dead: bool = False
     tags: tuple = ()
+    auto: tuple = ()  # EXAUTO: min, max, digest, exposure, refills, marks
 
 
 def encode(meta):
@@ -147,11 +149,14 @@ def encode(meta):
             numbers += values
     if meta.dead:
         fields |= DEAD
+    if meta.auto:
+        fields |= ADAPTIVE
+        numbers += meta.auto
     out = b"".join(varint(n) for n in numbers)
     if meta.tags:
         fields |= TAGS
         out += varint(len(meta.tags)) + b"".join(varint(len(tag)) + tag for tag in meta.tags)
-    return bytes([VERSION]) + varint(fields) + out
+    return bytes([WITH_ADAPTIVE if meta.auto else VERSION]) + varint(fields) + out
 
 
 def read_varint(data, at):
@@ -186,15 +191,21 @@ def read_tags(data, at):
     return (tuple(tags), at) if len(set(tags)) == count else None
 
 
+def numbers_of(fields):
+    """How many numbers there are before the tags."""
+    with_length = fields & (END | TIMES) == END | TIMES
+    return 1 + bin(fields & ~WITHOUT_A_NUMBER).count("1") + with_length + 6 * bool(fields & ADAPTIVE)
+
+
 def decode(data):
     """The Meta that bytes hold, or None where the module must refuse them."""
-    if len(data) < 2 or data[0] != VERSION:
+    if len(data) < 2 or data[0] not in (VERSION, WITH_ADAPTIVE):
         return None
     found = read_varint(data, 1)
-    if found is None or found[0] & ~KNOWN:
+    if found is None or found[0] & ~KNOWN or bool(found[0] & ADAPTIVE) is not (data[0] == WITH_ADAPTIVE):
         return None
     (fields, at), numbers, tags = found, [], ()
-    wanted = 1 + bin(fields & ~(DEAD | TAGS)).count("1") + (fields & (END | TIMES) == END | TIMES)
+    wanted = numbers_of(fields)
     for _ in range(wanted):
         found = read_varint(data, at)
         if found is None:
@@ -220,6 +231,7 @@ def decode(data):
     meta.staled = next(take) if fields & STALED else None
     meta.cost = next(take) if fields & COST else 0
     meta.hits = next(take) if fields & HITS else 0
+    meta.auto = tuple(take)
     meta.dead, meta.tags = bool(fields & DEAD), tags
     return meta if _is_sound(meta, fields) else None
 
@@ -235,6 +247,12 @@ def _is_sound(meta, fields):
             return False
     times = (meta.end, meta.written, meta.length, meta.staled, meta.grace, meta.born // 1000)
     implied = meta.born // 1000, None if meta.end is None else max(0, meta.end - meta.born // 1000)
+    if meta.auto:
+        least, most, digest, exposure, refills, marks = meta.auto
+        if not (1 <= least <= most < 1 << 32 and digest < 1 << 32 and exposure < 1 << 16 > refills):
+            return False
+        if marks >> 5 > 4 or meta.end is None:
+            return False
     return (
         meta.born < STAMP_LIMIT
         and all(time is None or time <= LAST_TIME for time in times)

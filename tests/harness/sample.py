@@ -5,7 +5,7 @@ from .server import wait_for
 
 BINARY = bytes(range(256)) + b"\r\n$-1\r\n"
 SOFT, HARD = b"soft\x00\xff", b"hard"  # the tags that `fill` invalidates
-KEYS = 25  # how many `fill` leaves, in all databases
+KEYS = 26  # how many `fill` leaves, in all databases
 
 
 def state(server, key):
@@ -39,6 +39,7 @@ def fill(server, prefix=b"", elsewhere=3):
         b"nameless": (b"the empty tag", "PX", 900_000, "TAGS", b""),
         b"softly": (b"stale by its tag", "EX", 1000, "GRACE", 1000, "TAGS", "one", SOFT),
         b"gentle:1": (b"stale by its namespace", "EX", 1000, "GRACE", 1000, "TAGS", "two"),
+        b"adaptive": (b"as its source changes", "EXAUTO", 900, 9000, "GRACE", 1000, "TAGS", "two"),
         b"retagged": (b"given one, rid of one", "EX", 1000, "TAGS", "off"),
     }
     # Dead when this returns: by a tag, by one of two, by the namespace.
@@ -57,6 +58,7 @@ def fill(server, prefix=b"", elsewhere=3):
     server("PERSIST", prefix + b"kept")
     wait_for(lambda: state(server, prefix + b"late") == b"stale", "the end of 1 ms")
 
+    assert server("CACHE.TOUCH", prefix + b"adaptive") == 1
     assert server("CACHE.TAG", prefix + b"retagged", "on", "one") == 2
     assert server("CACHE.UNTAG", prefix + b"retagged", "off", "one", "other") == 2
     assert server("CACHE.INVALIDATE", "SOFT", "TAGS", SOFT) == 1
@@ -89,6 +91,9 @@ def prepare(server, db=0):
     connection("CACHE.SET", "n", 5, "PX", 50_000, "PGRACE", 1000)
     connection("CACHE.SET", "t", "v", "EX", 100, "GRACE", 200, "TAGS", "one", "two", BINARY, "")
     connection("CACHE.SET", "space:t", "v", "EX", 100, "TAGS", "two")
+    connection(
+        "CACHE.SET", "auto", "v", "EXAUTO", 50, 500, "GRACE", 20, "TAGS", "five", "six", "seven", "eight"
+    )
     connection("SET", "native", "x")
 
 
@@ -107,6 +112,16 @@ WRITES = [
     "CACHE.TOUCH stale",
     "CACHE.TOUCH k EX 20",
     "CACHE.TOUCH k PX 20000 GRACE 20",
+    "CACHE.SET k w EXAUTO 10 100",
+    "CACHE.SET auto v EXAUTO 10 100 GRACE 7 TAGS five",
+    "CACHE.SET auto w KEEPTTL",
+    "CACHE.SET auto w EX 10",
+    "CACHE.TOUCH auto",
+    "CACHE.TOUCH auto GRACE 3",
+    "CACHE.TOUCH stale EXAUTO 10 100 GRACE 7",
+    "CACHE.STALE auto",
+    "CACHE.TAG auto nine",
+    "COPY auto other",
     "CACHE.STALE k n",
     "CACHE.DEL k stale none",
     "CACHE.INCRBY n 37",

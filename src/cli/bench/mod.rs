@@ -1,8 +1,9 @@
 //! `cacheflow bench`: how fast the module is (`hot`), what forgetting a tag
 //! costs (`invalidate`), how long a restart takes (`reload`), what many misses
 //! of one key cost (`stampede`), what keeping hot keys fresh is worth (`refresh`),
-//! what a cluster makes of it all (`cluster`), what a cache does for a workload
-//! (`replay`), and which entries are worth their room (`eviction`).
+//! what a cluster makes of it all (`cluster`), what TTLs do that are chosen by how
+//! often sources change (`ttl`), what a cache does for a workload (`replay`), and
+//! which entries are worth their room (`eviction`).
 
 mod cache;
 mod clients;
@@ -40,6 +41,7 @@ mod stampede_killed;
 mod stampede_wake;
 mod stampede_ways;
 mod summary;
+mod ttl;
 
 use clap::Subcommand;
 
@@ -58,6 +60,8 @@ pub enum Bench {
     Stampede(stampede::Options),
     /// Invalidations, failovers and throughput of a cluster of three shards.
     Cluster(cluster::Options),
+    /// TTLs chosen by how often sources change, in simulated time.
+    Ttl(ttl::Options),
     /// A workload read through the cache in front of a slow source.
     Replay(replay::Options),
     /// What policies of eviction miss on traces, against exact LRU.
@@ -76,6 +80,7 @@ pub fn run(bench: Bench) -> anyhow::Result<()> {
         Bench::Refresh(options) => refresh::run(&options),
         Bench::Stampede(options) => stampede::run(&options),
         Bench::Cluster(options) => cluster::run(&options),
+        Bench::Ttl(options) => ttl::run(&options),
         Bench::Replay(options) => replay::run(&options),
         Bench::Eviction(options) => eviction::run(&options),
         Bench::Hold(options) => stampede_killed::hold(&options),

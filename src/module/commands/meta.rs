@@ -9,7 +9,15 @@
 //!  …
 //! ```
 //! What is known of a key, or nil. Reads nothing into LRU or statistics.
+//!
+//! An entry with EXAUTO has five fields more: `exauto` (min and max in seconds),
+//! `chosen-ms` (the TTL that was chosen), `ttl-why` (`first`: nothing has been seen
+//! yet; `prior`: by what its tag and namespace do; `estimate`: by its own refills;
+//! `min`, `max`: it would have been shorter, longer), `change-ms` (the time between two changes
+//! as its refills show it, -1 where they have shown none) and `refills` (those that told
+//! something, up to 65535).
 
+use cacheflow_core::adaptive::Adaptive;
 use cacheflow_core::decide::{ages, Ages};
 use cacheflow_core::entry::Meta;
 use cacheflow_core::namespace;
@@ -137,7 +145,7 @@ impl Sheet<'_> {
             ("cost-ms", Some(u64::from(self.meta.cost.0))),
             ("hits", Some(self.meta.hits)),
         ];
-        ctx.reply_map(numbers.len() + 6);
+        ctx.reply_map(numbers.len() + 6 + if self.meta.adaptive.is_some() { 5 } else { 0 });
         let text = |field: &str, value: &[u8]| {
             ctx.reply_bytes(field.as_bytes());
             ctx.reply_bytes(value);
@@ -160,5 +168,27 @@ impl Sheet<'_> {
             ctx.reply_bytes(field.as_bytes());
             ctx.reply_integer(n);
         }
+        if let Some(adaptive) = self.meta.adaptive {
+            reply_adaptive(ctx, &adaptive, self.meta.length.unwrap_or_default());
+        }
     }
+}
+
+/// How the TTL was chosen.
+fn reply_adaptive(ctx: Ctx, adaptive: &Adaptive, chosen: Millis) {
+    ctx.reply_bytes(b"exauto");
+    let seconds = adaptive.bounds.seconds();
+    ctx.reply_array(seconds.len());
+    seconds.into_iter().for_each(|n| ctx.reply_integer(n));
+    ctx.reply_bytes(b"chosen-ms");
+    ctx.reply_integer(chosen.0);
+    ctx.reply_bytes(b"ttl-why");
+    ctx.reply_bytes(adaptive.why.label().as_bytes());
+    ctx.reply_bytes(b"change-ms");
+    match adaptive.record.seen() {
+        Some(Millis(ms)) => ctx.reply_integer(ms),
+        None => ctx.reply_integer(-1),
+    }
+    ctx.reply_bytes(b"refills");
+    ctx.reply_integer(u32::from(adaptive.record.refills()));
 }

@@ -25,7 +25,6 @@
 //! replicas too and for any user, and SET and DEL are for operators.
 
 use cacheflow_core::settings::{Changes, Settings};
-use cacheflow_core::units::Millis;
 
 use super::{Command, Error};
 use crate::ffi::args::Args;
@@ -133,12 +132,11 @@ enum Shown {
 
 fn reply(ctx: Ctx, settings: &Settings) {
     let number = |n| (n > 0).then_some(Shown::Number(n));
-    let seconds = |of: Millis| of.0 / 1000;
     let shown = [
         ("maxmemory", number(settings.max_memory)),
         ("ttl", number(settings.ttl.0)),
         ("grace", number(settings.grace.0)),
-        ("exauto", settings.exauto.map(|of| Shown::Pair(seconds(of.least), seconds(of.most)))),
+        ("exauto", settings.exauto.map(|of| Shown::Pair(of.min().0 / 1000, of.max().0 / 1000))),
         ("maxfills", number(settings.max_fills)),
         ("breaker", settings.breaker.map(|of| Shown::Pair(u64::from(of.percent), of.cooldown.0))),
         ("policy", settings.policy.map(|policy| Shown::Word(policy.word()))),

@@ -1,5 +1,5 @@
-//! `CACHE.SET key value [NX | XX | LEASE token] [EX s | PX ms | EXAT t | PXAT t | KEEPTTL |
-//! PERSIST] [GRACE s | PGRACE ms] [COST ms] [TAGS tag [tag ...]]`
+//! `CACHE.SET key value [NX | XX | LEASE token] [EX s | PX ms | EXAT t | PXAT t | EXAUTO min max |
+//! KEEPTTL | PERSIST] [GRACE s | PGRACE ms] [COST ms] [TAGS tag [tag ...]]`
 //!
 //! ```text
 //! > CACHE.SET user:42 "Ada" EX 60 GRACE 300 TAGS users team:7
@@ -19,6 +19,9 @@
 //! nothing stored, where something newer happened since it was granted: a write,
 //! a deletion, an invalidation of one of the tags named here or of the key's
 //! namespace, a later lease. The lease or lock ends either way.
+//!
+//! EXAUTO: fresh for min seconds at first, then for as long, up to max, as the values
+//! that refills bring show the source to stay the same (`cacheflow.stale-target`).
 
 use cacheflow_core::decide;
 use cacheflow_core::request::SetOptions;
@@ -66,6 +69,7 @@ impl Command for Set {
                     PX,
                     EXAT,
                     PXAT,
+                    EXAUTO,
                     Arg::word(c"keepttl", c"KEEPTTL"),
                     Arg::word(c"persist", c"PERSIST"),
                 ],
@@ -89,7 +93,9 @@ impl Command for Set {
             target = target.filling(token, false, &mut tags.iter().copied());
             options.cost = target.cost(options.cost);
         }
-        let write = decide::set(&options, target.found(), || target.expire(), at, target.defaults())?;
+        let outlook = |bounds| target.outlook(&tags, bounds);
+        let expire = || target.expire();
+        let write = decide::set(&options, value, target.found(), expire, at, target.defaults(), outlook)?;
         if !target.perform(write, Value::New(value), Tags::These(&tags), c"cache.set")? {
             ctx.reply_null();
             return Ok(());
@@ -110,3 +116,5 @@ pub const EX: Arg = Arg::integer(c"seconds").after(c"EX");
 pub const PX: Arg = Arg::integer(c"milliseconds").after(c"PX");
 pub const EXAT: Arg = Arg::time(c"unix-time-seconds").after(c"EXAT");
 pub const PXAT: Arg = Arg::time(c"unix-time-milliseconds").after(c"PXAT");
+pub const EXAUTO: Arg =
+    Arg::block(c"adaptive", &[Arg::integer(c"min-seconds"), Arg::integer(c"max-seconds")]).after(c"EXAUTO");

@@ -19,6 +19,7 @@ use cacheflow_core::leases::Change;
 
 use super::write::{Tags, Target, Value};
 use super::{Command, Error};
+use crate::adaptive;
 use crate::ffi::args::Args;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::raw::{REDISMODULE_CMD_KEY_RW as RW, REDISMODULE_CMD_KEY_UPDATE as UPDATE};
@@ -58,7 +59,10 @@ impl Command for Stale {
                     let write = decide::stale(&old, target.expire(), now);
                     target.perform(write, Value::Same, Tags::Same, c"cache.stale")?
                 }
-                None => false,
+                None => {
+                    adaptive::outdated(db, name.bytes());
+                    false
+                }
             };
             turned += i64::from(staled);
             if leases::knows(db, name.bytes()) {

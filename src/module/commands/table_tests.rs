@@ -113,6 +113,11 @@ fn words_of(arg: &Arg) -> (i32, bool) {
             let least = each.iter().map(|(least, _)| *least).min().expect("a choice");
             (least, each.iter().any(|(words, open)| *open || *words != least))
         }
+        ArgKind::Block(args) => {
+            let each: Vec<(i32, bool)> = args.iter().map(words_of).collect();
+            let all = each.iter().map(|(least, _)| least).sum::<i32>();
+            (all + i32::from(arg.token.is_some()), each.iter().any(|(_, open)| *open))
+        }
         ArgKind::Word => (1, false),
         ArgKind::Block(args) => {
             let token = i32::from(arg.token.is_some());

@@ -74,7 +74,12 @@ pub fn retag<'a>(
     if changed > 0 {
         let (meta, expire) = (decide::retagged(settled, at), target.expire());
         let (db, invalidated) = (target.database(), target.invalidated());
-        target.perform(Write::Store { meta, expire }, Value::Same, Tags::These(&tags), c"cache.tag")?;
+        target.perform(
+            Write::Store { meta, expire, lesson: None },
+            Value::Same,
+            Tags::These(&tags),
+            c"cache.tag",
+        )?;
         // Born anew it does not show any more what it was hit by.
         leases::changed(db, name.bytes(), Change::Invalidated(invalidated));
         // To a replica it is a write; the lock's fence is as it was.

@@ -1,4 +1,5 @@
-//! `CACHE.TOUCH key [LEASE token] [EX s | PX ms | EXAT t | PXAT t] [GRACE s | PGRACE ms]`
+//! `CACHE.TOUCH key [LEASE token] [EX s | PX ms | EXAT t | PXAT t | EXAUTO min max]
+//! [GRACE s | PGRACE ms]`
 //!
 //! ```text
 //! > CACHE.TOUCH user:42
@@ -7,12 +8,14 @@
 //! A refill without payload, for an origin that says "not modified": the value
 //! is fresh anew, for the lengths named or else for the entry's last ones. 0
 //! where there is no entry. With LEASE it fills a lease as CACHE.SET does, the
-//! tags being those that the entry has; 0 where the lease was superseded.
+//! tags being those that the entry has; 0 where the lease was superseded. To an
+//! entry with EXAUTO it says that the source has not changed.
 
-use cacheflow_core::decide::{self, Write};
+use cacheflow_core::decide::{self, Found, Live, Write};
+use cacheflow_core::entry::Meta;
 use cacheflow_core::request::TouchOptions;
 
-use super::set::{EX, EXAT, GRACE, PX, PXAT};
+use super::set::{EX, EXAT, EXAUTO, GRACE, PX, PXAT};
 use super::write::{Tags, Target, Value};
 use super::{Command, Error};
 use crate::ffi::args::Args;
@@ -45,6 +48,7 @@ impl Command for Touch {
                     PX,
                     EXAT,
                     PXAT,
+                    EXAUTO,
                 ],
             ),
             GRACE,
@@ -55,16 +59,24 @@ impl Command for Touch {
         let options = TouchOptions::parse(args.from(2))?;
         let at = state::moment();
         let mut target = Target::open(ctx, args.get(1));
-        let old = target.meta();
-        let mut touched = old.unwrap_or_default();
+        let found = target.found();
+        let mut old = match found {
+            Found::Entry(live) => live,
+            Found::Absent | Found::Native => Live { meta: Meta::default(), value: &[] },
+        };
         if let Some(token) = options.lease {
             let tags = target.tags();
             target = target.filling(token, true, &mut tags.iter().map(Vec::as_slice));
-            touched.cost = target.cost(None).unwrap_or(touched.cost);
+            old.meta.cost = target.cost(None).unwrap_or(old.meta.cost);
         }
         // A time that cannot be is told whether there is an entry or not.
-        let write = decide::touch(&options, &touched, at, target.defaults())?;
-        let write = if old.is_some() { write } else { Write::Nothing };
+        let outlook = |bounds| {
+            let tags = target.tags();
+            let tags: Vec<&[u8]> = tags.iter().map(Vec::as_slice).collect();
+            target.outlook(&tags, bounds)
+        };
+        let write = decide::touch(&options, old, at, target.defaults(), outlook)?;
+        let write = if matches!(found, Found::Entry(_)) { write } else { Write::Nothing };
         let done = target.perform(write, Value::Same, Tags::Same, c"cache.touch")?;
         ctx.reply_integer(i64::from(done));
         Ok(())

@@ -3,6 +3,7 @@
 
 use std::ffi::CStr;
 
+use cacheflow_core::adaptive::{Bounds, Lesson, Outlook};
 use cacheflow_core::codec::Decoded;
 use cacheflow_core::decide::{self, Found, Live, Write};
 use cacheflow_core::entry::{Cost, Meta};
@@ -11,8 +12,9 @@ use cacheflow_core::times::Defaults;
 use cacheflow_core::units::{Stamp, Time};
 
 use super::{apply, del, Error};
+use crate::adaptive;
 use crate::datatype::ours;
-use crate::directives::MAX_VALUE_SIZE;
+use crate::directives::{self, MAX_VALUE_SIZE};
 use crate::ffi::args::Str;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::key::{Key, Kind};
@@ -102,6 +104,12 @@ impl<'a> Target<'a> {
         decide::cost_of_fill(named, self.settled.map(|meta| meta.cost), took)
     }
 
+    /// What there is to choose a TTL by, the entry going to have these tags.
+    pub fn outlook(&self, tags: &[&[u8]], bounds: Bounds) -> Outlook {
+        let dead = self.old.filter(|_| self.settled.is_none());
+        adaptive::outlook(self.db, self.name.bytes(), tags, dead, bounds)
+    }
+
     /// The last invalidation that hit what is there.
     pub fn invalidated(&self) -> Stamp {
         sight::invalidated(self.db, self.name.bytes(), self.old)
@@ -137,7 +145,7 @@ impl<'a> Target<'a> {
 
     /// The times that the key's namespace gives where a request is silent.
     pub fn defaults(&self) -> Defaults {
-        settings::defaults(self.name.bytes())
+        Defaults { jitter: directives::jitter(), ..settings::defaults(self.name.bytes()) }
     }
 
     pub fn expire(&self) -> Option<Time> {
@@ -203,6 +211,8 @@ impl<'a> Target<'a> {
             self.key.unlink();
             self.ctx.signal_modified(self.name);
             self.ctx.notify_deleted(self.name);
+        } else {
+            adaptive::outdated(self.db, self.name.bytes());
         }
         match self.fill {
             Some(_) => leases::explained(self.db, self.name.bytes()),
@@ -226,7 +236,9 @@ impl<'a> Target<'a> {
     ) -> Result<bool, Error> {
         let is_refused = self.fill.as_ref().is_some_and(|fill| fill.accepted().is_none());
         match write {
-            Write::Store { meta, expire } if !is_refused => self.store(&meta, expire, value, tags, event)?,
+            Write::Store { meta, expire, lesson } if !is_refused => {
+                self.store(&meta, expire, lesson, value, tags, event)?
+            }
             Write::Remove if !is_refused => {
                 if self.remove() {
                     self.ctx.replicate_key(del::NAME, self.name);
@@ -252,18 +264,20 @@ impl<'a> Target<'a> {
         value: Option<&[u8]>,
     ) -> Result<(), Error> {
         let value = value.map_or(Value::Same, Value::New);
-        self.store(&decoded.meta, expire, value, Tags::These(&decoded.tags), c"cache.set")
+        self.store(&decoded.meta, expire, None, value, Tags::These(&decoded.tags), c"cache.set")
     }
 
     fn store(
         self,
         meta: &Meta,
         expire: Option<Time>,
+        lesson: Option<Lesson>,
         value: Value<'_>,
         tags: Tags<'_>,
         event: &'static CStr,
     ) -> Result<(), Error> {
         let new = self.put(meta, value, tags, expire)?;
+        adaptive::stored(self.db, self.name.bytes(), new, lesson);
         if self.is_write {
             COUNTERS.writes.add(1);
             shard::tally(self.db, new, |tally| tally.writes += 1);

@@ -274,6 +274,11 @@ impl Arg {
     fn raw(&self, below: &mut Vec<RawArgs>) -> raw::RedisModuleCommandArg {
         use raw::*;
         let mut subargs = ptr::null_mut();
+        let mut has = |args| {
+            let mut raw = RawArgs::of(args);
+            subargs = raw.list.as_mut_ptr();
+            below.push(raw);
+        };
         let kind = match self.kind {
             ArgKind::Key => RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_KEY,
             ArgKind::Text => RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_STRING,
@@ -281,14 +286,13 @@ impl Arg {
             ArgKind::Number => RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_DOUBLE,
             ArgKind::Time => RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_UNIX_TIME,
             ArgKind::Word => RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_PURE_TOKEN,
-            ArgKind::OneOf(args) | ArgKind::Block(args) => {
-                let mut raw = RawArgs::of(args);
-                subargs = raw.list.as_mut_ptr();
-                below.push(raw);
-                match self.kind {
-                    ArgKind::OneOf(_) => RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_ONEOF,
-                    _ => RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_BLOCK,
-                }
+            ArgKind::OneOf(args) => {
+                has(args);
+                RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_ONEOF
+            }
+            ArgKind::Block(args) => {
+                has(args);
+                RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_BLOCK
             }
         };
         let flag = |set, flag: u32| if set { flag as c_int } else { 0 };
