@@ -55,10 +55,10 @@ def test_ten_are_shown_where_nobody_says(server):
 def test_cost_is_the_load_that_the_origin_is_spared(server, connection):
     server("CACHE.SET", "cheap", "v", "COST", 2)
     server("CACHE.SET", "dear", "v", "COST", 300)
-    server("CACHE.SET", "unmeasured", "v")
+    server("CACHE.SET", "never-filled:k", "v")
     read(connection, "cheap", 20)
     read(connection, "dear", 3)
-    read(connection, "unmeasured", 50)
+    read(connection, "never-filled:k", 50)
     assert hot(server, "BY", "COST") == [(b"dear", 900), (b"cheap", 40)]
     token = grant(server, "space:filled")
     fill(server, "space:filled", token)  # measured: a millisecond at least

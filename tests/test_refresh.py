@@ -71,7 +71,7 @@ def test_nothing_is_due(server):
 def test_hot_and_expensive_first(server):
     make(server, "often", 40, "EX", 1000, "GRACE", 1000, "COST", 2)
     make(server, "dear", 3, "EX", 1000, "GRACE", 1000, "COST", 500)
-    make(server, "seldom", 2)
+    make(server, "seldom", 2, "EX", 1000, "GRACE", 1000, "COST", 1)
     make(server, "fresh", 100)
     server("CACHE.SET", "unread", "v", "EX", 1000, "GRACE", 1000)
     stale(server, "often", "dear", "seldom", "unread")

@@ -32,7 +32,6 @@ use cacheflow_core::index::{Db, Stamps};
 use cacheflow_core::leases::{
     Answer, Ask, At, Change, Event, Evidence, Filled, Leases, Limits, Lock, Refusal, Sight, WaiterId,
 };
-use cacheflow_core::refresh::UNMEASURED_LEASE;
 use cacheflow_core::units::{Millis, Stamp, Time};
 use lazy_static::lazy_static;
 
@@ -112,11 +111,6 @@ impl Shard {
     fn known<'a>(&self, db: Db, key: &'a [u8]) -> Option<At<'a>> {
         let at = self.looked_up(db, key);
         self.leases.knows(at).then_some(at)
-    }
-
-    /// How long a lease is where nobody says.
-    fn lease_length(&self, at: At<'_>, cost: Cost) -> Millis {
-        self.fills.times(at.namespace).map_or(UNMEASURED_LEASE, |times| times.lease_length(cost))
     }
 
     /// What left its key and was neither said to have expired nor to have been
@@ -279,14 +273,6 @@ pub fn fetch(
         let times = shard.fills.times(at.namespace);
         let typical = times.map_or(Millis::ZERO, |times| Millis(u64::from(times.typical().0)));
         shard.leases.fetch(at, sight, ask(length, typical), client, moment)
-    })
-}
-
-/// What a fill in a key's namespace usually takes.
-pub fn typical_cost(name: &[u8]) -> Cost {
-    SHARD.with(|shard| {
-        let number = shard.fills.known(shard::namespace_of(name));
-        number.and_then(|number| shard.fills.times(number)).map_or(Cost(0), |times| times.typical())
     })
 }
 
@@ -487,7 +473,7 @@ mod origins;
 #[path = "leases_told.rs"]
 mod told;
 
-pub use ahead::refresh;
+pub use ahead::{refresh, typical_cost};
 pub use look::*;
 pub use origins::*;
 pub use told::*;

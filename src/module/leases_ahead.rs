@@ -1,6 +1,15 @@
-//! Leases for CACHE.REFRESH.
+//! Leases for CACHE.REFRESH, and what filling a namespace was measured to take.
+
+use cacheflow_core::refresh::UNMEASURED_LEASE;
 
 use super::*;
+
+impl Shard {
+    /// How long a lease is where nobody says.
+    pub(super) fn lease_length(&self, at: At<'_>, cost: Cost) -> Millis {
+        self.fills.times(at.namespace).map_or(UNMEASURED_LEASE, |times| times.lease_length(cost))
+    }
+}
 
 /// Grants a lease on a key that is to be recomputed, `length` long, or as long as
 /// filling its namespace takes.
@@ -22,5 +31,13 @@ pub fn refresh(
         let at = shard.at(db, name);
         let length = length.unwrap_or_else(|| shard.lease_length(at, cost));
         shard.leases.refresh(at, sight, length, client, moment)
+    })
+}
+
+/// What a fill in a key's namespace usually takes.
+pub fn typical_cost(name: &[u8]) -> Cost {
+    SHARD.with(|shard| {
+        let number = shard.fills.known(shard::namespace_of(name));
+        number.and_then(|number| shard.fills.times(number)).map_or(Cost(0), |times| times.typical())
     })
 }

@@ -57,7 +57,7 @@ pub struct Options {
     #[arg(long, value_name = "COMMAND")]
     exec: Option<String>,
     /// Have a shell run the command; `{key}` is "$1" to it, whatever is in the key.
-    #[arg(long, requires = "exec")]
+    #[arg(long, conflicts_with = "http")]
     shell: bool,
     /// Where a key's value is got, over plain HTTP; `{key}` is percent-encoded.
     #[arg(long, value_name = "URL")]
