@@ -155,11 +155,11 @@ impl Options {
             .partition(|percent| workload.entries(capacity(**percent)) >= FEWEST_ENTRIES);
         for percent in left_out {
             let told = format!(
-                "{} at {percent} % is left out: that holds {} entries",
+                "{} at {percent} %: room for {} of the entries",
                 workload.name,
                 workload.entries(capacity(percent))
             );
-            println!("  {told}");
+            println!("  left out: {told}");
             page.left_out.push(told);
         }
         let kinds = self.kinds();

@@ -74,12 +74,15 @@ mod tests {
 
     #[test]
     fn the_example_by_hand() {
-        // Three entries. 0 is asked for again; 3 passes it and evicts 1; the hand
-        // then stands at 2, which 4 evicts, and 0, which nobody asked for since
-        // its bit was cleared, is reached only after the newer ones.
+        // Three entries, told from newest to oldest, a mark for a bit:
+        //   0* is passed for 3, and 1 goes          3 2 0    hand at 2
+        //   2 goes for 4                            4 3 0    hand at 3
+        //   0* 3* are hits; for 1 the hand clears 3, and 4 goes
+        //                                           1 3 0*   hand past the newest
+        //   for 2 it begins anew, clears 0, and 3 goes
+        //                                           2 1 0    hand at 1
+        //   1 goes for 4
         let keys = [0, 1, 2, 0, 3, 4, 0, 3, 1, 2, 4];
-        //          m  m  m  h  m  m  h  h, then the hand is at 3 (cleared), 4 goes for 1; 0 (set) and 3
-        //          are cleared or passed, so 2 takes what is found first, and 4 misses.
         let hit = hits(|setup| Box::new(Sieve::new(setup)), 3, &keys);
         assert_eq!(hit, [false, false, false, true, false, false, true, true, false, false, false]);
     }
