@@ -149,7 +149,8 @@ def test_policy_none_refuses_what_has_no_room(fresh_server):
     assert refused and all(str(reply).startswith("OOM") for reply in refused)
     assert stats(server)["evictions"] == 0 and held(server) <= 2 * MB
     assert server("CACHE.GET", "k:0") == VALUE.encode(), "what was there stays"
-    assert server("CACHE.DEL", "k:0", "k:1") == 2 and server("CACHE.SET", "again", VALUE) == b"OK"
+    assert server("CACHE.DEL", *(f"k:{n}" for n in range(50))) == 50
+    assert server("CACHE.SET", "again", VALUE) == b"OK"
 
 
 def test_a_leased_key_is_never_evicted(fresh_server):

@@ -26,8 +26,8 @@
 //! operations as there are entries.
 //!
 //! # The choice
-//! Twelve entries drawn from the dense table of slots, and the four that came
-//! next the last time; the least worth for its weight goes
+//! Twelve entries drawn from the dense table of slots, the eight that came next
+//! the last time, and the four newest; the least worth for its weight goes
 //! ([`crate::evict_choice`]). No lists: they would cost 16 bytes an entry and a
 //! write to three entries with every read. Where a namespace must keep a budget
 //! of its own, its slots are found by [`crate::evict_share`].
@@ -37,31 +37,15 @@
 //! around all slots in 2^29 operations and makes entries that are older than
 //! 2^30 just that old: none ever looks young again.
 
-use crate::evict_choice::{Candidate, Ranking, Weigher, Weight};
+use crate::evict_choice::{Ranking, Weigher, Weight};
 use crate::evict_class::{Class, Cuts, Marks, Op};
 use crate::evict_follow::{Follow, Followed, Spot, PLACES};
 use crate::evict_ghosts::Ghosts;
+use crate::evict_population::{next_taken, nth_slot, total, Population, FREE};
 use crate::evict_share::Shares;
 use crate::evict_table::Table;
 use crate::index::Db;
-use crate::slots::Slot;
 use crate::units::block;
-
-/// The entries that may be evicted.
-pub trait Population {
-    /// How many there are.
-    fn entries(&self) -> usize;
-    /// Databases there are.
-    fn databases(&self) -> Db;
-    /// Slots of a database, from 1 on, the free ones included.
-    fn extent(&self, db: Db) -> usize;
-    /// Whether a slot holds an entry: as cheap as can be.
-    fn is_taken(&self, spot: Spot) -> bool;
-    /// What is to be known of the entry in a slot; `None`: the slot is free.
-    fn look(&self, spot: Spot) -> Option<Candidate>;
-    /// Writes an entry's marks.
-    fn set_marks(&mut self, spot: Spot, marks: Marks);
-}
 
 /// Whose entries one is chosen among.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,16 +66,15 @@ pub enum Leaving {
     Died,
 }
 
-/// Entries looked at in a choice, the runners-up aside.
+/// Entries drawn in a choice, the runners-up and the newest aside.
 const SAMPLE: usize = 12;
+/// Of the newest so many are looked at: where a stranger is worth less than all
+/// that is there (a scan, or one that costs next to nothing), it need not push
+/// others out until a draw falls on it. On the traces that is 0.2 % of the
+/// misses and 0.5 % of their cost.
+const NEWEST: usize = 4;
 /// Draws in a choice, at most.
 pub const PROBES: usize = 64;
-/// Free slots passed over in a choice, at most. Where most have become free (a
-/// large entry has taken the room of many), a few draws would find hardly
-/// anybody, and the one that they find is the one in use.
-pub const FREE: usize = 8192;
-/// Of those, after one draw.
-const RUN: usize = 512;
 /// Lines of 64 slots read past in a choice among the entries of one namespace.
 const LINES: usize = 1536;
 /// Followed keys, or slots, that are looked at in one step of a tick.
@@ -135,6 +118,8 @@ pub struct Eviction {
     shares: Shares,
     /// Those of all entries first, then by share.
     runners_up: Vec<Vec<Spot>>,
+    /// Those that came last, in a ring.
+    newest: [Spot; NEWEST],
     rebuild: Rebuild,
     /// Where the hand goes on.
     hand: Spot,
@@ -158,6 +143,7 @@ impl Eviction {
             weigher: Weigher::new(weight),
             shares: Shares::default(),
             runners_up: Vec::new(),
+            newest: [Spot::default(); NEWEST],
             rebuild: Rebuild::Due(0),
             hand: Spot { db: 0, slot: 1 },
             owed: 0,
@@ -189,12 +175,14 @@ impl Eviction {
     }
 
     /// A key has come that was no entry: the marks of its entry. `hash`: of its
-    /// name, 64 bits of it; `share`: see [`Candidate`]; `dice`: as for
+    /// name, 64 bits of it; `share`: as in
+    /// [`crate::evict_choice::Candidate`]; `dice`: as for
     /// [`Eviction::used`].
     pub fn inserted(&mut self, hash: u64, spot: Spot, share: u16, dice: impl FnOnce() -> u32) -> Marks {
         self.ops += 1;
         let now = self.now();
         self.shares.set(spot, share);
+        self.newest[self.ops as usize % NEWEST] = spot;
         let ghost = self.ghosts.take(hash, now);
         let before = match self.follow.get(hash) {
             Some(Followed::Gone(marks)) => {
@@ -271,7 +259,7 @@ impl Eviction {
         }
         let mut ranking = Ranking::default();
         let mut again = std::mem::take(&mut self.runners_up[number]);
-        for spot in again.drain(..) {
+        for spot in again.drain(..).chain(self.newest) {
             self.consider(&mut ranking, population, spot, share);
         }
         let all = total(population);
@@ -473,38 +461,6 @@ impl Eviction {
             + spots
             + block(self.runners_up.capacity() * size_of::<Vec<Spot>>())
     }
-}
-
-/// Slots in all databases.
-fn total(population: &impl Population) -> usize {
-    (0..population.databases()).map(|db| population.extent(db)).sum()
-}
-
-/// The nth of them.
-fn nth_slot(population: &impl Population, nth: usize) -> Option<Spot> {
-    let mut nth = nth;
-    for db in 0..population.databases() {
-        let extent = population.extent(db);
-        if nth < extent {
-            return Slot::try_from(nth + 1).ok().map(|slot| Spot { db, slot });
-        }
-        nth -= extent;
-    }
-    None
-}
-
-/// The first slot from `from` on that holds an entry, of the next few of its
-/// database.
-fn next_taken(population: &impl Population, from: Spot, free: &mut usize) -> Option<Spot> {
-    let end = population.extent(from.db).min(from.slot as usize + RUN);
-    for slot in from.slot..=Slot::try_from(end).ok()? {
-        let spot = Spot { db: from.db, slot };
-        if population.is_taken(spot) {
-            return Some(spot);
-        }
-        *free = free.checked_sub(1)?;
-    }
-    None
 }
 
 #[cfg(test)]

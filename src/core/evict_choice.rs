@@ -126,8 +126,9 @@ pub struct Ranking {
 
 /// Kept: the one that goes and the runners-up.
 const KEPT: usize = RUNNERS_UP + 1;
-/// Runners-up that are looked at again the next time.
-pub const RUNNERS_UP: usize = 4;
+/// Runners-up that are looked at again the next time. With four the traces had
+/// 0.1 % more misses.
+pub const RUNNERS_UP: usize = 8;
 
 impl Default for Ranking {
     fn default() -> Self {

@@ -99,7 +99,9 @@ impl Shares {
     /// Bytes allocated.
     pub fn allocated(&self) -> usize {
         let tables: usize = self.databases.iter().map(|db| block(db.capacity() * size_of::<Chunk>())).sum();
-        self.made * block(CHUNK * size_of::<u16>()) + tables + block(self.databases.capacity() * size_of::<Vec<Chunk>>())
+        self.made * block(CHUNK * size_of::<u16>())
+            + tables
+            + block(self.databases.capacity() * size_of::<Vec<Chunk>>())
     }
 }
 

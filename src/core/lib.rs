@@ -51,7 +51,8 @@
 //! | [`acknowledged`] | what waits until enough replicas have it |
 //! | [`evict`] | which entry is to go |
 //! | [`evict_class`], [`evict_table`], [`evict_follow`] | how entries are used, and what keeping them is learned to be worth |
-//! | [`evict_choice`], [`evict_share`], [`evict_ghosts`] | whom a choice falls on, where a namespace's entries lie, who was here before |
+//! | [`evict_choice`], [`evict_population`], [`evict_share`] | whom a choice falls on, out of which, and where a namespace's lie |
+//! | [`evict_ghosts`] | who was here before |
 //! | [`request_lease`], [`request_hot`] | the options of FETCH, LOCK, UNLOCK and EXTEND; of HOTKEYS and REFRESH |
 //! | [`settings`] | what operators have set for namespaces |
 //! | [`request_namespace`] | the options of NAMESPACE |
@@ -69,6 +70,7 @@ pub mod evict_choice;
 pub mod evict_class;
 pub mod evict_follow;
 pub mod evict_ghosts;
+pub mod evict_population;
 pub mod evict_share;
 pub mod evict_table;
 pub mod fills;

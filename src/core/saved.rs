@@ -358,7 +358,9 @@ mod tests {
         index.invalidate_namespace(2, b"\xff\0", Stamp(7), Mode::Soft);
         index.forget(Stamp(6), usize::MAX, 1);
         let mut parts = Vec::new();
-        assert!(Saved::write(&index, &[], &Table::default(), &[], Stamp(9999), |part| parts.push(part.to_vec())));
+        assert!(
+            Saved::write(&index, &[], &Table::default(), &[], Stamp(9999), |part| parts.push(part.to_vec()))
+        );
         assert_eq!(parts.len(), 4);
         let (saved, other) = read(&parts).expect("what was written");
         assert_eq!((saved.stamp(), other.low_water()), (Stamp(9999), Stamp(5)));
@@ -424,7 +426,8 @@ mod tests {
     #[test]
     fn what_was_hot_comes_last() {
         let (mut parts, hot) = (Vec::new(), [vec![1], vec![2]]);
-        assert!(Saved::write(&Index::default(), &[], &Table::default(), &hot, Stamp(9), |part| parts.push(part.to_vec())));
+        assert!(Saved::write(&Index::default(), &[], &Table::default(), &hot, Stamp(9), |part| parts
+            .push(part.to_vec())));
         assert_eq!((Saved::decode(&parts[0]).map(|saved| saved.hot), &parts[1..]), (Ok(2), &hot[..]));
     }
 

@@ -6,9 +6,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::adaptive::Bounds;
 use crate::packed::Bytes;
 use crate::saved::SavedError;
-use crate::adaptive::Bounds;
 use crate::settings::{Breaker, Policy, Settings, LONGEST_NAME};
 use crate::units::Millis;
 
@@ -116,8 +116,10 @@ mod tests {
 
     fn any_settings() -> impl Strategy<Value = Settings> {
         let time = || prop_oneof![Just(0), 0..=LONGEST.0].prop_map(Millis);
-        let exauto = proptest::option::of((1..=u32::MAX, 1..=u32::MAX)
-            .prop_filter_map("bounds", |(one, other)| Bounds::new(one.min(other), one.max(other))));
+        let exauto = proptest::option::of(
+            (1..=u32::MAX, 1..=u32::MAX)
+                .prop_filter_map("bounds", |(one, other)| Bounds::new(one.min(other), one.max(other))),
+        );
         let breaker = proptest::option::of(
             (1u32..=100, 1..=LONGEST.0).prop_map(|(percent, ms)| Breaker { percent, cooldown: Millis(ms) }),
         );

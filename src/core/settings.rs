@@ -281,7 +281,10 @@ mod tests {
         let exauto = Bounds::new(1, 2);
         let breaker = Some(Breaker { percent: 50, cooldown: Millis(9) });
         let set = Settings { exauto, breaker, max_fills: 3, grace: Millis(4), ..TTL };
-        assert_eq!(set.defaults(), Defaults { ttl: Millis(5), grace: Millis(4), auto: exauto, ..Defaults::default() });
+        assert_eq!(
+            set.defaults(),
+            Defaults { ttl: Millis(5), grace: Millis(4), auto: exauto, ..Defaults::default() }
+        );
         assert_eq!(set.protection(), Protection { most: 3, percent: 50, cooldown: Millis(9) });
         assert_eq!(Settings::default().defaults(), Defaults::default());
         assert_eq!(Settings::default().protection(), Protection::default());

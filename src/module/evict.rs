@@ -17,10 +17,11 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 
 use cacheflow_core::budget::{self, Admission, Budget};
-use cacheflow_core::evict::{Eviction, Leaving, Population, Scope};
+use cacheflow_core::evict::{Eviction, Leaving, Scope};
 use cacheflow_core::evict_choice::{Candidate, Standing, Weight};
 use cacheflow_core::evict_class::Marks;
 use cacheflow_core::evict_follow::Spot;
+use cacheflow_core::evict_population::Population;
 use cacheflow_core::index::{Db, Index, Share, Verdict};
 use cacheflow_core::settings::Policy;
 use cacheflow_core::units::{Millis, Time};

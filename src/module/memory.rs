@@ -66,11 +66,8 @@ pub fn expected(name: usize, value: usize, tags: usize) -> u64 {
 
 /// Bytes of everything.
 pub fn total() -> u64 {
-    let beside = shard::allocated()
-        + leases::allocated()
-        + evict::allocated()
-        + hot::allocated()
-        + ahead::allocated();
+    let beside =
+        shard::allocated() + leases::allocated() + evict::allocated() + hot::allocated() + ahead::allocated();
     entries() + keyspace() + beside as u64
 }
 

@@ -13,6 +13,7 @@ mod gdsf;
 mod held;
 mod list;
 mod lru;
+mod ours;
 mod policy;
 mod ranked;
 mod redis_lfu;
@@ -27,6 +28,7 @@ mod workload;
 
 use crate::interrupt;
 use anyhow::{bail, ensure, Result};
+use cacheflow_core::evict_choice::Weight;
 use held::Held;
 use policy::Policy;
 pub use workload::Workload;
@@ -71,6 +73,8 @@ pub const POLICIES: &[Kind] = &[
     Kind { name: "sieve", build: |setup| Box::new(sieve::Sieve::new(setup)) },
     Kind { name: "w-tinylfu", build: |setup| Box::new(tinylfu::TinyLfu::new(setup)) },
     Kind { name: "gdsf", build: |setup| Box::new(gdsf::Gdsf::new(setup)) },
+    Kind { name: "cacheflow", build: |setup| Box::new(ours::Ours::new(setup, Weight::Size)) },
+    Kind { name: "cacheflow-cost", build: |setup| Box::new(ours::Ours::new(setup, Weight::CostSize)) },
     Kind { name: "belady", build: |setup| Box::new(belady::Belady::new(setup)) },
 ];
 
