@@ -1,8 +1,9 @@
 use super::*;
 use crate::entry::Cost;
-use crate::evict_choice::{Candidate, Policy, Standing};
+use crate::evict_choice::{Candidate, Standing};
 use crate::evict_class::{bucket, BUCKETS, CLASSES};
 use crate::evict_table::KEPT;
+use crate::settings::Policy;
 use crate::slots::{Handle, Slots};
 use proptest::prelude::*;
 use std::collections::{HashMap, HashSet};
@@ -235,7 +236,7 @@ proptest! {
     #[test]
     fn never_chooses_what_may_not_go(
         seed in any::<u64>(),
-        steps in proptest::collection::vec((0u64..60, 0u8..10, 0usize..3, 0u8..3), 1..400),
+        steps in proptest::collection::vec((0u64..60, 0u8..10, 0usize..3, 0u16..3), 1..400),
     ) {
         let mut cache = Cache::new(seed);
         for (key, what, db, kind) in steps {
@@ -302,7 +303,7 @@ fn lru_evicts_the_longest_unused_of_those_it_sees() {
 fn a_small_namespace_keeps_to_its_own() {
     let mut cache = Cache::new(4);
     for key in 1..=30_000 {
-        let share = u8::from(key % 1000 == 0);
+        let share = u16::from(key % 1000 == 0);
         cache.put(key, (key % 3) as Db, Candidate { share, ..PLAIN });
     }
     (1..=30).filter(|n| n % 2 == 0).for_each(|n| assert!(cache.read(n * 1000)));

@@ -167,12 +167,12 @@ mod tests {
             "EXAUTO -1 5",
             "EXAUTO 5 0",
             "TTL 70368744177665",
-            "EXAUTO 1 70368744178",
+            "EXAUTO 1 4294967296",
             "EXAUTO 1 9223372036854775807",
         ] {
             assert_eq!(parse(line), Err(InvalidTime), "{line}");
         }
-        assert!(parse("TTL 70368744177664 EXAUTO 1 70368744177").is_ok());
+        assert!(parse("TTL 70368744177664 EXAUTO 1 4294967295").is_ok());
     }
 
     proptest! {

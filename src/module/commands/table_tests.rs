@@ -119,12 +119,6 @@ fn words_of(arg: &Arg) -> (i32, bool) {
             (all + i32::from(arg.token.is_some()), each.iter().any(|(_, open)| *open))
         }
         ArgKind::Word => (1, false),
-        ArgKind::Block(args) => {
-            let token = i32::from(arg.token.is_some());
-            args.iter()
-                .map(words_of)
-                .fold((token, false), |(sum, open), (words, more)| (sum + words, open | more))
-        }
         _ => (1 + i32::from(arg.token.is_some()), false),
     };
     (if arg.optional { 0 } else { least }, open || arg.optional || arg.multiple)
