@@ -159,7 +159,7 @@ def test_every_option_of_the_page_is_taken(server):
     hot = "BY HITS BYTES WAITS"
     leases = "LEASE KEEP BLOCK MAXSTALE BETA WITHTAGS RETRY"
     settings = "MAXMEMORY TTL MAXFILLS BREAKER POLICY LRU NONE"
-    assert words == set(f"{known} {leases} {hot} {settings} NAMESPACE SOFT HARD LOCAL TIMEOUT".split())
+    assert words == set(f"{known} {leases} {hot} {settings} SOFT HARD LOCAL TIMEOUT".split())
 
 
 def test_the_script_checks(tmp_path):

@@ -63,6 +63,22 @@ def test_the_first_ttl_is_the_shortest(server):
     assert list(fields(server.connect(protocol=3)("CACHE.META", "k")))[-5:] == list(ADAPTIVE)
 
 
+def test_a_namespaces_bounds_hold_where_a_write_names_no_time(server):
+    server("CACHE.NAMESPACE", "SET", "shop", "EXAUTO", 50, 600, "TTL", 7000)
+    for key, options in (("shop:a", ()), ("shop:b", ("KEEPTTL",)), ("shop:c", ("GRACE", 5))):
+        server("CACHE.SET", key, "v", *options)
+        assert chosen(server, key) == ([50, 600], 50_000, b"first", -1, 0)
+    server("CACHE.SET", "shop:d", "v", "EX", 5)
+    server("CACHE.SET", "shop:e", "v", "PERSIST")
+    server("CACHE.SET", "other:a", "v")
+    assert [chosen(server, key) for key in ("shop:d", "shop:e", "other:a")] == [()] * 3
+    server("CACHE.SET", "shop:f", "v", "EXAUTO", 1, 2)
+    assert chosen(server, "shop:f")[0] == [1, 2]
+    server("CACHE.NAMESPACE", "SET", "shop", "EXAUTO", 0, 0)
+    server("CACHE.SET", "shop:a", "w")
+    assert chosen(server, "shop:a") == () and 6000 < meta(server, "shop:a")["fresh-ms"] <= 7000
+
+
 def test_refills_are_counted_whatever_brings_them(server):
     server("CACHE.SET", "k", "v", "EXAUTO", 50, 600)
     server("CACHE.SET", "k", "v", "EXAUTO", 50, 600)

@@ -64,7 +64,7 @@ OUT_OF_REACH = {"load", "distrust", "missed", "wake_lost"}
 # Of a cluster alone: in test_arrivals.py.
 ELSEWHERE = {"tell_arrivals"}
 # Callbacks of the server that cross no border of their own, for they only read or write one atomic.
-TRIVIAL = {"get_number", "set_number"}
+TRIVIAL = {"get_number", "set_number", "get_choice", "set_choice"}
 
 
 def test_every_border_has_a_test():

@@ -2,7 +2,7 @@
 //! that it takes.
 //!
 //! Guarantees:
-//! - A read costs a few instructions and no look-up: [`Eviction::used`] reads and
+//! - A read costs some twenty instructions and no look-up: [`Eviction::used`] reads and
 //!   writes six bytes' worth of marks in the entry ([`crate::evict_class`]).
 //! - A choice looks at no more than [`PROBES`] entries and passes over no more
 //!   than [`FREE`] free slots; a tick looks at no more than `steps` times [`STEP`]
@@ -163,7 +163,7 @@ impl Eviction {
     /// A read was answered with an entry's value: its marks from now on. `dice`
     /// must be uniform.
     #[inline]
-    pub fn used(&mut self, marks: Marks, dice: impl FnOnce() -> u32) -> Marks {
+    pub fn used(&mut self, marks: Marks, dice: u32) -> Marks {
         self.ops += 1;
         let now = self.now();
         let age = now.since(marks.last());
@@ -178,7 +178,7 @@ impl Eviction {
     /// name, 64 bits of it; `share`: as in
     /// [`crate::evict_choice::Candidate`]; `dice`: as for
     /// [`Eviction::used`].
-    pub fn inserted(&mut self, hash: u64, spot: Spot, share: u16, dice: impl FnOnce() -> u32) -> Marks {
+    pub fn inserted(&mut self, hash: u64, spot: Spot, share: u16, dice: u32) -> Marks {
         self.ops += 1;
         let now = self.now();
         self.shares.set(spot, share);
@@ -320,8 +320,8 @@ impl Eviction {
 
     // ── in the background ───────────────────────────────────────────────────
 
-    /// Does what is due beside the commands, in at most so many steps of some
-    /// ten µs.
+    /// Does what is due beside the commands, in at most so many steps of 2 to
+    /// 50 µs.
     pub fn tick(&mut self, population: &mut impl Population, steps: usize) {
         self.entries = population.entries();
         self.cuts.follow(self.entries);

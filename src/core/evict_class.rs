@@ -34,8 +34,9 @@ const FOLLOWED: u32 = 1 << 31;
 const LAST: u32 = FOLLOWED - 1;
 /// Where the interval's buckets end, in parts of the number of entries.
 const CUTS: [f32; INTERVALS - 1] = [0.02, 0.1, 0.3, 0.8, 1.6, 4.0];
-/// The width of a bucket of frequency, as bits of a dice that must be zero.
-const WIDTHS: [u32; FREQUENCIES - 1] = [1, 1, 2, 3, 5];
+/// Of 2^32 dice, how many make a use move the frequency up: of what was used
+/// once all, then one in the bucket's width, and none from the last bucket.
+const RISES: [u64; 1 + FREQUENCIES] = [1 << 32, 1 << 31, 1 << 31, 1 << 30, 1 << 29, 1 << 27, 0];
 
 /// A point in operations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -135,24 +136,27 @@ impl Class {
     }
 
     /// The class after one more use. `dice` must be uniform.
+    ///
+    /// Without a branch, for nobody could guess which way it goes.
     #[inline]
-    pub fn used(self, interval: u8, dice: impl FnOnce() -> u32) -> Class {
-        Class::after(self.frequency(), interval, dice)
+    pub fn used(self, interval: u8, dice: u32) -> Class {
+        // 0 for used once, else one more than the bucket.
+        let before = self.0.div_ceil(INTERVALS as u8);
+        Class::next(before, interval, dice)
     }
 
     /// The class after one more use of what was used so often, which need not
     /// have been an entry throughout.
+    pub fn after(frequency: Option<u8>, interval: u8, dice: u32) -> Class {
+        Class::next(frequency.map_or(0, |f| f.saturating_add(1)), interval, dice)
+    }
+
     #[inline]
-    pub fn after(frequency: Option<u8>, interval: u8, dice: impl FnOnce() -> u32) -> Class {
-        let frequency = match frequency {
-            None => 0,
-            Some(f) => {
-                let rises = WIDTHS.get(usize::from(f)).is_some_and(|&width| dice() >> (32 - width) == 0);
-                f + u8::from(rises)
-            }
-        };
-        let (top, longest) = (FREQUENCIES as u8 - 1, INTERVALS as u8 - 1);
-        Class(1 + INTERVALS as u8 * frequency.min(top) + interval.min(longest))
+    fn next(before: u8, interval: u8, dice: u32) -> Class {
+        let before = before.min(FREQUENCIES as u8);
+        let rises = u64::from(dice) < RISES[usize::from(before)];
+        let (width, longest) = (INTERVALS as u8, INTERVALS as u8 - 1);
+        Class(1 + width * (before + u8::from(rises) - 1) + interval.min(longest))
     }
 }
 
@@ -233,7 +237,7 @@ mod tests {
         for _ in 0..keys {
             let mut class = Class::FIRST;
             while class.frequency() != Some(FREQUENCIES as u8 - 1) {
-                class = class.used(3, &mut dice);
+                class = class.used(3, dice());
                 uses[usize::from(class.frequency().expect("used"))] += 1;
             }
         }
@@ -260,7 +264,7 @@ mod tests {
         #[test]
         fn any_bits_are_marks(last in any::<u32>(), class in any::<u8>(), interval in any::<u8>(), dice in any::<u32>()) {
             let marks = Marks::from_bits(last, class);
-            let next = marks.class().used(interval, || dice);
+            let next = marks.class().used(interval, dice);
             prop_assert!(marks.class().number() < CLASSES && next.number() < CLASSES);
             prop_assert!(next.frequency() >= marks.class().frequency(), "never down");
             prop_assert_eq!(Class::of(next.number()), Some(next));

@@ -88,13 +88,13 @@ impl Cache {
 
     fn put(&mut self, key: u64, db: Db, like: Candidate) {
         let spot = self.entries.insert(key, db);
-        let marks = self.eviction.inserted(hash(key), spot, like.share, || self.dice.roll() as u32);
+        let marks = self.eviction.inserted(hash(key), spot, like.share, self.dice.roll() as u32);
         self.entries.keys.insert(key, (spot, Candidate { marks, ..like }));
     }
 
     fn read(&mut self, key: u64) -> bool {
         let Some((_, candidate)) = self.entries.keys.get_mut(&key) else { return false };
-        candidate.marks = self.eviction.used(candidate.marks, || self.dice.roll() as u32);
+        candidate.marks = self.eviction.used(candidate.marks, self.dice.roll() as u32);
         true
     }
 

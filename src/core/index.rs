@@ -135,41 +135,6 @@ fn apart(name: &TagName) -> usize {
     }
 }
 
-/// What is counted of a namespace.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Reads answered with a fresh value.
-    pub hits: u64,
-    /// Reads answered with a stale value.
-    pub stale_hits: u64,
-    /// Reads answered with nothing.
-    pub misses: u64,
-    /// Values written.
-    pub writes: u64,
-    /// Invalidations of the namespace itself.
-    pub invalidations: u64,
-    /// Entries that those hit.
-    pub invalidated: u64,
-    /// Entries evicted to stay under a limit.
-    pub evictions: u64,
-}
-
-impl Tally {
-    /// Both together.
-    #[must_use]
-    pub fn plus(&self, other: &Tally) -> Tally {
-        Tally {
-            hits: self.hits + other.hits,
-            stale_hits: self.stale_hits + other.stale_hits,
-            misses: self.misses + other.misses,
-            writes: self.writes + other.writes,
-            invalidations: self.invalidations + other.invalidations,
-            invalidated: self.invalidated + other.invalidated,
-            evictions: self.evictions + other.evictions,
-        }
-    }
-}
-
 #[derive(Debug, Default)]
 struct Namespace {
     name: Box<[u8]>,
@@ -503,7 +468,7 @@ mod sweep;
 mod tags;
 
 pub use budget::{Rule, Share};
-pub use look::{Counts, NamespaceView};
+pub use look::{Counts, NamespaceView, Tally};
 pub use saved::Invalidated;
 
 #[cfg(test)]

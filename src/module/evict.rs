@@ -103,7 +103,7 @@ fn with_eviction<R>(body: impl FnOnce(&mut Eviction) -> R) -> Option<R> {
 #[cold]
 #[inline(never)]
 pub fn used(entry: Stored) {
-    if let Some(marks) = with_eviction(|eviction| eviction.used(entry.marks(), dice)) {
+    if let Some(marks) = with_eviction(|eviction| eviction.used(entry.marks(), dice())) {
         entry.set_marks(marks);
     }
 }
@@ -130,7 +130,7 @@ pub fn came(db: Db, entry: Stored) {
     if is_on() {
         let (spot, share) = place_of(db, entry);
         let hash = xxh3_64(entry.view().name());
-        if let Some(marks) = with_eviction(|eviction| eviction.inserted(hash, spot, share, dice)) {
+        if let Some(marks) = with_eviction(|eviction| eviction.inserted(hash, spot, share, dice())) {
             entry.set_marks(marks);
         }
     }
@@ -170,11 +170,6 @@ pub fn on_limits(ctx: Ctx) {
         turns::want(ctx, Who::Evict, is_any);
         survey();
     }
-    STATE.with(|state| {
-        if std::mem::replace(&mut state.weight, weight) != weight {
-            state.eviction.iter_mut().for_each(|eviction| eviction.set_weight(weight));
-        }
-    });
 }
 
 const WEIGHTS: [Weight; 4] = [Weight::None, Weight::Size, Weight::Cost, Weight::CostSize];
@@ -293,8 +288,17 @@ fn evict_while(ctx: Ctx, limit: Limit, wanted: impl Fn() -> bool) {
     }
 }
 
+fn weigh_by(weight: Weight) {
+    STATE.with(|state| {
+        if std::mem::replace(&mut state.weight, weight) != weight {
+            state.eviction.iter_mut().for_each(|eviction| eviction.set_weight(weight));
+        }
+    });
+}
+
 /// Evicts the entry that is cheapest to lose; false where none may go.
 fn evict(ctx: Ctx, limit: Limit) -> bool {
+    weigh_by(WEIGHTS[EVICT_WEIGHT.get()]);
     for _ in 0..TRIES {
         let chosen = with_eviction(|eviction| eviction.choose(&Entries, limit.scope(), wide_dice));
         let Some(spot) = chosen.flatten() else { return false };

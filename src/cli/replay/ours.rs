@@ -97,7 +97,7 @@ impl Policy for Ours {
         let dice = &mut self.dice;
         let held = &mut self.entries.by_key[key];
         if held.slot != 0 {
-            held.candidate.marks = self.eviction.used(held.candidate.marks, || dice.random());
+            held.candidate.marks = self.eviction.used(held.candidate.marks, dice.random());
             return true;
         }
         let size = u64::from(request.size);
@@ -115,7 +115,7 @@ impl Policy for Ours {
             self.eviction.left(hash(key_of(handle)), old.candidate.marks, Leaving::Evicted);
         }
         let Some(slot) = self.entries.slots.insert(handle_of(request.key)) else { return false };
-        let marks = self.eviction.inserted(hash(request.key), Spot { db: 0, slot }, 0, || dice.random());
+        let marks = self.eviction.inserted(hash(request.key), Spot { db: 0, slot }, 0, dice.random());
         let candidate =
             Candidate { marks, size: request.size, cost: Cost(request.cost), ..Candidate::default() };
         self.entries.by_key[key] = Held { slot, candidate };
