@@ -303,10 +303,10 @@ def test_replicas_first_where_they_are_asked_for(cluster):
         fill(cluster)
         cluster.pause(replica)
         with pytest.raises(ReplyError, match=PARTIAL.format(2)):
-            asked.ask("CACHE.INVALIDATE", "TIMEOUT", 300, "TAGS", "t")
+            asked.ask("CACHE.INVALIDATE", "TIMEOUT", 1500, "TAGS", "t")
         assert alive(cluster, ["STALE"]) == 0, "done all the same"
         with pytest.raises(ReplyError, match=PARTIAL.format(2)):
-            other.ask("CACHE.INVALIDATE", "TIMEOUT", 300, "TAGS", "t")
+            other.ask("CACHE.INVALIDATE", "TIMEOUT", 1500, "TAGS", "t")
         cluster.resume(replica)
         wait_for(lambda: figure(asked, "relay_incomplete") == 0, "the replica's")
         wait_for(lambda: figure(other, "relay_incomplete") == 0, "the replica's")
