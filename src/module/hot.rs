@@ -135,9 +135,16 @@ pub fn listed(metric: Metric, db: Db) -> Vec<(Vec<u8>, u64)> {
     })
 }
 
-/// A database was emptied, or all were.
+/// A database was emptied, or all were: then what comes is counted from the first
+/// on, whatever there was before.
 pub fn flushed(db: Option<Db>) {
-    HOT.with(|hot| hot.keys.flush(db));
+    HOT.with(|hot| {
+        hot.keys.flush(db);
+        if db.is_none() {
+            hot.sampler = Sampler::default();
+            UNTIL_NEXT.store(1, Relaxed);
+        }
+    });
 }
 
 /// Two databases were exchanged.
