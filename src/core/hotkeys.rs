@@ -125,9 +125,9 @@ impl Default for Sampler {
 /// Reads and writes a second up to which each is counted.
 const FEW: u64 = 10_000;
 /// How many of more than those are.
-const WANTED: u64 = 2000;
+const WANTED: u64 = 500;
 /// The longest mean gap.
-const LONGEST: u64 = 256;
+const LONGEST: u64 = 1024;
 /// Counted between two ticks, after which the gaps grow at once: a burst is not to
 /// wait for the next.
 const BURST: u32 = 1000;
