@@ -17,6 +17,7 @@ use crate::ffi::args::{Args, Str};
 use crate::ffi::ctx::Ctx;
 use crate::ffi::raw::{REDISMODULE_CMD_KEY_ACCESS as ACCESS, REDISMODULE_CMD_KEY_RO as RO};
 use crate::ffi::register::{Arg, Keys, Spec};
+use crate::packing;
 
 pub struct Get;
 
@@ -44,7 +45,7 @@ impl Command for Get {
         let stale_will_do = accepts_stale(args.opt(2).map(Str::bytes))?;
         let name = args.get(1);
         match read(ctx, name, stale_will_do) {
-            Read::Value(value, _key) => ctx.reply_bytes(value),
+            Read::Value(value, _key) => packing::with(value, |bytes| ctx.reply_bytes(bytes))?,
             Read::Nothing => ctx.reply_null(),
             Read::NativeString => reply_native_string(ctx, name),
             Read::OtherType => return Err(Error::WrongType),

@@ -1,6 +1,7 @@
 //! How a command reads: a key looked up for GET and MGET.
 
 use cacheflow_core::index::Verdict;
+use cacheflow_core::packing::Content;
 
 use crate::datatype::ours;
 use crate::ffi::args::Str;
@@ -14,7 +15,7 @@ use crate::stored::Stored;
 /// What a read of a key answers.
 pub enum Read<'a> {
     /// An entry's value, there as long as the key is open.
-    Value(&'a [u8], Key),
+    Value(Content<'a>, Key),
     /// A native string.
     NativeString,
     Nothing,
@@ -51,7 +52,7 @@ pub fn read<'a>(ctx: Ctx, name: Str<'_>, stale_will_do: bool) -> Read<'a> {
             }
             entry.count_hit();
             hot::read(db, entry);
-            Read::Value(entry.value(), key)
+            Read::Value(entry.content(), key)
         }
         Kind::Absent => {
             COUNTERS.misses.add(1);
