@@ -362,7 +362,7 @@ def entry(payload):
     except (AssertionError, IndexError, KeyError):
         return None
     meta = decode(meta)
-    return meta and read(meta, value) is not None and (meta, value) or None
+    return (meta, value) if meta and read(meta, value) is not None else None
 
 
 def meta_of(payload):
