@@ -17,8 +17,10 @@ fn slices(tags: &BTreeSet<Vec<u8>>) -> Vec<&[u8]> {
     tags.iter().map(Vec::as_slice).collect()
 }
 
+type Owned = (Meta, Option<u32>, Vec<Vec<u8>>);
+
 /// What was decoded, with tags of its own.
-fn owned(bytes: &[u8]) -> Result<(Meta, Option<u32>, Vec<Vec<u8>>), CodecError> {
+fn owned(bytes: &[u8]) -> Result<Owned, CodecError> {
     let own = |tags: &Names<'_>| tags.iter().map(|tag| tag.to_vec()).collect();
     decode(bytes).map(|Decoded { meta, tags, unpacked }| (meta, unpacked, own(&tags)))
 }

@@ -90,8 +90,12 @@ pub fn with<R>(value: Content<'_>, body: impl FnOnce(&[u8]) -> R) -> Result<R, U
     }
 }
 
+/// The same of a packed one.
+///
+/// # Errors
+/// As [`with`].
 #[inline(never)]
-fn with_unpacked<R>(packed: Packed<'_>, body: impl FnOnce(&[u8]) -> R) -> Result<R, UnpackError> {
+pub fn with_unpacked<R>(packed: Packed<'_>, body: impl FnOnce(&[u8]) -> R) -> Result<R, UnpackError> {
     let mut buffer = UNPACKED.with(std::mem::take);
     let done = packed.unpack(&mut buffer).map(body);
     trim(&mut buffer);

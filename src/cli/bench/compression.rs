@@ -76,24 +76,21 @@ impl Sort {
             Self::Html => text.push_str("<!doctype html><html><body><ul class=\"products\">\n"),
         }
         while text.len() < size {
-            let (id, price, stock): (u32, u32, u16) =
-                (dice.random(), dice.random_range(99..99_999), dice.random());
-            let name = words(dice, 3);
-            let about = words(dice, 9);
+            let (id, pence): (u32, u32) = (dice.random(), dice.random_range(99..99_999));
+            let (pounds, pence) = (pence / 100, pence % 100);
+            let (name, about) = (words(dice, 3), words(dice, 9));
             // Writing to a string cannot fail.
             let _ = match self {
                 Self::Json => write!(
                     text,
-                    "{{\"id\":{id},\"name\":\"{name}\",\"price\":{}.{:02},\"stock\":{stock},\"active\":{},\"description\":\"{about}\"}},",
-                    price / 100,
-                    price % 100,
-                    stock % 2 == 0,
+                    "{{\"id\":{id},\"name\":\"{name}\",\"price\":{pounds}.{pence:02},\
+                     \"active\":{},\"description\":\"{about}\"}},",
+                    id % 2 == 0,
                 ),
-                _ => write!(
+                _ => writeln!(
                     text,
-                    "<li class=\"product\"><a href=\"/p/{id}\"><img src=\"/i/{id}.jpg\" alt=\"{name}\"></a><h2>{name}</h2><p>{about}</p><span class=\"price\">{}.{:02}</span></li>\n",
-                    price / 100,
-                    price % 100,
+                    "<li class=\"product\"><a href=\"/p/{id}\"><img src=\"/i/{id}.jpg\" alt=\"{name}\"></a>\
+                     <h2>{name}</h2><p>{about}</p><span class=\"price\">{pounds}.{pence:02}</span></li>",
                 ),
             };
         }
@@ -144,11 +141,14 @@ pub fn run(options: &Options) -> Result<()> {
     let mut server = recipe.start()?;
     let version = server.info("server")?.version();
     println!(
-        "{version}: {KEYS} values of a sort and size, {} pairs of slices of {}, {PIPELINE} commands a round trip.\nBytes are a key's as MEMORY USAGE tells them, us the server's CPU a command; x is with compression / without, the median of the pairs.\n",
+        "{version}: {KEYS} values of a sort and size, {} pairs of slices of {}, {PIPELINE} commands a round trip.\n\
+         Bytes are a key's as MEMORY USAGE tells them, us the server's CPU a command; x is with compression\n\
+         / without, of CPU the median of the pairs.\n",
         options.pairs,
         bytes_text(f64::from(options.slice)),
     );
-    println!("| value | size | bytes a key | x | SET us | x | GET us | x |\n| --- | --- | --- | --- | --- | --- | --- | --- |");
+    println!("| value | size | bytes a key | x | SET us | x | GET us | x |");
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
     for sort in Sort::ALL {
         for size in SIZES {
             let row = measure(sort, size, &mut server, options).with_context(|| sort.name())?;

@@ -45,7 +45,8 @@ impl Command for Get {
         let stale_will_do = accepts_stale(args.opt(2).map(Str::bytes))?;
         let name = args.get(1);
         match read(ctx, name, stale_will_do) {
-            Read::Value(value, _key) => packing::with(value, |bytes| ctx.reply_bytes(bytes))?,
+            Read::Value(value, _key) => ctx.reply_bytes(value),
+            Read::Packed(packed, _key) => packing::with_unpacked(packed, |value| ctx.reply_bytes(value))?,
             Read::Nothing => ctx.reply_null(),
             Read::NativeString => reply_native_string(ctx, name),
             Read::OtherType => return Err(Error::WrongType),

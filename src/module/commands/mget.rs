@@ -37,8 +37,9 @@ impl Command for MGet {
         ctx.reply_array(keys.len());
         for name in keys {
             match read(ctx, name, false) {
+                Read::Value(value, _key) => ctx.reply_bytes(value),
                 // One that does not unpack is no reason to answer none of the others.
-                Read::Value(value, _key) => packing::with(value, |bytes| ctx.reply_bytes(bytes))
+                Read::Packed(packed, _key) => packing::with_unpacked(packed, |value| ctx.reply_bytes(value))
                     .unwrap_or_else(|why| ctx.reply_error(&Error::from(why).text("cache.mget"))),
                 Read::NativeString => reply_native_string(ctx, name),
                 Read::Nothing | Read::OtherType => ctx.reply_null(),
