@@ -19,7 +19,7 @@ from harness.topology import assert_verified
 single = pytest.mark.topology("single")
 
 MIN, MAX = "cacheflow.compress-min-size", "cacheflow.compress-max-size"
-ON = ("compress-min-size", "64")
+ON = ("compress-min-size", "64", "compress-max-size", "256kb")
 AOF = ("--appendonly", "yes")
 CORRUPT = "ERR the stored value does not unpack"
 REFUSED = "ERR refused payload: the packed value is not what its metadata says"
@@ -42,6 +42,7 @@ def noise(size):
 def on(server):
     """A server that packs what it can."""
     server.config(MIN, 1)
+    server.config(MAX, "256kb")
     return server
 
 

@@ -28,7 +28,9 @@ const SIZES: [usize; 6] = [256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10]
 const PIPELINE: usize = 16;
 /// Keys of a side, each with a value of its own.
 const KEYS: usize = 64;
-const DIRECTIVE: &str = "cacheflow.compress-min-size";
+const MIN: &str = "cacheflow.compress-min-size";
+/// To try the longest too.
+const MAX: &str = "cacheflow.compress-max-size";
 
 /// Writes and reads values of several sorts and sizes, packed and not, and prints
 /// memory and server CPU of both as ratios.
@@ -140,6 +142,7 @@ pub fn run(options: &Options) -> Result<()> {
     let recipe = Recipe::new(&options.server, Some(&options.module));
     let mut server = recipe.start()?;
     let version = server.info("server")?.version();
+    server.query::<()>(redis::cmd("CONFIG").arg("SET").arg(MAX).arg(SIZES[SIZES.len() - 1]))?;
     println!(
         "{version}: {KEYS} values of a sort and size, {} pairs of slices of {}, {PIPELINE} commands a round trip.\n\
          Bytes are a key's as MEMORY USAGE tells them, us the server's CPU a command; x is with compression\n\
@@ -234,7 +237,7 @@ fn write(
     connection: &mut Connection,
 ) -> Result<f64> {
     let least = if packed { "1" } else { "0" };
-    redis::cmd("CONFIG").arg("SET").arg(DIRECTIVE).arg(least).exec(connection)?;
+    redis::cmd("CONFIG").arg("SET").arg(MIN).arg(least).exec(connection)?;
     let before = server.cpu()?;
     for _ in 0..rounds {
         for (begin, values) in (0..).step_by(PIPELINE).zip(values.chunks(PIPELINE)) {
