@@ -43,6 +43,7 @@
 //!
 //! ```text
 //! MARKS: 1  ADAPTIVE  17 bytes  EXAUTO: drawn in `adaptive`
+//!        2  PACKED     4 bytes  u32, the value's length unpacked: see `packing`
 //! ```
 //!
 //! When you add a field: `FIELDS` (or a mark, and `extent`), `Meta`,
@@ -53,6 +54,7 @@ use std::collections::TryReserveError;
 
 use crate::adaptive::{self, Adaptive};
 use crate::hits;
+use crate::packing::Content;
 use crate::refresh::may_elect;
 use crate::units::{Millis, Stamp, Time, LAST_TIME, STAMP_LIMIT};
 
@@ -88,6 +90,9 @@ const TAGS_AT: u32 = STAMP_BITS + FIELDS.len() as u32;
 const FEW: u64 = 3;
 /// The mark of an entry with `EXAUTO`, in place of that number.
 const ADAPTIVE: u64 = 1;
+/// That of an entry whose value is packed.
+const PACKED: u64 = 1 << 1;
+const PACKED_BYTES: usize = 4;
 /// The bits of the fields and those above them, which together say how long the
 /// head is.
 const SHAPES: usize = 1 << (FIELDS.len() + 2);
@@ -104,8 +109,10 @@ const fn extent(shape: usize) -> usize {
         }
         i += 1;
     }
-    if shape & MANY as usize != 0 && shape >> FIELDS.len() == ADAPTIVE as usize {
-        sum += adaptive::BYTES;
+    if shape & MANY as usize != 0 {
+        let marks = shape >> FIELDS.len();
+        sum += if marks & ADAPTIVE as usize != 0 { adaptive::BYTES } else { 0 };
+        sum += if marks & PACKED as usize != 0 { PACKED_BYTES } else { 0 };
     }
     sum
 }
@@ -141,29 +148,56 @@ pub type TagId = u32;
 /// The position of a membership that stands in no tag's vector.
 pub const NO_POSITION: u32 = u32::MAX;
 
+/// How an entry is going to lie.
+struct Layout {
+    shape: usize,
+    count: u16,
+    /// Lengths of value and name where they need no more than has every entry.
+    narrow: Option<(u16, u8)>,
+    size: usize,
+}
+
+impl Layout {
+    fn of(meta: &Meta, name: usize, value: usize, packed: bool, tags: usize) -> Result<Layout, BuildError> {
+        let count = u16::try_from(tags).map_err(|_| BuildError::TooLong)?;
+        if value > LONGEST_VALUE || name > LONGEST_VALUE {
+            return Err(BuildError::TooLong);
+        }
+        let mut fields = meta.fields();
+        let narrow = u16::try_from(value).ok().zip(u8::try_from(name).ok());
+        if narrow.is_none() {
+            fields |= WIDE;
+        }
+        let mut marks = if meta.adaptive.is_some() { ADAPTIVE } else { 0 };
+        marks |= if packed { PACKED } else { 0 };
+        if marks != 0 || u64::from(count) > FEW {
+            fields |= MANY;
+        } else {
+            marks = u64::from(count);
+        }
+        let shape = usize::from(fields) | (marks as usize) << FIELDS.len();
+        let size = BASE + usize::from(EXTENTS[shape]) + name + value + tags * TAG_BYTES;
+        Ok(Layout { shape, count, narrow, size })
+    }
+}
+
+/// The size of an entry that is yet to be built, with a value of so many bytes,
+/// packed or not; `None` where it cannot be.
+pub fn size_of(meta: &Meta, name: usize, value: usize, packed: bool, tags: usize) -> Option<usize> {
+    Layout::of(meta, name, value, packed, tags).ok().map(|layout| layout.size)
+}
+
 /// Lays an entry out, in no index yet. The caller guarantees a sound `meta` and
 /// tags that differ.
 ///
 /// # Errors
 /// [`BuildError`]; nothing is allocated then.
-pub fn build(meta: &Meta, name: &[u8], value: &[u8], tags: &[TagId]) -> Result<Box<[u8]>, BuildError> {
-    let count = u16::try_from(tags.len()).map_err(|_| BuildError::TooLong)?;
-    if value.len() > LONGEST_VALUE || name.len() > LONGEST_VALUE {
-        return Err(BuildError::TooLong);
-    }
-    let mut fields = meta.fields();
-    let narrow = u16::try_from(value.len()).ok().zip(u8::try_from(name.len()).ok());
-    if narrow.is_none() {
-        fields |= WIDE;
-    }
-    let few = Some(u64::from(count)).filter(|&few| few <= FEW && meta.adaptive.is_none());
-    if few.is_none() {
-        fields |= MANY;
-    }
-    let marks = few.unwrap_or(if meta.adaptive.is_some() { ADAPTIVE } else { 0 });
-    let shape = usize::from(fields) | (marks as usize) << FIELDS.len();
+pub fn build(meta: &Meta, name: &[u8], value: Content<'_>, tags: &[TagId]) -> Result<Box<[u8]>, BuildError> {
+    let (unpacked, value) = (value.unpacked(), value.stored());
+    let layout = Layout::of(meta, name.len(), value.len(), unpacked.is_some(), tags.len())?;
+    let Layout { shape, count, narrow, size } = layout;
+    let fields = shape as u8 & FIELD_BITS;
     let (value_len, name_len) = narrow.unwrap_or((0, 0));
-    let size = BASE + usize::from(EXTENTS[shape]) + name.len() + value.len() + tags.len() * TAG_BYTES;
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(size)?;
 
@@ -199,6 +233,9 @@ pub fn build(meta: &Meta, name: &[u8], value: &[u8], tags: &[TagId]) -> Result<B
     if let Some(adaptive) = meta.adaptive {
         bytes.extend_from_slice(&adaptive.to_bytes());
     }
+    if let Some(length) = unpacked {
+        bytes.extend_from_slice(&length.to_le_bytes());
+    }
     bytes.extend_from_slice(name);
     bytes.extend_from_slice(value);
     for tag in tags {
@@ -221,15 +258,6 @@ pub fn size(head: &[u8]) -> usize {
     let view = View { bytes: head };
     let (value, name) = view.lengths();
     view.names_at() + name + value + view.tag_count() * TAG_BYTES
-}
-
-/// Where the value lies: its offset and its length, given the entry's first
-/// [`head_size`] bytes.
-#[inline]
-pub fn value_span(head: &[u8]) -> (usize, usize) {
-    let view = View { bytes: head };
-    let (value, name) = view.lengths();
-    (head.len() + name, value)
 }
 
 /// Whether a read at `now` is answered with a fresh value.
@@ -329,12 +357,16 @@ impl<'a> View<'a> {
     #[inline]
     fn lengths(&self) -> (usize, usize) {
         match self.field_wide() {
-            None => {
-                let value = u16::from_le_bytes([self.bytes[27], self.bytes[28]]);
-                (usize::from(value), usize::from(self.bytes[29]))
-            }
+            None => self.narrow_lengths(),
             Some(at) => (half(self.bytes, at) as usize, half(self.bytes, at + 4) as usize),
         }
+    }
+
+    /// The same where WIDE is not there.
+    #[inline]
+    fn narrow_lengths(&self) -> (usize, usize) {
+        let value = u16::from_le_bytes([self.bytes[27], self.bytes[28]]);
+        (usize::from(value), usize::from(self.bytes[29]))
     }
 
     #[inline]
@@ -352,14 +384,6 @@ impl<'a> View<'a> {
             return (word(self.bytes, 0) >> TAGS_AT & FEW) as usize;
         }
         self.field(MANY).map_or(0, |at| usize::from(u16::from_le_bytes([self.bytes[at], self.bytes[at + 1]])))
-    }
-
-    /// The value.
-    #[inline]
-    pub fn value(&self) -> &'a [u8] {
-        let (value, name) = self.lengths();
-        let at = self.names_at() + name;
-        &self.bytes[at..at + value]
     }
 
     /// The key's name at the time when the entry was laid out.
@@ -441,7 +465,7 @@ impl<'a> View<'a> {
     /// What it carries where it was written with `EXAUTO`.
     pub fn adaptive(&self) -> Option<Adaptive> {
         let fields = self.fields();
-        if fields & MANY == 0 || word(self.bytes, 0) >> TAGS_AT & FEW != ADAPTIVE {
+        if fields & MANY == 0 || word(self.bytes, 0) >> TAGS_AT & ADAPTIVE == 0 {
             return None;
         }
         // Behind all that have a bit.
@@ -479,9 +503,12 @@ impl<'a> View<'a> {
 mod marks;
 #[path = "entry_meta.rs"]
 mod meta;
+#[path = "entry_value.rs"]
+mod value;
 
 pub use marks::*;
 pub use meta::*;
+pub use value::*;
 
 #[cfg(test)]
 #[path = "entry_tests.rs"]

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::entry::{build, Meta};
+use crate::packing::Content;
 use crate::units::Millis;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -60,7 +61,8 @@ impl World {
     fn make(&mut self, db: Db, tags: &BTreeSet<u8>, born: Stamp) -> Handle {
         let (mut ids, names) = (Vec::new(), tags.iter().map(std::slice::from_ref));
         self.index.intern_all(db, names, |id| ids.push(id));
-        let bytes = build(&Meta { born, ..Meta::default() }, b"n", b"v", &ids).expect("memory");
+        let bytes =
+            build(&Meta { born, ..Meta::default() }, b"n", Content::Plain(b"v"), &ids).expect("memory");
         self.next += 2;
         self.heap.0.insert(Handle(self.next), bytes);
         Handle(self.next)

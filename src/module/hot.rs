@@ -76,7 +76,7 @@ pub fn read(db: Db, entry: Stored) {
 #[inline(never)]
 fn count_read(db: Db, entry: Stored) {
     let reads = take();
-    let (name, bytes) = (entry.view().name(), entry.value().len());
+    let (name, bytes) = (entry.view().name(), entry.content().length());
     let Some(meta) = shard::settled(db, name, entry) else { return };
     let cost = cost_of(&meta, name);
     counted(|keys| keys.read(db, name, reads, cost, bytes));

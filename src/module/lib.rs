@@ -63,6 +63,7 @@ mod leases;
 mod loading;
 mod locks;
 mod memory;
+mod packing;
 mod propagation;
 mod relay;
 mod relay_bus;

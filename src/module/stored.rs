@@ -7,11 +7,13 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use cacheflow_core::entry::{self, BuildError, Meta, TagId, View, BASE};
 use cacheflow_core::evict_class::Marks;
+use cacheflow_core::packing::Content;
 use cacheflow_core::units::{Millis, Time};
 
 use crate::evict;
 use crate::ffi::prefetch;
 use crate::hooks;
+use crate::packing;
 use crate::shard;
 use crate::state::{dice, BYTES, ENTRIES};
 
@@ -26,13 +28,14 @@ impl Stored {
     ///
     /// # Errors
     /// See [`entry::build`].
-    pub fn build(meta: &Meta, name: &[u8], value: &[u8], tags: &[TagId]) -> Result<Stored, BuildError> {
+    pub fn build(meta: &Meta, name: &[u8], value: Content<'_>, tags: &[TagId]) -> Result<Stored, BuildError> {
         hooks::on_entry();
         let bytes = Box::into_raw(entry::build(meta, name, value, tags)?);
         // SAFETY: from a box.
         let stored = Stored { ptr: unsafe { NonNull::new_unchecked(bytes.cast()) } };
         ENTRIES.fetch_add(1, Relaxed);
         BYTES.fetch_add(stored.allocated() as i64, Relaxed);
+        packing::count(value, 1);
         Ok(stored)
     }
 
@@ -106,12 +109,13 @@ impl Stored {
     /// The value, without a look at the rest: the path of every hit. `'a` as
     /// in [`Stored::view`].
     #[inline]
-    pub fn value<'a>(self) -> &'a [u8] {
+    pub fn content<'a>(self) -> Content<'a> {
         // SAFETY: as in `view`.
         unsafe {
             let ptr = self.ptr.as_ptr().cast_const();
-            let (at, len) = entry::value_span(std::slice::from_raw_parts(ptr, entry::head_size(self.base())));
-            std::slice::from_raw_parts(ptr.add(at), len)
+            let head = std::slice::from_raw_parts(ptr, entry::head_size(self.base()));
+            let (at, len, unpacked) = entry::value_span(head);
+            Content::kept(std::slice::from_raw_parts(ptr.add(at), len), unpacked)
         }
     }
 
@@ -175,6 +179,7 @@ impl Stored {
     pub unsafe fn free_as_succeeded(self) {
         ENTRIES.fetch_sub(1, Relaxed);
         BYTES.fetch_sub(self.allocated() as i64, Relaxed);
+        packing::count(self.content(), -1);
         let size = self.view().size();
         // SAFETY: the box that `build` leaked, of that size.
         drop(unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(self.ptr.as_ptr(), size)) });

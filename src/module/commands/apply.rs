@@ -12,9 +12,10 @@
 
 use std::ffi::CStr;
 
-use cacheflow_core::codec;
+use cacheflow_core::codec::{self, CodecError, Decoded};
 use cacheflow_core::decide::Write;
 use cacheflow_core::number::parse_u64;
+use cacheflow_core::packing::{Content, UnpackError};
 use cacheflow_core::request::RequestError;
 use cacheflow_core::units::{Time, LAST_TIME};
 
@@ -25,6 +26,7 @@ use crate::ffi::args::{Args, Str};
 use crate::ffi::ctx::Ctx;
 use crate::ffi::raw::{REDISMODULE_CMD_KEY_OW as OW, REDISMODULE_CMD_KEY_UPDATE as UPDATE};
 use crate::ffi::register::{Arg, Keys, Spec};
+use crate::packing;
 use crate::slots;
 use crate::state::{self, COUNTERS};
 
@@ -72,7 +74,7 @@ impl Command for Apply {
         // Of what moves here with its slot nothing may be lost on the way.
         let imported = slots::is_imported(ctx, args.get(1).bytes());
         if !trusted && !imported {
-            check_size(value.unwrap_or_default())?;
+            check_size(value.unwrap_or_default().len())?;
             if ctx.is_out_of_memory() {
                 return Err(Error::OutOfMemory);
             }
@@ -88,8 +90,14 @@ impl Command for Apply {
             }
             return Err(Error::NothingToApplyTo);
         }
-        let mut decoded =
-            codec::decode(args.get(3).bytes()).inspect_err(|_| COUNTERS.refused_payloads.add(1))?;
+        let (mut decoded, value) =
+            read(args.get(3).bytes(), value).inspect_err(|_| COUNTERS.refused_payloads.add(1))?;
+        if let (Value::Stored(content), false) = (value, trusted) {
+            if !imported {
+                check_size(content.length())?;
+            }
+            verify(content).inspect_err(|_| COUNTERS.refused_payloads.add(1))?;
+        }
         if trusted {
             state::observe(decoded.meta.born);
         } else {
@@ -115,5 +123,25 @@ impl Command for Apply {
         }
         ctx.reply_ok();
         Ok(())
+    }
+}
+
+/// Metadata, and the value that it speaks of.
+fn read<'a>(meta: &'a [u8], value: Option<&'a [u8]>) -> Result<(Decoded<'a>, Value<'a>), CodecError> {
+    let decoded = codec::decode(meta)?;
+    let value = match value {
+        Some(bytes) => Value::Stored(decoded.content(bytes)?),
+        // It keeps what it has, as that is stored.
+        None if decoded.unpacked.is_some() => return Err(CodecError::Packed),
+        None => Value::Same,
+    };
+    Ok((decoded, value))
+}
+
+/// A client's word for it is not enough that a value unpacks.
+fn verify(content: Content<'_>) -> Result<(), Error> {
+    match packing::check(content) {
+        Err(UnpackError::Corrupt) => Err(CodecError::Packed.into()),
+        other => Ok(other?),
     }
 }

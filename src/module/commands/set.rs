@@ -83,7 +83,7 @@ impl Command for Set {
     fn run(ctx: Ctx, args: Args<'_>) -> Result<(), Error> {
         let mut options = SetOptions::parse(args.from(3))?;
         let value = args.get(2).bytes();
-        check_size(value)?;
+        check_size(value.len())?;
         let mut tags = Names::new();
         tag::once(args.last(options.tags).bytes(), directives::tag_limits(), &mut tags)?;
         evict::admit(ctx, args.get(1).bytes(), value.len(), tags.len())?;

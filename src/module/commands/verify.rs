@@ -10,13 +10,16 @@
 //! ```
 //! Walks everything: every entry of the index against the keyspace and back,
 //! every count anew. An operator's command: it holds the server up for about a
-//! microsecond a key. With REPAIR what is wrong between index and keyspace is
-//! put right, and told all the same.
+//! microsecond a key, and where values are packed for as long as it takes to unpack
+//! them. With REPAIR what is wrong between index and keyspace is put right, and told
+//! all the same. A packed value that does not unpack is told; nothing can put it right
+//! but a write.
 
 use std::collections::{HashMap, HashSet};
 use std::os::raw::c_void;
 use std::ptr::NonNull;
 
+use cacheflow_core::packing::UnpackError;
 use cacheflow_core::request::RequestError;
 use cacheflow_core::slot::{self, Set};
 
@@ -29,6 +32,7 @@ use crate::ffi::owned::Owned;
 use crate::ffi::register::{Arg, Keys, Spec};
 use crate::hooks;
 use crate::leases;
+use crate::packing;
 use crate::shard;
 use crate::slots;
 use crate::stored::Stored;
@@ -106,6 +110,7 @@ fn check(
 ) -> u64 {
     let mut expected: HashSet<NonNull<c_void>> = shard::entries(db).into_iter().map(Stored::raw).collect();
     let wrong = problems.len();
+    let mut corrupt = 0;
     let mut seen: HashMap<NonNull<c_void>, Vec<u8>> = HashMap::new();
     ctx.each_value(ours(), |name, value| {
         // The walk may tell of a key twice.
@@ -114,6 +119,7 @@ fn check(
         }
         // SAFETY: a value of our type.
         let entry = unsafe { Stored::new(value) };
+        corrupt += u64::from(packing::check(entry.content()) == Err(UnpackError::Corrupt));
         if !expected.remove(&value) {
             problems.push(format!("db {db}: a key's entry is not in the index"));
         } else if entry.view().name() != name.bytes() {
@@ -147,5 +153,6 @@ fn check(
         }
         hidden.iter().for_each(|&entry| shard::arrived(db, entry.view().name(), entry));
     }
+    problems.extend((corrupt > 0).then(|| format!("db {db}: {corrupt} packed values do not unpack")));
     (seen.len() + hidden.len()) as u64
 }
