@@ -40,6 +40,12 @@ def held(server):
     return stats(server)["bytes"]
 
 
+def settle(server):
+    """Waits until the turns have evicted what they are going to: some entries in each."""
+    looks = iter(lambda: stats(server)["evictions"], None)
+    wait_for(lambda: len({next(looks) for _ in range(4)}) == 1, "turns that evict nothing")
+
+
 # --- max-memory ------------------------------------------------------------------------------------
 def test_a_server_stays_under_it(fresh_server):
     server = fresh_server()
@@ -47,6 +53,7 @@ def test_a_server_stays_under_it(fresh_server):
     for batch in range(20):
         assert set(write(server, "k", 500, "EX", 1000, "TAGS", "t", first=500 * batch)) == {b"OK"}
         assert held(server) <= 4 * MB, "after every batch"
+    settle(server)
     found = stats(server)
     assert found["entries"] > 2000, "it is used, and not emptied"
     assert found["evictions"] == 10_000 - found["entries"] == stats(server, "NAMESPACE", "k")["evictions"]
@@ -273,6 +280,7 @@ def test_evictions_are_replicated_saved_and_told(fresh_server):
     listener("SUBSCRIBE", "__keyevent@0__:cache.evicted")
     primary.config("cacheflow.max-memory", 3 * MB)
     write(primary, "k", 6000, "EX", 1000)
+    settle(primary)
     replica.wait_replica_of(primary)
     entries = stats(primary)["entries"]
     assert stats(replica)["entries"] == entries and held(replica) > MB, "a replica evicts nothing by itself"
@@ -303,6 +311,7 @@ def test_by_reason(fresh_server):
     write(server, "n", 3000)
     server.config("cacheflow.max-memory", 3 * MB)
     write(server, "k", 5000)
+    settle(server)
     info = server.info("cacheflow_stats")
     of_namespace, of_all = (int(info[f"cacheflow_evicted_{why}"]) for why in ("namespace", "max_memory"))
     assert of_namespace > 1000 and of_all > 1000

@@ -11,7 +11,8 @@
 //! before it is done. What comes by other ways (RESTORE, RENAME, COPY, loading)
 //! is worked off by the turns. So that writes seldom have to, turns begin a
 //! percent below; and so that they do not begin anew with each write, they go on
-//! for two more.
+//! for two more. Nothing presses there: a turn evicts no more than a reader would
+//! not notice that comes meanwhile, but the longer, the closer it is to the limit.
 //!
 //! Of the server's own maxmemory the share `evict-at` is such a limit, but what
 //! grows there are native keys, which ask nobody. The closer it is to full, the
@@ -19,7 +20,9 @@
 
 use std::time::Duration;
 
-/// The longest that a turn evicts for where nothing presses.
+/// How long a turn evicts for where nothing presses: some ten entries.
+pub const SHORTEST: Duration = Duration::from_micros(20);
+/// And where a limit is reached, so that writes have to evict for themselves.
 pub const SLICE: Duration = Duration::from_micros(200);
 /// And where the server is about to refuse writes.
 pub const LONGEST: Duration = Duration::from_millis(20);
@@ -59,12 +62,15 @@ pub fn admit(limit: u64, held: u64, need: u64) -> Admission {
 }
 
 impl Budget {
-    /// Whether a turn is to evict, with so much held of a limit; 0: none.
-    pub fn wants(&mut self, limit: u64, held: u64) -> bool {
+    /// For how long a turn is to evict, with so much held of a limit; 0: none.
+    /// `None`: nothing has to go.
+    pub fn slice(&mut self, limit: u64, held: u64) -> Option<Duration> {
         let parts = |percent: u64| (u128::from(limit) * u128::from(percent) / 100) as u64;
-        let bound = if self.evicting { parts(97) } else { parts(99) };
+        let from = parts(99);
+        let bound = if self.evicting { parts(97) } else { from };
         self.evicting = limit > 0 && held > bound;
-        self.evicting
+        let pressed = held.saturating_sub(from) as f64 / limit.saturating_sub(from).max(1) as f64;
+        self.evicting.then(|| SHORTEST + (SLICE - SHORTEST).mul_f64(pressed.min(1.0)))
     }
 }
 
@@ -99,11 +105,21 @@ mod tests {
     #[test]
     fn it_begins_at_one_percent_and_ends_at_three() {
         let mut budget = Budget::default();
-        assert!(!budget.wants(1000, 990) && budget.wants(1000, 991));
-        assert!(budget.wants(1000, 980) && budget.wants(1000, 971));
-        assert!(!budget.wants(1000, 970) && !budget.wants(1000, 985), "and not before one percent again");
-        assert!(budget.wants(1000, 2000) && !budget.wants(0, 2000), "a limit that was taken away");
-        assert!(budget.wants(u64::MAX, u64::MAX));
+        let mut wants = |limit, held| budget.slice(limit, held).is_some();
+        assert!(!wants(1000, 990) && wants(1000, 991));
+        assert!(wants(1000, 980) && wants(1000, 971));
+        assert!(!wants(1000, 970) && !wants(1000, 985), "and not before one percent again");
+        assert!(wants(1000, 2000) && !wants(0, 2000), "a limit that was taken away");
+        assert!(wants(u64::MAX, u64::MAX) && wants(1, u64::MAX));
+    }
+
+    #[test]
+    fn the_closer_to_a_limit_the_longer() {
+        let mut budget = Budget::default();
+        let slices = [100_000, 99_900, 99_500, 99_000, 98_000].map(|held| budget.slice(100_000, held));
+        assert!(slices.windows(2).take(3).all(|pair| pair[0] > pair[1]), "{slices:?}");
+        assert_eq!((slices[0], slices[3], slices[4]), (Some(SLICE), Some(SHORTEST), Some(SHORTEST)));
+        assert_eq!(budget.slice(100_000, 300_000), Some(SLICE));
     }
 
     #[test]

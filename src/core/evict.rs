@@ -37,6 +37,7 @@
 //! around all slots in 2^29 operations and makes entries that are older than
 //! 2^30 just that old: none ever looks young again.
 
+use crate::evict_ahead::{Ahead, Drawn};
 use crate::evict_choice::{Ranking, Weigher, Weight};
 use crate::evict_class::{Class, Cuts, Marks, Op};
 use crate::evict_follow::{Follow, Followed, Spot, PLACES};
@@ -67,7 +68,7 @@ pub enum Leaving {
 }
 
 /// Entries drawn in a choice, the runners-up and the newest aside.
-const SAMPLE: usize = 12;
+pub const SAMPLE: usize = 12;
 /// Of the newest so many are looked at: where a stranger is worth less than all
 /// that is there (a scan, or one that costs next to nothing), it need not push
 /// others out until a draw falls on it. On the traces that is 0.2 % of the
@@ -103,6 +104,11 @@ enum Rebuild {
     Learn(usize),
 }
 
+/// A number below `of`.
+fn draw(of: usize, dice: &mut impl FnMut() -> u64) -> usize {
+    ((u128::from(dice()) * of as u128) >> 64) as usize
+}
+
 /// See the module's text.
 #[derive(Debug)]
 pub struct Eviction {
@@ -118,6 +124,7 @@ pub struct Eviction {
     shares: Shares,
     /// Those of all entries first, then by share.
     runners_up: Vec<Vec<Spot>>,
+    ahead: Ahead,
     /// Those that came last, in a ring.
     newest: [Spot; NEWEST],
     rebuild: Rebuild,
@@ -143,6 +150,7 @@ impl Eviction {
             weigher: Weigher::new(weight),
             shares: Shares::default(),
             runners_up: Vec::new(),
+            ahead: Ahead::default(),
             newest: [Spot::default(); NEWEST],
             rebuild: Rebuild::Due(0),
             hand: Spot { db: 0, slot: 1 },
@@ -230,6 +238,7 @@ impl Eviction {
     pub fn flushed(&mut self, db: Db) {
         self.shares.forget(db);
         self.runners_up.clear();
+        self.ahead = Ahead::default();
     }
 
     /// A namespace has got a budget of its own: its entries are found as ticks
@@ -259,26 +268,39 @@ impl Eviction {
         }
         let mut ranking = Ranking::default();
         let mut again = std::mem::take(&mut self.runners_up[number]);
+        let mut found = 0;
         for spot in again.drain(..).chain(self.newest) {
             self.consider(&mut ranking, population, spot, share);
         }
         let all = total(population);
-        let (mut found, mut lines, mut free) = (0, LINES, FREE);
-        for probe in 0..PROBES {
-            // An entry that is gone already is as good as any other of those.
-            if found >= SAMPLE || ranking.is_settled() || (all <= SAMPLE && probe >= all) {
-                break;
+        if share.is_none() && all > SAMPLE {
+            for spot in self.ahead.take() {
+                found += usize::from(self.consider(&mut ranking, population, spot, share));
             }
-            let nth = if all <= SAMPLE { probe } else { ((u128::from(dice()) * all as u128) >> 64) as usize };
-            let Some(mut spot) = nth_slot(population, nth) else { break };
-            if let Some(share) = share.filter(|_| all > SAMPLE) {
-                let Some(next) = self.next_of(population, share, spot, &mut lines) else { break };
-                spot = next;
-            } else {
-                let Some(next) = next_taken(population, spot, &mut free) else { continue };
-                spot = next;
+        }
+        let most = if all <= SAMPLE { all } else { PROBES };
+        let (mut probe, mut lines, mut free) = (0, LINES, FREE);
+        // An entry that is gone already is as good as any other of those.
+        while found < SAMPLE && probe < most && !ranking.is_settled() {
+            let mut drawn = Drawn::new();
+            let end = most.min(probe + SAMPLE - found);
+            for probe in probe..end {
+                let nth = if all <= SAMPLE { probe } else { draw(all, &mut dice) };
+                drawn.extend(nth_slot(population, nth));
             }
-            found += usize::from(self.consider(&mut ranking, population, spot, share));
+            probe = end;
+            let taken = drawn.into_iter().filter_map(|spot| match share.filter(|_| all > SAMPLE) {
+                Some(share) => self.next_of(population, share, spot, &mut lines),
+                None => next_taken(population, spot, &mut free),
+            });
+            let taken: Drawn = taken.collect();
+            taken.iter().for_each(|&spot| population.expect_entry(spot));
+            for spot in taken {
+                found += usize::from(self.consider(&mut ranking, population, spot, share));
+            }
+        }
+        if share.is_none() && all > SAMPLE {
+            self.ahead.advance(population, || nth_slot(population, draw(all, &mut dice)), &mut free);
         }
         again.extend(ranking.runners_up());
         self.runners_up[number] = again;

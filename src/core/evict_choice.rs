@@ -163,7 +163,8 @@ impl Ranking {
             }
             return true;
         }
-        if self.kept.iter().any(|(_, kept)| *kept == spot) {
+        // Most are worth more than all that are kept.
+        if worth >= self.kept[RUNNERS_UP].0 || self.kept.iter().any(|(_, kept)| *kept == spot) {
             return true;
         }
         // Into its place among the few.

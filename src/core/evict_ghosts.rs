@@ -37,6 +37,8 @@ const FINENESS_BITS: u32 = 5;
 const COARSEST: u32 = 20;
 /// Places of a chunk: 16 KB.
 const CHUNK: usize = 1 << 12;
+/// Keys that go for each chunk past the first.
+const PUTS_A_CHUNK: usize = 256;
 /// The fewest places and the most.
 const LEAST: usize = 1 << 8;
 const MOST: usize = 1 << 30;
@@ -108,6 +110,8 @@ pub struct Ghosts {
     places: Places,
     /// Those before it grew.
     old: Places,
+    /// Keys gone since it grew.
+    puts: usize,
     /// Where [`Ghosts::clean`] goes on.
     hand: usize,
 }
@@ -157,13 +161,18 @@ impl Ghosts {
         if room > self.places.many || room * 4 <= self.places.many {
             self.old = std::mem::replace(&mut self.places, Places::new(room));
             self.hand = 0;
+            self.puts = 0;
         }
+        self.puts = self.puts.saturating_add(1);
     }
 
     /// Makes the chunk that a key belongs to, and lets go of what it replaces.
     fn make(&mut self, hash: u64) {
         let (chunk, _) = self.places.set(hash);
         let many = CHUNK.min(self.places.many);
+        if self.puts < self.places.made * PUTS_A_CHUNK {
+            return;
+        }
         let Some(place) = self.places.chunks.get_mut(chunk).filter(|place| place.is_none()) else { return };
         *place = Some(vec![0; many].into_boxed_slice());
         self.places.made += 1;
@@ -308,6 +317,19 @@ mod tests {
         }
         assert!(ghosts.allocated() <= 4 * 1000 + 1024, "given back: {}", ghosts.allocated());
         assert_eq!(ghosts.take(hash(1999), now), Some(Ghost { frequency: None, age: 0 }));
+    }
+
+    #[test]
+    fn it_grows_no_faster_than_keys_go() {
+        let (mut ghosts, now) = (Ghosts::default(), Op::new(1));
+        ghosts.put(hash(0), None, now, now, 5_000_000);
+        let first = ghosts.allocated();
+        for key in 1..10_000u32 {
+            ghosts.put(hash(key), None, now, now, 5_000_000);
+            let grown = ghosts.allocated() - first;
+            assert!(grown <= (key as usize / PUTS_A_CHUNK + 1) * block(CHUNK * 4), "{grown} after {key}");
+        }
+        assert!(ghosts.allocated() > first + 30 * CHUNK * 4, "but it does");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::slots::Slot;
 pub const FREE: usize = 8192;
 /// Of those, after one draw.
 const RUN: usize = 512;
+
 /// The entries that may be evicted.
 pub trait Population {
     /// How many there are.
@@ -25,6 +26,11 @@ pub trait Population {
     fn is_taken(&self, spot: Spot) -> bool;
     /// What is to be known of the entry in a slot; `None`: the slot is free.
     fn look(&self, spot: Spot) -> Option<Candidate>;
+    /// It will be looked soon whether this slot is taken: a hint, for whoever can
+    /// have memory fetched ahead.
+    fn expect_slot(&self, _: Spot) {}
+    /// And at the entry in it.
+    fn expect_entry(&self, _: Spot) {}
     /// Writes an entry's marks.
     fn set_marks(&mut self, spot: Spot, marks: Marks);
 }

@@ -140,6 +140,12 @@ impl Index {
         self.databases.get(db).map_or(0, |database| database.slots.extent())
     }
 
+    /// Where a slot lies: see [`crate::slots::Slots::place_of`].
+    #[inline]
+    pub fn place_of(&self, db: Db, slot: Slot) -> Option<&u64> {
+        self.databases.get(db)?.slots.place_of(slot)
+    }
+
     /// The entry in a slot.
     #[inline]
     pub fn at(&self, db: Db, slot: Slot) -> Option<Handle> {

@@ -52,7 +52,7 @@
 //! | [`acknowledged`] | what waits until enough replicas have it |
 //! | [`evict`] | which entry is to go |
 //! | [`evict_class`], [`evict_table`], [`evict_follow`] | how entries are used, and what keeping them is learned to be worth |
-//! | [`evict_choice`], [`evict_population`], [`evict_share`] | whom a choice falls on, out of which, and where a namespace's lie |
+//! | [`evict_choice`], [`evict_population`], [`evict_ahead`], [`evict_share`] | whom a choice falls on, out of which, drawn when, and where a namespace's lie |
 //! | [`evict_ghosts`] | who was here before |
 //! | [`request_lease`], [`request_hot`] | the options of FETCH, LOCK, UNLOCK and EXTEND; of HOTKEYS and REFRESH |
 //! | [`settings`] | what operators have set for namespaces |
@@ -67,6 +67,7 @@ pub mod codec;
 pub mod decide;
 pub mod entry;
 pub mod evict;
+pub mod evict_ahead;
 pub mod evict_choice;
 pub mod evict_class;
 pub mod evict_follow;

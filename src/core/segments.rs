@@ -45,13 +45,19 @@ impl<T: Copy> Segments<T> {
     /// The element at `i`.
     #[inline]
     pub fn get(&self, i: usize) -> Option<T> {
+        self.place(i).copied()
+    }
+
+    /// The place of the element at `i`, which is not read.
+    #[inline]
+    pub fn place(&self, i: usize) -> Option<&T> {
         match i.checked_sub(SEGMENT) {
-            None => self.first.get(i).copied(),
-            Some(i) => self.more.as_deref()?.get(i / SEGMENT)?.get(i % SEGMENT).copied(),
+            None => self.first.get(i),
+            Some(i) => self.more.as_deref()?.get(i / SEGMENT)?.get(i % SEGMENT),
         }
     }
 
-    /// The place of the element at `i`.
+    /// The same, to be written.
     #[inline]
     pub fn get_mut(&mut self, i: usize) -> Option<&mut T> {
         match i.checked_sub(SEGMENT) {

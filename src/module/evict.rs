@@ -14,7 +14,7 @@
 //! A write evicts before it opens its key, which may be the one to go.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cacheflow_core::budget::{self, Admission, Budget};
 use cacheflow_core::evict::{Eviction, Leaving, Scope};
@@ -31,6 +31,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::commands::Error;
 use crate::directives::{EVICT_AT, EVICT_POLICY, EVICT_WEIGHT, MAX_MEMORY};
 use crate::ffi::ctx::Ctx;
+use crate::ffi::prefetch;
 use crate::leases;
 use crate::memory;
 use crate::removal;
@@ -153,7 +154,7 @@ pub fn flushed(db: Option<Db>) {
 
 /// Entries have come, or count to other limits, and nobody has told.
 pub fn survey() {
-    with_eviction(|eviction| eviction.survey(&Entries));
+    with_eviction(|eviction| eviction.survey(&Entries::now()));
 }
 
 // ── limits ──────────────────────────────────────────────────────────────────
@@ -257,24 +258,24 @@ pub fn work_on(ctx: Ctx) {
     STATE.with(|state| state.shares.resize(usize::from(shares), Budget::default()));
     let at = EVICT_AT.get() as f64 / 100.0;
     for limit in (1..=shares).map(Limit::Share).chain([Limit::All]) {
-        evict_while(ctx, limit, || wants(limit) && began.elapsed() < budget::SLICE);
+        evict_while(ctx, limit, || slice(limit).is_some_and(|slice| began.elapsed() < slice));
     }
     evict_while(ctx, Limit::Server, || {
         let ratio = f64::from(ctx.memory_ratio());
         budget::for_server(at, ratio).is_some_and(|slice| began.elapsed() < slice)
     });
-    with_eviction(|eviction| eviction.tick(&mut Entries, STEPS_A_TURN));
+    with_eviction(|eviction| eviction.tick(&mut Entries::now(), STEPS_A_TURN));
 }
 
 /// Steps of learning in a turn: some µs each.
 const STEPS_A_TURN: usize = 4;
 
-fn wants(limit: Limit) -> bool {
+fn slice(limit: Limit) -> Option<Duration> {
     let (most, held) = limit.figures();
     STATE.with(|state| match limit {
-        Limit::All => state.all.wants(most, held),
-        Limit::Share(share) => state.shares[usize::from(share) - 1].wants(most, held),
-        Limit::Server => false,
+        Limit::All => state.all.slice(most, held),
+        Limit::Share(share) => state.shares[usize::from(share) - 1].slice(most, held),
+        Limit::Server => None,
     })
 }
 
@@ -300,7 +301,7 @@ fn weigh_by(weight: Weight) {
 fn evict(ctx: Ctx, limit: Limit) -> bool {
     weigh_by(WEIGHTS[EVICT_WEIGHT.get()]);
     for _ in 0..TRIES {
-        let chosen = with_eviction(|eviction| eviction.choose(&Entries, limit.scope(), wide_dice));
+        let chosen = with_eviction(|eviction| eviction.choose(&Entries::now(), limit.scope(), wide_dice));
         let Some(spot) = chosen.flatten() else { return false };
         let Some(entry) = shard::at(spot.db, spot.slot) else { continue };
         if leases::about(spot.db, entry.view().name()) != (Millis::ZERO, 0) {
@@ -320,8 +321,16 @@ fn evict(ctx: Ctx, limit: Limit) -> bool {
     false
 }
 
-/// The entries, as the core looks at them.
-struct Entries;
+/// The entries, as the core looks at them at a time.
+struct Entries {
+    now: Time,
+}
+
+impl Entries {
+    fn now() -> Entries {
+        Entries { now: state::now() }
+    }
+}
 
 impl Population for Entries {
     fn entries(&self) -> usize {
@@ -342,8 +351,19 @@ impl Population for Entries {
 
     fn look(&self, spot: Spot) -> Option<Candidate> {
         let entry = shard::at(spot.db, spot.slot)?;
-        let now = state::now();
-        shard::with(|index| Some(candidate(index, spot.db, entry, now)))
+        shard::with(|index| Some(candidate(index, spot.db, entry, self.now)))
+    }
+
+    fn expect_slot(&self, spot: Spot) {
+        if let Some(place) = shard::with(|index| index.place_of(spot.db, spot.slot).map(std::ptr::from_ref)) {
+            prefetch(place);
+        }
+    }
+
+    fn expect_entry(&self, spot: Spot) {
+        if let Some(entry) = shard::at(spot.db, spot.slot) {
+            entry.prefetch_head();
+        }
     }
 
     fn set_marks(&mut self, spot: Spot, marks: Marks) {

@@ -129,6 +129,15 @@ impl Stored {
         prefetch(ptr.wrapping_add(128));
     }
 
+    /// Has the processor fetch what every entry begins with, and the optional fields
+    /// behind it.
+    #[inline]
+    pub fn prefetch_head(self) {
+        let ptr = self.ptr.as_ptr().cast_const();
+        prefetch(ptr);
+        prefetch(ptr.wrapping_add(BASE + 8));
+    }
+
     /// Counts a read answered with the value.
     #[inline]
     pub fn count_hit(self) {

@@ -171,7 +171,8 @@ impl Options {
         for ((percent, tasks), misses) in
             kept.iter().zip(tasks.chunks(kinds.len())).zip(misses.chunks(kinds.len()))
         {
-            let Some(lru) = misses.first() else { continue };
+            let (Some(lru), Some((capacity, _))) = (misses.first(), tasks.first()) else { continue };
+            let bound = replay::bound(workload, *capacity);
             for ((capacity, kind), misses) in tasks.iter().zip(misses) {
                 let row = Row {
                     trace: workload.name.clone(),
@@ -181,6 +182,7 @@ impl Options {
                     kind,
                     misses: *misses,
                     lru: *lru,
+                    bound,
                 };
                 println!("  {}", row.line());
                 page.rows.push(row);

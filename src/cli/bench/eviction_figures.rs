@@ -23,6 +23,8 @@ pub struct Row {
     pub misses: Misses,
     /// What exact LRU missed.
     pub lru: Misses,
+    /// What anybody must miss, one by one.
+    pub bound: Misses,
 }
 
 /// What is counted of misses.
@@ -69,6 +71,11 @@ impl Measure {
     /// What exact LRU did.
     pub fn lru(&self, row: &Row) -> f64 {
         (self.of)(&row.lru).ratio()
+    }
+
+    /// Of what exact LRU did, what anybody must.
+    pub fn bound(&self, row: &Row) -> f64 {
+        (self.of)(&row.bound).ratio() / self.lru(row)
     }
 
     /// The mean of the ratios to exact LRU, and the ends.
@@ -161,7 +168,8 @@ pub mod tests {
             let misses = |kind| replay(kind, &workload, capacity, Terms { rate: 1, seed: 1 }).unwrap();
             let entries = workload.entries(capacity);
             let (misses, lru) = (misses(kind), misses(&POLICIES[0]));
-            Row { trace: "loop".into(), percent, capacity, entries, kind, misses, lru }
+            let bound = crate::replay::bound(&workload, capacity);
+            Row { trace: "loop".into(), percent, capacity, entries, kind, misses, lru, bound }
         };
         [50.0, 100.0].iter().flat_map(|percent| POLICIES.iter().map(|kind| row(*percent, kind))).collect()
     }

@@ -2,6 +2,7 @@
 //! lies between two markers is written anew, the rest is left.
 
 use super::eviction_figures::{rows_of, Measure, Row, MEASURES};
+use super::ratio::Spread;
 use super::summary::{bytes_text, grouped};
 use crate::replay::{Kind, Workload, POLICIES};
 use anyhow::{Context, Result};
@@ -63,6 +64,7 @@ impl Page {
             }
             writeln!(out)?;
         }
+        self.render_bound(&mut out)?;
         for measure in &MEASURES {
             self.render_rows(&mut out, measure, &kinds)?;
         }
@@ -80,13 +82,25 @@ impl Page {
         Ok(out)
     }
 
+    /// The row of what anybody must miss.
+    fn render_bound(&self, out: &mut String) -> fmt::Result {
+        let caches = rows_of(&self.rows, &POLICIES[0]);
+        write!(out, "| bound |")?;
+        for measure in &MEASURES {
+            let spread = Spread::of(caches.iter().map(|row| measure.bound(row))).ok_or(fmt::Error)?;
+            let mean = caches.iter().map(|row| measure.bound(row)).sum::<f64>() / caches.len() as f64;
+            write!(out, " {} | {} |", percent(mean), percent(spread.max))?;
+        }
+        writeln!(out)
+    }
+
     fn render_rows(&self, out: &mut String, measure: &Measure, kinds: &[&Kind]) -> fmt::Result {
         let mut title = measure.name.to_string();
         title[..1].make_ascii_uppercase();
         writeln!(out, "\n### {title}, one by one\n")?;
         let names: Vec<_> = kinds.iter().map(|kind| kind.name).collect();
-        writeln!(out, "| trace | capacity | lru misses | {} |", names.join(" | "))?;
-        writeln!(out, "| --- | ---: | ---: |{}", " ---: |".repeat(kinds.len()))?;
+        writeln!(out, "| trace | capacity | lru misses | {} | bound |", names.join(" | "))?;
+        writeln!(out, "| --- | ---: | ---: |{}", " ---: |".repeat(kinds.len() + 1))?;
         let mut rows = self.rows.as_slice();
         while let Some(first) = rows.first() {
             let of_cache = |row: &Row| row.trace == first.trace && row.percent == first.percent;
@@ -99,7 +113,7 @@ impl Page {
                     None => write!(out, " |")?,
                 }
             }
-            writeln!(out)?;
+            writeln!(out, " {} |", percent(measure.bound(first)))?;
             rows = rest;
         }
         Ok(())

@@ -12,6 +12,7 @@ use hdrhistogram::Histogram;
 use rand::{rngs::SmallRng, Rng, SeedableRng};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,8 @@ const TAG_DIGITS: usize = 5;
 /// Tags that a command may name without one of them coming twice.
 const DISTINCT: u32 = 4;
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two commands that are not due yet.
+const NAP: Duration = Duration::from_micros(50);
 
 /// A command with holes where the number of the key, and of its tags, go.
 #[derive(Clone)]
@@ -72,12 +75,7 @@ impl Template {
 
     /// So many of this command, one after the other.
     fn batch(&self, pipeline: usize) -> Batch {
-        Batch {
-            bytes: self.bytes.repeat(pipeline),
-            length: self.bytes.len(),
-            holes: self.holes.clone(),
-            pipeline,
-        }
+        Batch { bytes: self.bytes.repeat(pipeline), length: self.bytes.len(), holes: self.holes.clone() }
     }
 }
 
@@ -127,7 +125,6 @@ struct Batch {
     length: usize,
     /// In one command.
     holes: Vec<Hole>,
-    pipeline: usize,
 }
 
 impl Batch {
@@ -169,7 +166,7 @@ struct Connection {
     socket: TcpStream,
     replies: Vec<u8>,
     /// Of `replies`, what has arrived and was not looked at yet.
-    unread: std::ops::Range<usize>,
+    unread: Range<usize>,
 }
 
 impl Load {
@@ -185,7 +182,7 @@ impl Load {
         let start = Instant::now();
         drive(
             &mut self.connections,
-            template,
+            std::slice::from_ref(template),
             pipeline,
             || random.random_range(0..keys),
             |_| start.elapsed() < time,
@@ -194,15 +191,74 @@ impl Load {
 
     /// Sends the command once for each key from 0 up, or a few more.
     pub fn fill(&mut self, template: &Template, keys: u32) -> Result<Slice> {
-        let mut next = 0;
+        self.each(template, 0..keys)
+    }
+
+    /// Sends the command once for each of these keys; for the last a few times more.
+    pub fn each(&mut self, template: &Template, keys: Range<u32>) -> Result<Slice> {
+        let (mut next, last) = (keys.start, keys.end.saturating_sub(1));
         let key = || {
-            next = (next + 1).min(keys);
-            next - 1
+            let key = next.min(last);
+            next = next.saturating_add(1);
+            key
         };
-        let more = |sent| sent < u64::from(keys) && !interrupt::asked();
-        let slice = drive(&mut self.connections, template, 64, key, more)?;
+        let more = |sent| sent < keys.len() as u64 && !interrupt::asked();
+        let slice = drive(&mut self.connections, std::slice::from_ref(template), 64, key, more)?;
         if interrupt::asked() {
             bail!("stopped");
+        }
+        Ok(slice)
+    }
+
+    /// Sends these commands, one after the other, for new keys from `next` on,
+    /// which is moved on, until the time is up: all connections the first, for a key
+    /// each, then the second for the same keys. Counted are the keys.
+    pub fn run_on(
+        &mut self,
+        templates: &[Template],
+        pipeline: usize,
+        next: &mut u32,
+        time: Duration,
+    ) -> Result<Slice> {
+        let at_once = u32::try_from(self.connections.len() * pipeline)?;
+        let keys = Keys { first: *next, at_once, commands: u32::try_from(templates.len())? };
+        let (start, mut asked) = (Instant::now(), 0);
+        let key = || {
+            asked += 1;
+            keys.of(asked - 1)
+        };
+        let mut slice = drive(&mut self.connections, templates, pipeline, key, |_| start.elapsed() < time)?;
+        *next = keys.after(asked);
+        slice.commands /= u64::from(keys.commands);
+        Ok(slice)
+    }
+
+    /// Sends the command for one key after the other from `next` on, one at a time on a
+    /// connection and so many a second.
+    pub fn pace(
+        &mut self,
+        template: &Template,
+        a_second: u32,
+        next: &mut u32,
+        time: Duration,
+    ) -> Result<Slice> {
+        let mut batch = template.batch(1);
+        let mut slice = Slice { commands: 0, time: Duration::ZERO, nils: 0 };
+        let start = Instant::now();
+        while slice.time < time {
+            let due = (slice.time.as_secs_f64() * f64::from(a_second)) as u64;
+            let behind = due.saturating_sub(slice.commands);
+            for connection in self.connections.iter_mut().take(usize::try_from(behind)?) {
+                batch.aim(|| *next);
+                *next = next.saturating_add(1);
+                connection.socket.write_all(&batch.bytes).context("the server closed the connection")?;
+                slice.nils += connection.read(1)?;
+                slice.commands += 1;
+            }
+            if behind == 0 {
+                std::thread::sleep(NAP);
+            }
+            slice.time = start.elapsed();
         }
         Ok(slice)
     }
@@ -240,36 +296,57 @@ impl Load {
     }
 }
 
+/// The keys of [`Load::run_on`]: so many at once, each for every command.
+#[derive(Clone, Copy)]
+struct Keys {
+    first: u32,
+    at_once: u32,
+    commands: u32,
+}
+
+impl Keys {
+    /// The key that the nth command goes for, from 0.
+    fn of(self, nth: u32) -> u32 {
+        let round = nth / (self.at_once * self.commands);
+        self.first.saturating_add(round * self.at_once + nth % self.at_once)
+    }
+
+    /// The first key that none of so many went for.
+    fn after(self, commands: u32) -> u32 {
+        self.first.saturating_add(commands.div_ceil(self.at_once * self.commands) * self.at_once)
+    }
+}
+
+/// Sends batches until there are no more: of the first command on all connections, then
+/// of the second, and so on.
 fn drive(
     connections: &mut [Connection],
-    template: &Template,
+    templates: &[Template],
     pipeline: usize,
     mut key: impl FnMut() -> u32,
     mut more: impl FnMut(u64) -> bool,
 ) -> Result<Slice> {
-    let mut batch = template.batch(pipeline);
+    let mut batches: Vec<Batch> = templates.iter().map(|template| template.batch(pipeline)).collect();
     let mut slice = Slice { commands: 0, time: Duration::ZERO, nils: 0 };
-    let mut sent = 0;
+    let round = (connections.len() * pipeline) as u64;
     let start = Instant::now();
-    for connection in connections.iter_mut() {
-        batch.aim(&mut key);
-        connection.socket.write_all(&batch.bytes).context("the server closed the connection")?;
-        sent += pipeline as u64;
-    }
-    while more(sent) {
+    let mut rounds = 0;
+    while rounds == 0 || more(rounds * round) {
+        let turn = rounds as usize % batches.len().max(1);
+        let batch = batches.get_mut(turn).context("no command")?;
         for connection in connections.iter_mut() {
-            slice.nils += connection.read(pipeline)?;
+            if rounds > 0 {
+                slice.nils += connection.read(pipeline)?;
+            }
             batch.aim(&mut key);
             connection.socket.write_all(&batch.bytes).context("the server closed the connection")?;
         }
-        let round = (connections.len() * batch.pipeline) as u64;
-        slice.commands += round;
-        sent += round;
+        rounds += 1;
     }
     for connection in connections.iter_mut() {
         slice.nils += connection.read(pipeline)?;
-        slice.commands += pipeline as u64;
     }
+    slice.commands = rounds * round;
     slice.time = start.elapsed();
     Ok(slice)
 }
@@ -341,6 +418,14 @@ mod tests {
             format!("*5\r\n$3\r\nSET\r\n$30\r\nbench:a:0000000000000{digits}\r\n$3\r\nabc\r\n$2\r\nEX\r\n$2\r\n60\r\n")
         };
         assert_eq!(text, one("000000007") + &one("123456789"));
+    }
+
+    #[test]
+    fn each_key_has_every_command() {
+        let keys = Keys { first: 7, at_once: 3, commands: 2 };
+        let of: Vec<_> = (0..9).map(|nth| keys.of(nth)).collect();
+        assert_eq!(of, [7, 8, 9, 7, 8, 9, 10, 11, 12]);
+        assert_eq!([0, 3, 6, 7, 12].map(|commands| keys.after(commands)), [7, 10, 10, 13, 13]);
     }
 
     #[test]

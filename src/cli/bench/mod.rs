@@ -3,8 +3,8 @@
 //! of one key cost (`stampede`), what keeping hot keys fresh is worth (`refresh`),
 //! what a cluster makes of it all (`cluster`), what TTLs do that are chosen by how
 //! often sources change (`ttl`), what a cache does for a workload (`replay`),
-//! which entries are worth their room (`eviction`), and what packing values saves and
-//! costs (`compression`).
+//! which entries are worth their room (`eviction`), what it costs a server to make
+//! room (`evict`), and what packing values saves and costs (`compression`).
 
 mod cache;
 mod clients;
@@ -17,6 +17,8 @@ mod cluster_nodes;
 mod cluster_shards;
 mod cluster_truth;
 mod compression;
+mod evict;
+mod evict_tail;
 mod eviction;
 mod eviction_figures;
 mod eviction_page;
@@ -70,6 +72,8 @@ pub enum Bench {
     Eviction(eviction::Options),
     /// Values packed and not: memory and server CPU of both.
     Compression(compression::Options),
+    /// What eviction costs a server, and the readers beside it.
+    Evict(evict::Options),
     /// For `stampede`: the process that computes, and is killed.
     #[command(hide = true)]
     Hold(stampede_killed::HolderOptions),
@@ -88,6 +92,7 @@ pub fn run(bench: Bench) -> anyhow::Result<()> {
         Bench::Replay(options) => replay::run(&options),
         Bench::Eviction(options) => eviction::run(&options),
         Bench::Compression(options) => compression::run(&options),
+        Bench::Evict(options) => evict::run(&options),
         Bench::Hold(options) => stampede_killed::hold(&options),
     }
 }

@@ -9,6 +9,7 @@
 //! A policy is a file here and a line in `POLICIES`.
 
 mod belady;
+mod bound;
 mod gdsf;
 mod held;
 mod list;
@@ -28,6 +29,7 @@ mod workload;
 
 use crate::interrupt;
 use anyhow::{bail, ensure, Result};
+pub use bound::bound;
 use cacheflow_core::evict_choice::Weight;
 use held::Held;
 use policy::Policy;
