@@ -79,13 +79,15 @@ impl Classes {
     /// eight of them, then four classes a doubling.
     #[inline]
     pub fn block(self, bytes: usize) -> usize {
+        // All of them powers of two: a division would be most of the work.
+        let up = |to: usize| (bytes.max(1) + (to - 1)) & !(to - 1);
         if bytes <= 8 * self.quantum {
-            return bytes.max(1).next_multiple_of(self.quantum);
+            return up(self.quantum);
         }
         if self.paged && bytes >= LARGE {
-            return bytes.next_multiple_of(PAGE);
+            return up(PAGE);
         }
-        bytes.next_multiple_of(1 << ((bytes - 1).ilog2() - 2))
+        up(1 << ((bytes - 1).ilog2() - 2))
     }
 }
 
@@ -137,6 +139,14 @@ impl Footprint {
                 Keyspace::InEntry => OBJECT + block(2 * POINTER + 1 + text(name)) + expiry,
                 Keyspace::InObject | Keyspace::InBuckets => block(with_object(name, timed)),
             }
+    }
+
+    /// Bytes that an entry of that size takes with its key, about: where many are
+    /// compared, and soon forgotten again.
+    #[inline]
+    pub fn roughly(&self, entry: usize, name: usize) -> usize {
+        const KEY: usize = OBJECT + MODULE_VALUE + 2 * TABLE_ENTRY + SLOT;
+        entry + name + KEY
     }
 
     /// Bytes that a new entry takes with its key, where what is optional in it is

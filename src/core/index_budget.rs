@@ -92,18 +92,20 @@ impl Index {
         }
     }
 
-    /// How entries of a namespace are evicted, if that is ruled.
-    #[inline]
-    pub fn policy_of(&self, db: Db, number: u16) -> Option<Policy> {
-        self.ruled(db, number).policy
-    }
-
     /// The limit that holds for a namespace.
     #[inline]
     pub fn share_of(&self, db: Db, number: u16) -> Share {
         self.ruled(db, number).share
     }
 
+    /// How entries of a namespace are evicted, if that is ruled, and their limit.
+    #[inline]
+    pub fn rules_of(&self, db: Db, number: u16) -> (Option<Policy>, Share) {
+        let ruled = self.ruled(db, number);
+        (ruled.policy, ruled.share)
+    }
+
+    #[inline]
     fn ruled(&self, db: Db, number: u16) -> Ruled {
         let database = self.databases.get(db);
         database

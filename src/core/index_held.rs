@@ -43,10 +43,10 @@ impl Held {
 }
 
 impl Index {
-    /// Bytes that come back with an entry, its share of the tables aside.
-    pub fn bytes_of_entry(&self, view: View<'_>) -> u64 {
-        let held = Held::of(view, &self.footprint);
-        held.bytes + held.server + SLOT as u64 + held.carried * MEMBER as u64
+    /// Bytes that come back with an entry, about: see [`Footprint::roughly`].
+    #[inline]
+    pub fn bytes_of_entry(&self, view: View<'_>) -> usize {
+        self.footprint.roughly(view.size(), view.name().len())
     }
 
     /// What the entries of a namespace take: their own, and their share of

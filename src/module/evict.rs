@@ -204,10 +204,11 @@ impl Limit {
         }
     }
 
-    /// What it is, and what is held under it.
-    fn figures(self) -> (u64, u64) {
+    /// What it is, and what is held under it; `beside`: [`memory::beside`], asked
+    /// for once where many go.
+    fn figures(self, beside: u64) -> (u64, u64) {
         match self {
-            Limit::All => (MAX_MEMORY.get().unsigned_abs(), memory::total()),
+            Limit::All => (MAX_MEMORY.get().unsigned_abs(), memory::of_entries() + beside),
             Limit::Share(share) => shard::with(|index| index.share(share)).unwrap_or_default(),
             Limit::Server => (0, 0),
         }
@@ -234,8 +235,9 @@ pub fn admit(ctx: Ctx, name: &[u8], value: usize, tags: usize) -> Result<(), Err
 }
 
 fn make_room(ctx: Ctx, limit: Limit, need: u64) -> Result<(), Error> {
+    let beside = memory::beside();
     for _ in 0..=budget::MOST_A_WRITE {
-        let (most, held) = limit.figures();
+        let (most, held) = limit.figures(beside);
         match budget::admit(most, held, need) {
             Admission::Fits => return Ok(()),
             Admission::Evict(_) if evict(ctx, limit) => {}
@@ -257,8 +259,9 @@ pub fn work_on(ctx: Ctx) {
     let shares = shard::with(|index| index.shares());
     STATE.with(|state| state.shares.resize(usize::from(shares), Budget::default()));
     let at = EVICT_AT.get() as f64 / 100.0;
+    let beside = memory::beside();
     for limit in (1..=shares).map(Limit::Share).chain([Limit::All]) {
-        evict_while(ctx, limit, || slice(limit).is_some_and(|slice| began.elapsed() < slice));
+        evict_while(ctx, limit, || slice(limit, beside).is_some_and(|slice| began.elapsed() < slice));
     }
     evict_while(ctx, Limit::Server, || {
         let ratio = f64::from(ctx.memory_ratio());
@@ -270,8 +273,8 @@ pub fn work_on(ctx: Ctx) {
 /// Steps of learning in a turn: some µs each.
 const STEPS_A_TURN: usize = 4;
 
-fn slice(limit: Limit) -> Option<Duration> {
-    let (most, held) = limit.figures();
+fn slice(limit: Limit, beside: u64) -> Option<Duration> {
+    let (most, held) = limit.figures(beside);
     STATE.with(|state| match limit {
         Limit::All => state.all.slice(most, held),
         Limit::Share(share) => state.shares[usize::from(share) - 1].slice(most, held),
@@ -373,16 +376,17 @@ impl Population for Entries {
     }
 }
 
+#[inline]
 fn candidate(index: &Index, db: Db, entry: Stored, now: Time) -> Candidate {
     let view = entry.view();
-    let number = view.namespace();
-    let is_gone = index.verdict(db, view) == Verdict::Dead || view.is_over(now);
+    let (policy, share) = index.rules_of(db, view.namespace());
+    let is_gone = view.is_over(now) || index.verdict(db, view) == Verdict::Dead;
     Candidate {
         marks: entry.marks(),
         size: u32::try_from(index.bytes_of_entry(view)).unwrap_or(u32::MAX),
         cost: view.cost(),
-        policy: index.policy_of(db, number).unwrap_or(Policy::ALL[EVICT_POLICY.get()]),
+        policy: policy.unwrap_or(Policy::ALL[EVICT_POLICY.get()]),
         standing: if is_gone { Standing::Gone } else { Standing::Live },
-        share: index.share_of(db, number),
+        share,
     }
 }

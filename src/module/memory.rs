@@ -72,13 +72,22 @@ pub fn expected(name: usize, value: usize, tags: usize) -> u64 {
 
 /// Bytes of everything.
 pub fn total() -> u64 {
-    let beside = shard::allocated()
-        + leases::allocated()
+    of_entries() + beside()
+}
+
+/// Of that, what comes and goes with entries: themselves, their keys, the index.
+pub fn of_entries() -> u64 {
+    entries() + keyspace() + shard::allocated() as u64
+}
+
+/// And the rest, which no eviction changes.
+pub fn beside() -> u64 {
+    let all = leases::allocated()
         + evict::allocated()
         + hot::allocated()
         + ahead::allocated()
         + packing::allocated();
-    entries() + keyspace() + beside as u64
+    all as u64
 }
 
 /// What MEMORY USAGE is told of an entry, so that with what the server adds it
