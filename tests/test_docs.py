@@ -16,7 +16,7 @@ SCRIPT = os.path.join(ROOT, "scripts", "gen-docs")
 PAGE = os.path.join(ROOT, "docs", "commands.md")
 KEYLESS = {
     f"cache.{name}"
-    for name in "verify tags keys log hotkeys refresh stats invalidate invalidated applystate".split()
+    for name in "verify tags keys log hotkeys refresh stats metrics invalidate invalidated applystate".split()
 }
 KEYLESS |= {"cache.namespace", *(f"cache.namespace|{name}" for name in "set get list del".split())}
 

@@ -232,6 +232,12 @@ pub fn value_span(head: &[u8]) -> (usize, usize) {
     (head.len() + name, value)
 }
 
+/// Its recompute time, given the entry's first [`head_size`] bytes.
+#[inline]
+pub fn cost(head: &[u8]) -> Cost {
+    View { bytes: head }.cost()
+}
+
 /// Whether a read at `now` is answered with a fresh value.
 #[inline]
 pub fn is_fresh(base: &[u8; BASE], now: Time) -> bool {
@@ -381,6 +387,7 @@ impl<'a> View<'a> {
     }
 
     /// Its recompute time.
+    #[inline]
     pub fn cost(&self) -> Cost {
         Cost(self.field(COST).map_or(0, |at| half(self.bytes, at)))
     }

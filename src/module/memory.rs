@@ -12,6 +12,7 @@ use crate::ffi::ctx::Ctx;
 use crate::ffi::io;
 use crate::hot;
 use crate::leases;
+use crate::metrics;
 use crate::shard;
 use crate::state::{MainThread, BYTES};
 use crate::stored::Stored;
@@ -64,11 +65,21 @@ pub fn expected(name: usize, value: usize, tags: usize) -> u64 {
     })
 }
 
+/// Bytes of everything, by what they are for.
+pub fn parts() -> [(&'static str, u64); 6] {
+    [
+        ("entries", entries()),
+        ("keyspace", keyspace()),
+        ("index", (shard::allocated() + metrics::allocated()) as u64),
+        ("leases", leases::allocated() as u64),
+        ("eviction", evict::allocated() as u64),
+        ("hot", (hot::allocated() + ahead::allocated()) as u64),
+    ]
+}
+
 /// Bytes of everything.
 pub fn total() -> u64 {
-    let beside =
-        shard::allocated() + leases::allocated() + evict::allocated() + hot::allocated() + ahead::allocated();
-    entries() + keyspace() + beside as u64
+    parts().iter().map(|(_, bytes)| bytes).sum()
 }
 
 /// What MEMORY USAGE is told of an entry, so that with what the server adds it

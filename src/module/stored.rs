@@ -5,7 +5,7 @@ use std::os::raw::c_void;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering::Relaxed;
 
-use cacheflow_core::entry::{self, BuildError, Meta, TagId, View, BASE};
+use cacheflow_core::entry::{self, BuildError, Cost, Meta, TagId, View, BASE};
 use cacheflow_core::evict_class::Marks;
 use cacheflow_core::units::{Millis, Time};
 
@@ -123,6 +123,15 @@ impl Stored {
         let ptr = self.ptr.as_ptr().cast_const().cast::<u8>();
         prefetch(ptr.wrapping_add(64));
         prefetch(ptr.wrapping_add(128));
+    }
+
+    /// What recomputing it takes, if it knows.
+    #[inline]
+    pub fn cost(self) -> Cost {
+        // SAFETY: as in `view`.
+        entry::cost(unsafe {
+            std::slice::from_raw_parts(self.ptr.as_ptr().cast_const(), entry::head_size(self.base()))
+        })
     }
 
     /// Counts a read answered with the value.
