@@ -232,10 +232,11 @@ pub fn value_span(head: &[u8]) -> (usize, usize) {
     (head.len() + name, value)
 }
 
-/// Its recompute time, given the entry's first [`head_size`] bytes.
+/// Where the recompute time stands, within the first [`head_size`] bytes: four of them.
+/// `None`: it is not known.
 #[inline]
-pub fn cost(head: &[u8]) -> Cost {
-    View { bytes: head }.cost()
+pub fn cost_at(base: &[u8; BASE]) -> Option<usize> {
+    View { bytes: base }.field(COST)
 }
 
 /// Whether a read at `now` is answered with a fresh value.

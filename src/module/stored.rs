@@ -125,13 +125,13 @@ impl Stored {
         prefetch(ptr.wrapping_add(128));
     }
 
-    /// What recomputing it takes, if it knows.
+    /// What recomputing it takes, if it knows: on the path of every hit.
     #[inline]
     pub fn cost(self) -> Cost {
-        // SAFETY: as in `view`.
-        entry::cost(unsafe {
-            std::slice::from_raw_parts(self.ptr.as_ptr().cast_const(), entry::head_size(self.base()))
-        })
+        let Some(at) = entry::cost_at(self.base()) else { return Cost(0) };
+        // SAFETY: as in `view`: four bytes of the head that `build` wrote.
+        let bytes = unsafe { self.ptr.as_ptr().cast_const().add(at).cast::<[u8; 4]>().read() };
+        Cost(u32::from_le_bytes(bytes))
     }
 
     /// Counts a read answered with the value.
