@@ -50,7 +50,9 @@ KEYLESS = {**OPERATORS, **CHANNELS, **FOR_ALL}
 CONTAINERS = {"cache.namespace"}
 READERS = {"cache.get", "cache.mget", "cache.meta", "cache.fetch"}
 BLOCKING = {"cache.fetch", "cache.lock", "cache.refresh"}
-KEYLESS_READERS = {f"cache.{name}" for name in "tags keys log stats metrics hotkeys refresh namespace|list".split()}
+KEYLESS_READERS = {
+    f"cache.{name}" for name in "tags keys log stats metrics hotkeys refresh namespace|list".split()
+}
 FAST_KEYLESS_READERS = {"cache.namespace|get"}
 
 

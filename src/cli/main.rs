@@ -8,8 +8,12 @@
 mod bench;
 mod catalogue;
 mod connect;
+mod doctor;
+mod export;
 mod generate;
 mod interrupt;
+mod invalidate;
+mod namespaces;
 mod origin;
 mod records;
 mod replay;
@@ -36,9 +40,18 @@ enum Command {
     /// Measure the module, or replay a workload through it.
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Look whether servers are as they should be, and say what to do.
+    Doctor(doctor::Options),
+    /// Write all entries as plain strings with their TTLs: the way out.
+    Export(export::Options),
     /// Make completions for a shell.
     #[command(subcommand)]
     Generate(generate::What),
+    /// Invalidate tags or namespaces, on all primaries.
+    Invalidate(invalidate::Options),
+    /// Set namespaces as a file says.
+    #[command(subcommand)]
+    Namespaces(namespaces::Namespaces),
     /// Serve metrics, health and a dashboard over HTTP.
     Serve(serve::Options),
     /// Recompute what is hot before its readers miss it.
@@ -51,6 +64,10 @@ fn main() -> ExitCode {
     let serves = matches!(cli.command, Command::Serve(_));
     let outcome = interrupt::install().and_then(|()| match cli.command {
         Command::Bench(bench) => bench::run(bench),
+        Command::Doctor(options) => doctor::run(&options),
+        Command::Invalidate(options) => invalidate::run(&options),
+        Command::Namespaces(command) => namespaces::run(&command),
+        Command::Export(options) => export::run(&options),
         Command::Generate(what) => generate::run::<Cli>(&what),
         Command::Serve(options) => serve::run(&options),
         Command::Warm(options) => warm::run(&options),
