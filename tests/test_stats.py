@@ -39,12 +39,12 @@ def test_what_ends_by_its_time_is_counted_and_nothing_else(server):
     gone(server, "all of them")
     assert (all_of("expired"), ours("expired")) == (5, 3)
     assert all_of("evictions") == 0
-    for key in ("a:deleted", "a:unlinked", "a:overwritten", "a:renamed"):
+    for key in ("a:deleted", "a:unlinked", "a:overwritten", "a:{renamed}"):
         server("CACHE.SET", key, "v", "EX", 1000, "TAGS", "t")
     server("CACHE.DEL", "a:deleted")
     server("UNLINK", "a:unlinked")
     server("SET", "a:overwritten", "v")
-    server("RENAME", "a:renamed", "b:renamed")
+    server("RENAME", "a:{renamed}", "b:{renamed}")
     server("CACHE.INVALIDATE", "TAGS", "t")
     server.wait_swept()
     assert (all_of("expired"), ours("expired")) == (5, 3)
@@ -81,7 +81,8 @@ def test_hits_save_what_their_entry_costs(server):
     all_of = Since(server)
     each = {name: Since(server, "NAMESPACE", name) for name in "abc"}
     server("CACHE.GET", "a:dear")
-    assert server("CACHE.MGET", "a:dear", "b:cheap", "c:unknown") == [b"v"] * 3
+    for key in ("a:dear", "b:cheap", "c:unknown"):
+        assert server("CACHE.MGET", key) == [b"v"]
     assert server("CACHE.FETCH", "a:dear", "BETA", 0)[0] == b"FRESH"
     server("CACHE.STALE", "a:dear")
     assert server("CACHE.GET", "a:dear") is None and server("CACHE.GET", "a:dear", "STALE") == b"v"
