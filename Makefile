@@ -63,8 +63,8 @@ check: setup ## format and lints, of Rust and Python
 bench: build ## the figures: CacheFlow against native commands, alternating in one run
 	@$(foreach b,$(BENCH),$(call phase,bench $(b),target/release/cacheflow bench $(b) $(ARGS)); )
 
-docs: build ## docs/commands.md from the module's own COMMAND DOCS
+docs: build ## docs/commands.md and docs/metrics.md, from what module and program say of themselves
 	@$(call phase,docs,scripts/gen-docs)
 
-clean: ## what was built and what tests left behind; .venv and .engines stay
+clean: ## what was built and what tests left behind; .venv, .engines and .tools stay
 	@cargo clean --quiet; rm -rf .pytest_cache .ruff_cache tests/.ruff_cache .run; find tests -name __pycache__ -prune -exec rm -rf {} +

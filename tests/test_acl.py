@@ -38,6 +38,7 @@ OPERATORS = {
     "CACHE.KEYS": ["one", 0],
     "CACHE.LOG": [],
     "CACHE.HOTKEYS": [],
+    "CACHE.METRICS": [],
     "CACHE.REFRESH": [],
     "CACHE.APPLYSTATE": [b"\x80"],
     "CACHE.NAMESPACE|SET": ["one"],
@@ -49,7 +50,9 @@ KEYLESS = {**OPERATORS, **CHANNELS, **FOR_ALL}
 CONTAINERS = {"cache.namespace"}
 READERS = {"cache.get", "cache.mget", "cache.meta", "cache.fetch"}
 BLOCKING = {"cache.fetch", "cache.lock", "cache.refresh"}
-KEYLESS_READERS = {f"cache.{name}" for name in "tags keys log stats hotkeys refresh namespace|list".split()}
+KEYLESS_READERS = {
+    f"cache.{name}" for name in "tags keys log stats metrics hotkeys refresh namespace|list".split()
+}
 FAST_KEYLESS_READERS = {"cache.namespace|get"}
 
 

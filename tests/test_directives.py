@@ -40,6 +40,8 @@ DEFAULTS = {
     "cacheflow.evict-at": "0",
     "cacheflow.evict-policy": "cost",
     "cacheflow.evict-weight": "cost-size",
+    "cacheflow.max-namespaces": "65534",
+    "cacheflow.metrics-namespaces": "100",
 }
 # The least and the most of each that is a plain number.
 BOUNDS = {
@@ -59,6 +61,8 @@ BOUNDS = {
     "cacheflow.invalidate-timeout": (0, (2**63 - 1) // 1000),
     "cacheflow.invalidate-min-replicas": (0, 1000),
     "cacheflow.evict-at": (0, 100),
+    "cacheflow.max-namespaces": (1, 65534),
+    "cacheflow.metrics-namespaces": (0, 1000),
 }
 
 

@@ -16,7 +16,7 @@ SCRIPT = os.path.join(ROOT, "scripts", "gen-docs")
 PAGE = os.path.join(ROOT, "docs", "commands.md")
 KEYLESS = {
     f"cache.{name}"
-    for name in "verify tags keys log hotkeys refresh stats invalidate invalidated applystate".split()
+    for name in "verify tags keys log hotkeys refresh stats metrics invalidate invalidated applystate".split()
 }
 KEYLESS |= {"cache.namespace", *(f"cache.namespace|{name}" for name in "set get list del".split())}
 
@@ -163,13 +163,22 @@ def test_every_option_of_the_page_is_taken(server):
 
 
 def test_the_script_checks(tmp_path):
-    """As CI runs it: 0 where the page is right, 1 and the differences where it is not."""
+    """As CI runs it: 0 where the pages are right, 1 and the differences where one is not. That of metrics
+    comes from the tables that they are written by."""
     right = subprocess.run([SCRIPT, "--check"], capture_output=True, text=True)
     assert right.returncode == 0 and not right.stdout, right.stdout + right.stderr
-    wrong = tmp_path / "commands.md"
-    wrong.write_text(page().replace("since | 0.1.0", "since | 9.9.9", 1), encoding="utf-8")
-    checked = subprocess.run([SCRIPT, "--check", "--page", wrong], capture_output=True, text=True)
-    assert checked.returncode == 1 and "-| since | 9.9.9 |" in checked.stdout
-    assert "9.9.9" in wrong.read_text(encoding="utf-8"), "a check writes nothing"
-    written = subprocess.run([SCRIPT, "--page", wrong], capture_output=True, text=True)
-    assert written.returncode == 0 and wrong.read_text(encoding="utf-8") == page()
+    for option, name, true, false in (
+        ("--page", "commands.md", "since | 0.1.0", "since | 9.9.9"),
+        ("--metrics-page", "metrics.md", "`cacheflow_up` | gauge", "`cacheflow_up` | counter"),
+    ):
+        with open(os.path.join(ROOT, "docs", name), encoding="utf-8") as committed:
+            text = committed.read()
+        wrong = tmp_path / name
+        wrong.write_text(text.replace(true, false, 1), encoding="utf-8")
+        checked = subprocess.run([SCRIPT, "--check", option, wrong], capture_output=True, text=True)
+        assert checked.returncode == 1 and f"-| {false}" in checked.stdout
+        assert false in wrong.read_text(encoding="utf-8"), "a check writes nothing"
+    pages = ("--page", tmp_path / "commands.md", "--metrics-page", tmp_path / "metrics.md")
+    written = subprocess.run([SCRIPT, *pages], capture_output=True, text=True)
+    assert written.returncode == 0 and (tmp_path / "commands.md").read_text(encoding="utf-8") == page()
+    assert (tmp_path / "metrics.md").read_text(encoding="utf-8") == text

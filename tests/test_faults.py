@@ -44,6 +44,7 @@ COMMANDS = {
     "cache.keys": ("one", 0),
     "cache.log": (),
     "cache.hotkeys": (),
+    "cache.metrics": (),
     "cache.refresh": (),
     "cache.stats": (),
     "cache.namespace|set": ("one", "TTL", 5),

@@ -1,6 +1,7 @@
 """`cacheflow warm`: what is hot is recomputed by a real command and a real HTTP source."""
 
 import http.server
+import json
 import os
 import signal
 import subprocess
@@ -98,6 +99,8 @@ def test_a_command(server):
     assert 290_000 < found["fresh-ms"] <= 300_000 and found["ttl-ms"] - found["fresh-ms"] == 3_600_000
     assert sorted(found["tags"]) == [b"x", b"y"] and found["cost-ms"] > 0
     assert warm(server, "--exec", "false").startswith("0 keys"), "nothing is due, and nothing fails"
+    told = json.loads(warm(server, "--exec", "false", "--json"))
+    assert told | {"seconds": 0} == {"stored": 0, "overtaken": 0, "failed": 0, "seconds": 0}
 
 
 def test_an_http_source(server, source):

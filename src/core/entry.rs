@@ -260,6 +260,13 @@ pub fn size(head: &[u8]) -> usize {
     view.names_at() + name + value + view.tag_count() * TAG_BYTES
 }
 
+/// Where the recompute time stands, within the first [`head_size`] bytes: four of them.
+/// `None`: it is not known.
+#[inline]
+pub fn cost_at(base: &[u8; BASE]) -> Option<usize> {
+    View { bytes: base }.field(COST)
+}
+
 /// Whether a read at `now` is answered with a fresh value.
 #[inline]
 pub fn is_fresh(base: &[u8; BASE], now: Time) -> bool {
@@ -405,6 +412,7 @@ impl<'a> View<'a> {
     }
 
     /// Its recompute time.
+    #[inline]
     pub fn cost(&self) -> Cost {
         Cost(self.field(COST).map_or(0, |at| half(self.bytes, at)))
     }

@@ -264,7 +264,8 @@ mod tests {
     #[test]
     fn what_is_counted_stands_for_all() {
         let bursts = |of: u64, pause: u64| move |tick: u64| if tick / pause % 2 == 0 { of } else { 0 };
-        let loads: [(&str, Box<dyn Fn(u64) -> u64>); 6] = [
+        type Load = Box<dyn Fn(u64) -> u64>;
+        let loads: [(&str, Load); 6] = [
             ("steady", Box::new(|_| 30_000)),
             ("little", Box::new(|_| 200)),
             ("growing", Box::new(|tick| 10 * tick)),

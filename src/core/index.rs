@@ -47,6 +47,7 @@ use crate::names::Names;
 use crate::segments::Segments;
 use crate::slab::Slab;
 use crate::slots::{Handle, Slot, Slots};
+use crate::tally::Tally;
 use crate::units::{block, Stamp};
 
 use budget::{Ruled, Rules};
@@ -159,6 +160,8 @@ struct Database {
     held: Held,
     /// Number 0 is nobody's: of entries past the number of namespaces.
     namespaces: Vec<Namespace>,
+    /// Some share number 0: none of them can be told apart any more.
+    crowded: bool,
     numbers: HashTable<u16>,
     /// Bytes of the namespaces' names.
     name_bytes: usize,
@@ -173,6 +176,7 @@ impl Database {
             memberships: 0,
             held: Held::default(),
             namespaces,
+            crowded: false,
             numbers: HashTable::new(),
             name_bytes: 0,
         }
@@ -185,17 +189,21 @@ impl Database {
 
     /// The number of a namespace, made if need be; 0 where no more are told
     /// apart.
-    fn namespace_number(&mut self, name: &[u8]) -> u16 {
+    fn namespace_number(&mut self, name: &[u8], most: usize) -> u16 {
         if let Some(number) = self.find_namespace(name) {
             return number;
         }
-        if self.namespaces.len() >= MOST_NAMESPACES {
+        // One is nobody's.
+        if self.crowded || self.namespaces.len() > most {
+            self.crowded = true;
             return 0;
         }
-        // Below MOST_NAMESPACES.
+        // At most MOST_NAMESPACES.
         let number = self.namespaces.len() as u16;
         self.name_bytes += block(name.len());
-        self.namespaces.push(Namespace { name: name.into(), ..Namespace::default() });
+        // It may have been one of those that shared, and was invalidated as such.
+        let stamps = self.namespaces[0].stamps;
+        self.namespaces.push(Namespace { name: name.into(), stamps, ..Namespace::default() });
         let namespaces = &self.namespaces;
         self.numbers.insert_unique(xxh3_64(name), number, |&n| xxh3_64(&namespaces[usize::from(n)].name));
         number
@@ -232,8 +240,17 @@ impl Namespace {
     }
 }
 
-/// Namespaces that a database tells apart.
-const MOST_NAMESPACES: usize = u16::MAX as usize;
+/// Namespaces that a database can tell apart.
+pub const MOST_NAMESPACES: u16 = u16::MAX - 1;
+
+#[derive(Debug)]
+struct MostNamespaces(u16);
+
+impl Default for MostNamespaces {
+    fn default() -> Self {
+        MostNamespaces(MOST_NAMESPACES)
+    }
+}
 
 #[derive(Debug)]
 enum Job {
@@ -280,12 +297,20 @@ pub struct Index {
     footprint: Footprint,
     /// What is ruled for namespaces.
     rules: Rules,
+    /// Namespaces that a database tells apart.
+    most_namespaces: MostNamespaces,
 }
 
 impl Index {
     /// Has bytes counted as the server allocates them. Before any entry comes.
     pub fn measure_by(&mut self, footprint: Footprint) {
         self.footprint = footprint;
+    }
+
+    /// Has a database tell so many namespaces apart; those that it does already it
+    /// goes on to, and those that share a number go on to until it is empty.
+    pub fn tell_apart(&mut self, most: u16) {
+        self.most_namespaces = MostNamespaces(most.min(MOST_NAMESPACES));
     }
 
     fn new_space(&mut self) -> Space {
@@ -336,6 +361,7 @@ impl Index {
         database.slots = Slots::default();
         database.memberships = 0;
         database.held = Held::default();
+        database.crowded = false;
         for namespace in &mut database.namespaces {
             namespace.held = Held::default();
             namespace.entries = 0;
@@ -438,18 +464,6 @@ impl Index {
         }
         last
     }
-
-    /// The counters of the namespace that an entry bears the number of.
-    #[inline]
-    pub fn tally(&mut self, db: Db, number: u16) -> Option<&mut Tally> {
-        self.databases.get_mut(db)?.namespace_mut(number).map(|namespace| &mut namespace.tally)
-    }
-
-    /// The counters of a namespace by its name, in case there is one.
-    pub fn tally_of(&mut self, db: Db, name: &[u8]) -> Option<&mut Tally> {
-        let number = self.databases.get(db)?.find_namespace(name)?;
-        self.tally(db, number)
-    }
 }
 
 #[path = "index_budget.rs"]
@@ -468,9 +482,12 @@ mod sweep;
 mod tags;
 
 pub use budget::{Rule, Share};
-pub use look::{Counts, NamespaceView, Tally};
+pub use look::{Counts, NamespaceView};
 pub use saved::Invalidated;
 
+#[cfg(test)]
+#[path = "index_shared_tests.rs"]
+mod shared_tests;
 #[cfg(test)]
 #[path = "index_tests.rs"]
 mod tests;

@@ -51,9 +51,10 @@ impl Rules {
 impl Index {
     /// The number of a namespace of a database, which is made if need be.
     pub(super) fn namespace_number(&mut self, db: Db, name: &[u8]) -> u16 {
+        let most = usize::from(self.most_namespaces.0);
         let database = self.database(db);
         let known = database.namespaces.len();
-        let number = database.namespace_number(name);
+        let number = database.namespace_number(name, most);
         if usize::from(number) >= known {
             let ruled = self.rules.found(db, number, name);
             if let Some(namespace) = self.databases[db].namespace_mut(number) {

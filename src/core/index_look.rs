@@ -1,6 +1,7 @@
 //! Looking at the index: counts, lists, and the proof that it is whole.
 
 use super::*;
+use crate::entry::Cost;
 use crate::units::block;
 
 /// How much there is.
@@ -16,41 +17,6 @@ pub struct Counts {
     pub tombstones: u64,
     /// What the sweep has yet to look at, at most.
     pub backlog: u64,
-}
-
-/// What is counted of a namespace.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Reads answered with a fresh value.
-    pub hits: u64,
-    /// Reads answered with a stale value.
-    pub stale_hits: u64,
-    /// Reads answered with nothing.
-    pub misses: u64,
-    /// Values written.
-    pub writes: u64,
-    /// Invalidations of the namespace itself.
-    pub invalidations: u64,
-    /// Entries that those hit.
-    pub invalidated: u64,
-    /// Entries evicted to stay under a limit.
-    pub evictions: u64,
-}
-
-impl Tally {
-    /// Both together.
-    #[must_use]
-    pub fn plus(&self, other: &Tally) -> Tally {
-        Tally {
-            hits: self.hits + other.hits,
-            stale_hits: self.stale_hits + other.stale_hits,
-            misses: self.misses + other.misses,
-            writes: self.writes + other.writes,
-            invalidations: self.invalidations + other.invalidations,
-            invalidated: self.invalidated + other.invalidated,
-            evictions: self.evictions + other.evictions,
-        }
-    }
 }
 
 /// A namespace, looked at.
@@ -69,8 +35,60 @@ impl Index {
     pub fn namespace(&self, db: Db, name: &[u8]) -> Option<NamespaceView> {
         let database = self.databases.get(db)?;
         let namespace = database.namespaces.get(usize::from(database.find_namespace(name)?))?;
+        Some(self.view(database, namespace))
+    }
+
+    /// The namespace that those share which are told apart from no other.
+    pub fn shared(&self, db: Db) -> Option<NamespaceView> {
+        let database = self.databases.get(db)?;
+        database.namespaces.first().map(|namespace| self.view(database, namespace))
+    }
+
+    fn view(&self, database: &Database, namespace: &Namespace) -> NamespaceView {
         let bytes = self.bytes_of(database, namespace);
-        Some(NamespaceView { entries: namespace.entries, bytes, tally: namespace.tally })
+        NamespaceView { entries: namespace.entries, bytes, tally: namespace.tally }
+    }
+
+    /// The counters of the namespace that an entry bears the number of.
+    #[inline]
+    pub fn tally(&mut self, db: Db, number: u16) -> Option<&mut Tally> {
+        self.databases.get_mut(db)?.namespace_mut(number).map(|namespace| &mut namespace.tally)
+    }
+
+    /// The counters of a namespace by its name, in case there is one, or those that it
+    /// shares.
+    pub fn tally_of(&mut self, db: Db, name: &[u8]) -> Option<&mut Tally> {
+        let database = self.databases.get(db)?;
+        let number = database.find_namespace(name).or(database.crowded.then_some(0))?;
+        self.tally(db, number)
+    }
+
+    /// Each namespace that is told apart, of each database. Walks them.
+    pub fn each_namespace(&self, mut each: impl FnMut(&[u8], NamespaceView)) {
+        for database in &self.databases {
+            for namespace in database.namespaces.iter().skip(1) {
+                each(&namespace.name, self.view(database, namespace));
+            }
+        }
+    }
+
+    /// Values the reads of all namespaces that wait for it, by what is `typical` of
+    /// each. Walks the namespaces.
+    pub fn settle(&mut self, mut typical: impl FnMut(&[u8]) -> Cost) {
+        for database in &mut self.databases {
+            for (number, namespace) in database.namespaces.iter_mut().enumerate() {
+                if namespace.tally.is_unsettled() {
+                    let shared = number == 0;
+                    namespace.tally.settle(if shared { Cost(0) } else { typical(&namespace.name) });
+                }
+            }
+        }
+    }
+
+    /// What is counted of all namespaces. Walks them.
+    pub fn tallies(&self) -> Tally {
+        let all = self.databases.iter().flat_map(|database| &database.namespaces);
+        all.fold(Tally::default(), |sum, namespace| sum.plus(&namespace.tally))
     }
 
     /// Counts of all namespaces anew.

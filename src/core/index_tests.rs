@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Entries' memory: a map.
 #[derive(Default)]
-struct Heap(HashMap<Handle, Box<[u8]>>);
+pub(super) struct Heap(pub(super) HashMap<Handle, Box<[u8]>>);
 
 impl Entries for Heap {
     fn bytes(&self, handle: Handle) -> &[u8] {

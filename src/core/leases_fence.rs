@@ -192,7 +192,10 @@ impl Leases {
         let verdict = self.judge(at, token, evidence, tags, now);
         let counters = self.counters_mut(at.namespace);
         match verdict {
-            Ok(_) => counters.fills += 1,
+            Ok(filled) => {
+                counters.fills += 1;
+                filled.took.into_iter().for_each(|took| counters.fill_times.record(took));
+            }
             Err(why) => counters.refuse(why),
         }
         let grant = id.and_then(|id| self.keys.get(id)).and_then(|key| key.grant);

@@ -2,6 +2,7 @@
 //! whole.
 
 use super::*;
+use crate::histogram::Histogram;
 use crate::slot;
 
 /// How much there is.
@@ -34,8 +35,10 @@ pub struct Counters {
     pub refused: [u64; Refusal::ALL.len()],
     /// FETCHes and LOCKs that waited.
     pub waits: u64,
-    /// How long they waited, in milliseconds.
-    pub wait_ms: u64,
+    /// How long they waited.
+    pub wait_times: Histogram,
+    /// How long it took from a lease's grant to the fill that was accepted by it.
+    pub fill_times: Histogram,
     /// FETCHes answered BUSY.
     pub busy: u64,
     /// Waiters that were answered by a value another computed: reads that the
@@ -63,14 +66,38 @@ impl Counters {
         Refusal::ALL.into_iter().zip(self.refused)
     }
 
-    pub(super) fn add(&mut self, other: &Counters) {
+    /// What is left of it without what another has counted, which is part of it.
+    #[must_use]
+    pub fn without(&self, part: &Counters) -> Counters {
+        let mut refused = self.refused;
+        refused.iter_mut().zip(part.refused).for_each(|(all, count)| *all = all.saturating_sub(count));
+        Counters {
+            grants: self.grants.saturating_sub(part.grants),
+            early_elections: self.early_elections.saturating_sub(part.early_elections),
+            promotions: self.promotions.saturating_sub(part.promotions),
+            fills: self.fills.saturating_sub(part.fills),
+            refused,
+            waits: self.waits.saturating_sub(part.waits),
+            wait_times: self.wait_times.without(&part.wait_times),
+            fill_times: self.fill_times.without(&part.fill_times),
+            busy: self.busy.saturating_sub(part.busy),
+            coalesced: self.coalesced.saturating_sub(part.coalesced),
+            protected: self.protected.saturating_sub(part.protected),
+            failed_fills: self.failed_fills.saturating_sub(part.failed_fills),
+            breaker_opened: self.breaker_opened.saturating_sub(part.breaker_opened),
+        }
+    }
+
+    /// Adds what another has counted.
+    pub fn add(&mut self, other: &Counters) {
         self.grants += other.grants;
         self.early_elections += other.early_elections;
         self.promotions += other.promotions;
         self.fills += other.fills;
         self.refused.iter_mut().zip(other.refused).for_each(|(sum, count)| *sum += count);
         self.waits += other.waits;
-        self.wait_ms += other.wait_ms;
+        self.wait_times.add(&other.wait_times);
+        self.fill_times.add(&other.fill_times);
         self.busy += other.busy;
         self.coalesced += other.coalesced;
         self.protected += other.protected;

@@ -202,7 +202,7 @@ impl Leases {
             key.waiting -= 1;
             let namespace = key.namespace;
             let waited = self.now.since(waiter.since);
-            self.counters_mut(namespace).wait_ms += waited.0;
+            self.counters_mut(namespace).wait_times.record(waited);
         }
         Some(waiter)
     }

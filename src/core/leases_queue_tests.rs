@@ -26,7 +26,7 @@ fn a_fill_wakes_everyone_in_batches() {
     }
     assert_eq!(answered, 5000);
     let totals = bench.leases.totals();
-    assert_eq!((totals.grants, totals.coalesced, totals.wait_ms), (1, 5000, 5000 * 200));
+    assert_eq!((totals.grants, totals.coalesced, totals.wait_times.sum()), (1, 5000, Millis(5000 * 200)));
     assert_eq!(bench.leases.counts(), Counts::default());
 }
 

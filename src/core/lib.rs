@@ -22,6 +22,8 @@
 //! | [`request_index`] | those of the commands that invalidate, list and look |
 //! | [`glob`] | patterns |
 //! | [`log`] | who invalidated what |
+//! | [`metrics`], [`exposition`] | CACHE.METRICS: what there is, and the Prometheus text |
+//! | [`tally`], [`histogram`] | what is counted of a namespace, and how long things took |
 //! | [`times`] | a request's time options resolved to ends |
 //! | [`adaptive`], [`rates`], [`recent`] | EXAUTO: TTLs chosen by how often a source changes |
 //! | [`entry`] | the bytes of an entry in memory, drawn |
@@ -75,16 +77,19 @@ pub mod evict_ghosts;
 pub mod evict_population;
 pub mod evict_share;
 pub mod evict_table;
+pub mod exposition;
 pub mod fills;
 pub mod footprint;
 pub mod gate;
 pub mod glob;
+pub mod histogram;
 pub mod hits;
 pub mod hitters;
 pub mod hotkeys;
 pub mod index;
 pub mod leases;
 pub mod log;
+pub mod metrics;
 pub mod names;
 pub mod namespace;
 pub mod number;
@@ -113,6 +118,7 @@ pub mod slots;
 pub mod stamp;
 pub mod sweep;
 pub mod tag;
+pub mod tally;
 pub mod times;
 pub mod topology;
 pub mod ttl_marks;

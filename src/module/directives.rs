@@ -9,6 +9,7 @@ use std::ffi::{CStr, CString};
 use std::sync::atomic::{AtomicI64, AtomicU8};
 
 use cacheflow_core::entry::LONGEST_VALUE;
+use cacheflow_core::index::MOST_NAMESPACES;
 use cacheflow_core::leases::queue::MOST_WAITERS;
 use cacheflow_core::number::{parse_bytes, parse_decimal, parse_i64};
 use cacheflow_core::tag::{Limits, LONGEST_TAG, MOST_TAGS};
@@ -19,6 +20,7 @@ use crate::ffi::args::Args;
 use crate::ffi::choice::Choice;
 use crate::ffi::config::{self, Byte, Decimal, Number};
 use crate::ffi::ctx::Ctx;
+use crate::shard;
 use crate::state;
 
 /// The longest value that SET takes.
@@ -94,6 +96,20 @@ pub static EVICT_POLICY: Choice = Choice::new(c"evict-policy", &[c"cost", c"lru"
 /// What an entry's worth is multiplied by.
 pub static EVICT_WEIGHT: Choice = Choice::new(c"evict-weight", &[c"none", c"size", c"cost", c"cost-size"], 3);
 
+/// Namespaces that a database tells apart.
+pub static MAX_NAMESPACES: Number = Number {
+    changed: Some(|_| tell_apart()),
+    ..count(c"max-namespaces", MOST_NAMESPACES as i64, 1, MOST_NAMESPACES as i64)
+};
+
+/// Namespaces that CACHE.METRICS shows by their names.
+pub static METRICS_NAMESPACES: Number = count(c"metrics-namespaces", 100, 0, 1000);
+
+fn tell_apart() {
+    let most = u16::try_from(MAX_NAMESPACES.get()).unwrap_or(MOST_NAMESPACES);
+    shard::with(|index| index.tell_apart(most));
+}
+
 const fn count(name: &'static CStr, default: i64, min: i64, max: i64) -> Number {
     Number { name, value: AtomicI64::new(default), default, min, max, bytes: false, changed: None }
 }
@@ -137,6 +153,8 @@ static NUMBERS: &[&Number] = &[
     &MAX_MEMORY,
     &EVICT_AT,
     &TTL_JITTER,
+    &MAX_NAMESPACES,
+    &METRICS_NAMESPACES,
 ];
 static DECIMALS: &[&Decimal] = &[&XFETCH_BETA, &STALE_TARGET];
 static CHOICES: &[&Choice] = &[&EVICT_POLICY, &EVICT_WEIGHT];
@@ -220,7 +238,9 @@ impl Arguments {
             let given = self.bytes.iter().rev().find(|(at, _)| *at == i);
             byte.register(ctx, given.map_or(byte.default, |(_, value)| *value))?;
         }
-        config::load(ctx)
+        config::load(ctx)?;
+        tell_apart();
+        Ok(())
     }
 }
 

@@ -50,24 +50,36 @@ pub struct Evicted {
     pub namespace: Counter,
     pub max_memory: Counter,
     pub server: Counter,
+    /// By the server itself, for its `maxmemory-policy`.
+    pub by_server: Counter,
 }
 
 impl Evicted {
-    fn each(&self) -> [&Counter; 3] {
-        [&self.namespace, &self.max_memory, &self.server]
+    /// Each with its reason's name.
+    pub fn each(&self) -> [(&'static str, &Counter); 4] {
+        [
+            ("namespace", &self.namespace),
+            ("max-memory", &self.max_memory),
+            ("evict-at", &self.server),
+            ("maxmemory-policy", &self.by_server),
+        ]
     }
 
     pub fn total(&self) -> u64 {
-        self.each().iter().map(|counter| counter.get()).sum()
+        self.each().iter().map(|(_, counter)| counter.get()).sum()
     }
 
     pub fn reset(&self) {
-        self.each().iter().for_each(|counter| counter.set(0));
+        self.each().iter().for_each(|(_, counter)| counter.set(0));
     }
 }
 
-pub static EVICTED: Evicted =
-    Evicted { namespace: Counter::new(), max_memory: Counter::new(), server: Counter::new() };
+pub static EVICTED: Evicted = Evicted {
+    namespace: Counter::new(),
+    max_memory: Counter::new(),
+    server: Counter::new(),
+    by_server: Counter::new(),
+};
 
 #[derive(Default)]
 struct State {

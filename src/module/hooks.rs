@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | `rename_to`, `move_to`, `copy_to`, `restore` | an entry under a new key |
 //! | those, `del`, `key_trimmed`, `rename_from`, `move_from` | a key that a lease may be on was changed |
+//! | `expired`, `evicted` | why an entry left its key |
 //! | FLUSHDB | a database emptied, without `unlink2` |
 //! | SWAPDB | two databases exchanged |
 //!
@@ -25,6 +26,7 @@ use crate::ahead;
 use crate::arrivals;
 use crate::border::cross;
 use crate::datatype::ours;
+use crate::endings;
 use crate::ffi::args::Str;
 use crate::ffi::ctx::{Ctx, Level};
 use crate::ffi::events::{self, subscribe};
@@ -64,22 +66,26 @@ pub fn own() -> Ctx {
     unsafe { Ctx::new(OWN.load(Relaxed)) }
 }
 
-/// An entry is being made, or the first lease granted. With the first comes the subscription to the
-/// generic class, so that a server without entries pays nothing for it (native
-/// `SET … EX`, which sends `expire`: 3 % of its time).
+/// An entry is being made, or the first lease granted. With the first come the
+/// subscriptions to keys' events, so that a server without entries pays nothing for
+/// them (native `SET … EX`, which sends `expire`: 3 % of its time; what expires, 560
+/// instructions).
 #[inline]
 pub fn on_entry() {
     if !SUBSCRIBED.load(Relaxed) {
-        subscribe_to_generic();
+        subscribe_to_keys();
     }
 }
 
 #[cold]
-fn subscribe_to_generic() {
+fn subscribe_to_keys() {
     SUBSCRIBED.store(true, Relaxed);
     let ctx = own();
     let classes = raw::REDISMODULE_NOTIFY_GENERIC | (events::classes() & KEY_TRIMMED);
-    if let Err(why) = events::subscribe_to_keys(ctx, classes, on_generic) {
+    let ends = (raw::REDISMODULE_NOTIFY_EXPIRED | raw::REDISMODULE_NOTIFY_EVICTED) as c_int;
+    let done = events::subscribe_to_keys(ctx, classes, on_generic)
+        .and_then(|()| events::subscribe_to_keys(ctx, ends, on_end));
+    if let Err(why) = done {
         ctx.log(Level::Warning, why);
     }
 }
@@ -126,6 +132,22 @@ unsafe extern "C" fn on_generic(
     if !cross("key_event", false, take_in) && !cross("distrust", false, take_in) {
         cross("missed", (), || missed(ctx, event.to_bytes(), name));
     }
+    raw::REDISMODULE_OK as c_int
+}
+
+unsafe extern "C" fn on_end(
+    ctx: *mut raw::RedisModuleCtx,
+    class: c_int,
+    _: *const c_char,
+    key: *mut raw::RedisModuleString,
+) -> c_int {
+    cross("end_event", (), || {
+        // SAFETY: what the server passed.
+        let (ctx, name) = unsafe { (Ctx::new(ctx), Str::new(key)) };
+        let db = ctx.database();
+        leases::ended(db, name.bytes(), ctx.is_replica());
+        endings::ended(db, name.bytes(), class & raw::REDISMODULE_NOTIFY_EVICTED as c_int != 0);
+    });
     raw::REDISMODULE_OK as c_int
 }
 

@@ -67,6 +67,9 @@ unsafe extern "C" fn info(info: *mut raw::RedisModuleInfoCtx, _for_crash_report:
             info.number(c"evicted_namespace", EVICTED.namespace.get());
             info.number(c"evicted_max_memory", EVICTED.max_memory.get());
             info.number(c"evicted_server", EVICTED.server.get());
+            info.number(c"evicted_by_server", EVICTED.by_server.get());
+            info.number(c"expired", COUNTERS.expired.get());
+            info.number(c"origin_ms_saved", shard::tallies().saved().0);
             info.number(c"unlinked", UNLINKED.get());
             info.number(c"refused_payloads", COUNTERS.refused_payloads.get());
             info.number(c"corrupt_values", packing::CORRUPT.get());
@@ -109,7 +112,7 @@ unsafe extern "C" fn info(info: *mut raw::RedisModuleInfoCtx, _for_crash_report:
                 info.number(name, count);
             }
             info.number(c"waits", totals.waits);
-            info.number(c"wait_ms", totals.wait_ms);
+            info.number(c"wait_ms", totals.wait_times.sum().0);
             info.number(c"busy", totals.busy);
             info.number(c"coalesced", totals.coalesced);
             info.number(c"failed_fills", totals.failed_fills);

@@ -473,7 +473,7 @@ mod origins;
 #[path = "leases_told.rs"]
 mod told;
 
-pub use ahead::{refresh, typical_cost};
+pub use ahead::{refresh, typical_cost, typical_of};
 pub use look::*;
 pub use origins::*;
 pub use told::*;

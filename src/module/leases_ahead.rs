@@ -36,8 +36,13 @@ pub fn refresh(
 
 /// What a fill in a key's namespace usually takes.
 pub fn typical_cost(name: &[u8]) -> Cost {
+    typical_of(shard::namespace_of(name))
+}
+
+/// As [`typical_cost`], of a namespace.
+pub fn typical_of(namespace: &[u8]) -> Cost {
     SHARD.with(|shard| {
-        let number = shard.fills.known(shard::namespace_of(name));
+        let number = shard.fills.known(namespace);
         number.and_then(|number| shard.fills.times(number)).map_or(Cost(0), |times| times.typical())
     })
 }

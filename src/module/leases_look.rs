@@ -16,6 +16,14 @@ pub fn counters_of(name: &[u8]) -> Counters {
         .with(|shard| shard.fills.known(name).map(|number| shard.leases.counters(number)).unwrap_or_default())
 }
 
+/// The same, where it shares them with no other.
+pub fn own_counters_of(name: &[u8]) -> Option<Counters> {
+    SHARD.with(|shard| match shard.fills.known(name) {
+        Some(SHARED) => None,
+        number => Some(number.map(|number| shard.leases.counters(number)).unwrap_or_default()),
+    })
+}
+
 /// How the breaker of a namespace is, and how many FETCH leases are out in it.
 pub fn origin_of(name: &[u8]) -> (State, u64) {
     SHARD.with(|shard| {

@@ -1,6 +1,5 @@
 //! What happens to keys, databases and connections, as the table is told of it.
 
-use std::os::raw::{c_char, c_int};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use cacheflow_core::index::Verdict;
@@ -8,7 +7,7 @@ use cacheflow_core::index::Verdict;
 use super::*;
 use crate::ffi::blocked;
 use crate::ffi::ctx::Level;
-use crate::ffi::events::{subscribe, subscribe_to_keys};
+use crate::ffi::events::subscribe;
 use crate::stored::Stored;
 
 /// Whether nothing is held, remembered or waited for: nobody need be told.
@@ -102,7 +101,7 @@ pub fn demoted() {
 }
 
 /// Subscribes to what only matters once something is held: the ends of
-/// connections, and why entries leave.
+/// connections.
 pub(super) fn listen() {
     static LISTENS: AtomicBool = AtomicBool::new(false);
     if LISTENS.swap(true, Relaxed) {
@@ -110,10 +109,7 @@ pub(super) fn listen() {
     }
     hooks::on_entry();
     let own = hooks::own();
-    let classes = raw::REDISMODULE_NOTIFY_EXPIRED | raw::REDISMODULE_NOTIFY_EVICTED;
-    let done = subscribe(own, raw::REDISMODULE_EVENT_CLIENT_CHANGE, on_client)
-        .and_then(|()| subscribe_to_keys(own, classes as c_int, on_end));
-    if let Err(why) = done {
+    if let Err(why) = subscribe(own, raw::REDISMODULE_EVENT_CLIENT_CHANGE, on_client) {
         own.log(Level::Warning, why);
     }
 }
@@ -134,29 +130,12 @@ unsafe extern "C" fn on_client(
     });
 }
 
-/// A key expired or was evicted.
-#[cold]
-fn ended(db: Db, name: &[u8]) {
-    if with_lock(db, name, |lock| lock.whole) == Some(true) {
+/// A key's time was up, or the server has evicted it.
+pub fn ended(db: Db, name: &[u8], is_replica: bool) {
+    if SHARD.with(|shard| shard.left.is_some()) {
+        explained(db, name);
+    }
+    if !is_quiet() && !is_replica && with_lock(db, name, |lock| lock.whole) == Some(true) {
         with(|shard| shard.retell.push((db, name.to_vec())));
     }
-}
-
-unsafe extern "C" fn on_end(
-    ctx: *mut raw::RedisModuleCtx,
-    _: c_int,
-    _: *const c_char,
-    key: *mut raw::RedisModuleString,
-) -> c_int {
-    cross("end_event", (), || {
-        // SAFETY: what the server passed.
-        let (ctx, name) = unsafe { (Ctx::new(ctx), Str::new(key)) };
-        if SHARD.with(|shard| shard.left.is_some()) {
-            explained(ctx.database(), name.bytes());
-        }
-        if !is_quiet() && !ctx.is_replica() {
-            ended(ctx.database(), name.bytes());
-        }
-    });
-    blocked::DONE
 }

@@ -26,6 +26,7 @@
 //! | [`stored`] | an entry's memory |
 //! | [`invalidation`] | invalidations performed: channels, log |
 //! | [`removal`] | a key removed by ourselves |
+//! | [`endings`] | entries that expire, or that the server evicts, counted |
 //! | [`evict`] | budgets kept: who is evicted, and when |
 //! | [`sweep`] | the removal of what was invalidated |
 //! | [`ttl`] | whose TTL may be another than its entry's times say |
@@ -34,6 +35,7 @@
 //! | [`directives`] | `cacheflow.*` |
 //! | [`info`] | the INFO sections |
 //! | [`leases`] | the table of leases and locks: told, timed, replicated |
+//! | [`metrics`] | the figures of CACHE.METRICS |
 //! | [`memory`] | what everything takes, as the server counts it |
 //! | [`locks`] | locks as replicas and files are told of them |
 //! | [`waiters`] | clients that are held back, and their answers |
@@ -52,6 +54,7 @@ mod border;
 mod commands;
 mod datatype;
 mod directives;
+mod endings;
 mod evict;
 mod ffi;
 mod held;
@@ -63,6 +66,7 @@ mod leases;
 mod loading;
 mod locks;
 mod memory;
+mod metrics;
 mod packing;
 mod propagation;
 mod relay;

@@ -12,6 +12,7 @@ use crate::ffi::ctx::Ctx;
 use crate::ffi::io;
 use crate::hot;
 use crate::leases;
+use crate::metrics;
 use crate::packing;
 use crate::shard;
 use crate::state::{MainThread, BYTES};
@@ -70,6 +71,19 @@ pub fn expected(name: usize, value: usize, tags: usize) -> u64 {
     })
 }
 
+/// Bytes of everything, by what they are for.
+pub fn parts() -> [(&'static str, u64); 7] {
+    [
+        ("entries", entries()),
+        ("keyspace", keyspace()),
+        ("index", (shard::allocated() + metrics::allocated()) as u64),
+        ("leases", leases::allocated() as u64),
+        ("eviction", evict::allocated() as u64),
+        ("hot", (hot::allocated() + ahead::allocated()) as u64),
+        ("packing", packing::allocated() as u64),
+    ]
+}
+
 /// Bytes of everything.
 pub fn total() -> u64 {
     of_entries() + beside()
@@ -82,7 +96,8 @@ pub fn of_entries() -> u64 {
 
 /// And the rest, which no eviction changes.
 pub fn beside() -> u64 {
-    let all = leases::allocated()
+    let all = metrics::allocated()
+        + leases::allocated()
         + evict::allocated()
         + hot::allocated()
         + ahead::allocated()

@@ -18,10 +18,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use cacheflow_core::codec;
 use cacheflow_core::decide;
 use cacheflow_core::entry::{mark_dead, BuildError, Meta, TagId};
-use cacheflow_core::index::{Counts, Db, Entries, Index, Tally, Verdict};
+use cacheflow_core::index::{Counts, Db, Entries, Index, Verdict};
 use cacheflow_core::namespace;
 use cacheflow_core::packing::Content;
 use cacheflow_core::slots::{Handle, Slot};
+use cacheflow_core::tally::Tally;
 use cacheflow_core::units::Stamp;
 use lazy_static::lazy_static;
 use parking_lot::Mutex;
@@ -32,6 +33,7 @@ use crate::ahead;
 use crate::border::cross;
 use crate::datatype::ours;
 use crate::directives::NAMESPACE_DELIMITER;
+use crate::endings;
 use crate::evict;
 use crate::ffi::ctx::{Ctx, Level};
 use crate::ffi::key::Key;
@@ -371,6 +373,9 @@ pub fn left(db: Db, entry: Stored) {
     let verdict = verdict_of_held(db, entry);
     adaptive::leaves(db, entry, verdict != Verdict::Untouched);
     evict::leaves(entry);
+    if verdict != Verdict::Dead {
+        endings::left(db, entry);
+    }
     if ahead::is_used() {
         ahead::due(db, entry.view().name());
     }

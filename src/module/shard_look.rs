@@ -31,6 +31,17 @@ pub fn tally_by_name(db: Db, name: &[u8], count: impl FnOnce(&mut Tally)) {
     });
 }
 
+/// What is counted of all namespaces, settled. Walks them.
+pub fn tallies() -> Tally {
+    settle();
+    with(|index| index.tallies())
+}
+
+/// Values the reads that wait for it ([`Tally::settle`]). Walks the namespaces.
+pub fn settle() {
+    with(|index| index.settle(leases::typical_of));
+}
+
 /// How much there is.
 pub fn counts() -> Counts {
     with(|index| index.counts())

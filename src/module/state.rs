@@ -58,6 +58,8 @@ pub struct Counters {
     pub invalidations: Counter,
     /// What those hit.
     pub invalidated: Counter,
+    /// Entries whose time was up.
+    pub expired: Counter,
     /// Slices of the sweep.
     pub slices: Counter,
     /// Keys that it removed.
@@ -75,6 +77,7 @@ pub static COUNTERS: Counters = Counters {
     writes: Counter::new(),
     invalidations: Counter::new(),
     invalidated: Counter::new(),
+    expired: Counter::new(),
     slices: Counter::new(),
     swept: Counter::new(),
     longest_slice: Counter::new(),

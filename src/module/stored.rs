@@ -5,7 +5,7 @@ use std::os::raw::c_void;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering::Relaxed;
 
-use cacheflow_core::entry::{self, BuildError, Meta, TagId, View, BASE};
+use cacheflow_core::entry::{self, BuildError, Cost, Meta, TagId, View, BASE};
 use cacheflow_core::evict_class::Marks;
 use cacheflow_core::packing::Content;
 use cacheflow_core::units::{Millis, Time};
@@ -136,6 +136,15 @@ impl Stored {
         let ptr = self.ptr.as_ptr().cast_const();
         prefetch(ptr);
         prefetch(ptr.wrapping_add(BASE + 8));
+    }
+
+    /// What recomputing it takes, if it knows: on the path of every hit.
+    #[inline]
+    pub fn cost(self) -> Cost {
+        let Some(at) = entry::cost_at(self.base()) else { return Cost(0) };
+        // SAFETY: as in `view`: four bytes of the head that `build` wrote.
+        let bytes = unsafe { self.ptr.as_ptr().cast_const().add(at).cast::<[u8; 4]>().read() };
+        Cost(u32::from_le_bytes(bytes))
     }
 
     /// Counts a read answered with the value.

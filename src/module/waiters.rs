@@ -213,7 +213,7 @@ pub fn outcome(seen: &Seen, answer: Answer) -> (State, bool, Option<Stamp>, Opti
 #[inline]
 pub fn count_hit(db: Db, entry: Stored) {
     COUNTERS.hits.add(1);
-    shard::tally(db, entry, |tally| tally.hits += 1);
+    shard::tally(db, entry, |tally| tally.hit(entry.cost()));
     entry.count_hit();
     hot::read(db, entry);
 }
@@ -226,7 +226,7 @@ pub fn count(db: Db, name: &[u8], seen: &Seen, answer: Answer) {
         (Answer::Stale { .. }, entry) => {
             COUNTERS.stale_hits.add(1);
             if let Some(entry) = entry {
-                shard::tally(db, entry, |tally| tally.stale_hits += 1);
+                shard::tally(db, entry, |tally| tally.stale_hit(entry.cost()));
                 entry.count_hit();
                 hot::read(db, entry);
             }

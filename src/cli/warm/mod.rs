@@ -17,7 +17,9 @@ mod shards;
 mod source;
 mod worker;
 
+use crate::connect::Place;
 use crate::interrupt;
+use crate::times::length;
 use anyhow::{bail, Context, Result};
 use clap::{ArgGroup, Args};
 use progress::Progress;
@@ -37,9 +39,8 @@ const LOOK: Duration = Duration::from_secs(5);
 #[derive(Args)]
 #[command(group(ArgGroup::new("source").required(true).args(["exec", "http"])))]
 pub struct Options {
-    /// Where the server is, or any node of a cluster.
-    #[arg(long, default_value = "redis://127.0.0.1:6379")]
-    url: String,
+    #[command(flatten)]
+    place: Place,
     /// Only keys of this namespace.
     #[arg(long, value_name = "NAME")]
     namespace: Option<String>,
@@ -59,7 +60,7 @@ pub struct Options {
     /// Have a shell run the command; `{key}` is "$1" to it, whatever is in the key.
     #[arg(long, conflicts_with = "http")]
     shell: bool,
-    /// Where a key's value is got, over plain HTTP; `{key}` is percent-encoded.
+    /// Where a key's value is got, over HTTP or HTTPS; `{key}` is percent-encoded.
     #[arg(long, value_name = "URL")]
     http: Option<String>,
     /// How long a value is fresh (500ms, 30s, 5m, 2h, 1d). Without it an entry that
@@ -81,26 +82,9 @@ pub struct Options {
     /// Say nothing of what goes well.
     #[arg(long, short)]
     quiet: bool,
-}
-
-/// A length of time as people write it.
-fn length(text: &str) -> Result<Duration, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let wrong = || format!("'{text}' is no length of time: 500ms, 30s, 5m, 2h, 1d");
-    let number: u64 = number.parse().map_err(|_| wrong())?;
-    let unit = match unit {
-        "ms" => 1,
-        "s" => 1000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return Err(wrong()),
-    };
-    match number.checked_mul(unit).filter(|ms| (1..1 << 48).contains(ms)) {
-        Some(ms) => Ok(Duration::from_millis(ms)),
-        None => Err(wrong()),
-    }
+    /// Say at the end what was done as JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Warms.
@@ -111,7 +95,7 @@ pub fn run(options: &Options) -> Result<()> {
         (None, Some(url)) => Source::http(url, options.timeout)?,
         (None, None) => bail!("neither --exec nor --http"),
     };
-    let mut shards = Shards::open(&options.url)?;
+    let mut shards = Shards::new(options.place.reach()?);
     let primaries = shards.primaries()?;
     let progress = Arc::new(Progress::new(options.quiet, options.follow));
     let worker = Worker {
@@ -131,7 +115,7 @@ pub fn run(options: &Options) -> Result<()> {
     let (mut found, mut first) = (primaries, true);
     loop {
         for primary in found {
-            let address = primary.addr.to_string();
+            let address = primary.name.clone();
             if let Entry::Vacant(place) = running.entry(address.clone()) {
                 match shards::candidates(&primary) {
                     Ok(candidates) => progress.expect(candidates),
@@ -166,7 +150,7 @@ pub fn run(options: &Options) -> Result<()> {
     for thread in running.into_values().flatten() {
         outcome = outcome.and(join(thread));
     }
-    progress.end(began.elapsed());
+    progress.end(began.elapsed(), options.json);
     outcome?;
     match progress.failed_so_far() {
         0 => Ok(()),
@@ -206,18 +190,6 @@ mod tests {
 
     fn line(words: &str) -> Result<Options, clap::Error> {
         Line::try_parse_from(["warm"].into_iter().chain(words.split(' '))).map(|line| line.options)
-    }
-
-    #[test]
-    fn lengths_of_time() {
-        for (text, ms) in
-            [("500ms", 500), ("30s", 30_000), ("5m", 300_000), ("2h", 7_200_000), ("1d", 86_400_000)]
-        {
-            assert_eq!(length(text), Ok(Duration::from_millis(ms)), "{text}");
-        }
-        for text in ["", "5", "s", "0s", "-1s", "1.5s", "1w", "99999999999999999999s", "9999999999999h"] {
-            assert!(length(text).is_err(), "{text}");
-        }
     }
 
     #[test]

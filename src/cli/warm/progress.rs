@@ -1,6 +1,7 @@
 //! What has been done, shown while it is: a bar on a terminal, a line at the end.
 
 use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -67,13 +68,17 @@ impl Progress {
         self.failed.load(Relaxed)
     }
 
-    /// The line at the end.
-    pub fn end(&self, took: Duration) {
+    /// The line at the end, or the same as JSON.
+    pub fn end(&self, took: Duration, json: bool) {
         self.bar.finish_and_clear();
-        if !self.quiet {
-            let [stored, refused, failed] =
-                [&self.stored, &self.refused, &self.failed].map(|of| of.load(Relaxed));
-            let seconds = took.as_secs_f64();
+        let [stored, refused, failed] =
+            [&self.stored, &self.refused, &self.failed].map(|of| of.load(Relaxed));
+        let seconds = took.as_secs_f64();
+        if json {
+            let told =
+                json!({ "stored": stored, "overtaken": refused, "failed": failed, "seconds": seconds });
+            println!("{told}");
+        } else if !self.quiet {
             println!("{stored} keys recomputed in {seconds:.1} s, {refused} overtaken, {failed} failed");
         }
     }

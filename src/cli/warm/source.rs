@@ -41,8 +41,8 @@ impl Source {
     /// A URL.
     pub fn http(url: &str, timeout: Duration) -> Result<Self> {
         ensure!(
-            url.starts_with("http://"),
-            "--http takes http:// URLs; for others: --exec 'curl -fsS {url}'"
+            url.starts_with("http://") || url.starts_with("https://"),
+            "--http takes http:// and https:// URLs; for others: --exec 'curl -fsS {url}'"
         );
         ensure!(url.contains(KEY), "the URL has no {KEY} in it: every key would get one value");
         let config = ureq::Agent::config_builder().timeout_global(Some(timeout)).build();
@@ -167,7 +167,8 @@ mod tests {
     fn keys_in_urls() {
         assert_eq!(encoded(b"a-Z_0.9~"), "a-Z_0.9~");
         assert_eq!(encoded(b"a/b?c=d&e #\xff"), "a%2Fb%3Fc%3Dd%26e%20%23%FF");
-        assert!(Source::http("https://x/{key}", SOON).is_err());
+        assert!(Source::http("https://x/{key}", SOON).is_ok());
+        assert!(Source::http("ftp://x/{key}", SOON).is_err());
         assert!(Source::http("http://x/", SOON).is_err());
     }
 }

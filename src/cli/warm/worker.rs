@@ -1,11 +1,12 @@
 //! A worker: asks for a key, has it recomputed, stores it, and asks for the next.
 
 use super::progress::Progress;
-use super::shards::{connect, Current};
+use super::shards::{Current, PATIENCE as CONNECTING};
 use super::source::Source;
+use crate::connect::Node;
 use crate::interrupt;
 use anyhow::{Context, Result};
-use redis::{Connection, ConnectionInfo, Value};
+use redis::{Connection, Value};
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
@@ -58,7 +59,7 @@ struct Offer {
 
 impl Worker {
     /// Works for a server in a thread of its own.
-    pub fn start(self, address: String, primary: ConnectionInfo) -> Result<JoinHandle<Result<()>>> {
+    pub fn start(self, address: String, primary: Node) -> Result<JoinHandle<Result<()>>> {
         let thread = std::thread::Builder::new().name(format!("warm {address}"));
         thread.spawn(move || self.run(&address, &primary)).context("no thread can be started")
     }
@@ -68,9 +69,9 @@ impl Worker {
         !interrupt::asked() && current.contains(address)
     }
 
-    fn run(&self, address: &str, primary: &ConnectionInfo) -> Result<()> {
+    fn run(&self, address: &str, primary: &Node) -> Result<()> {
         while self.is_wanted(address) {
-            match connect(primary).and_then(|mut connection| self.work(address, &mut connection)) {
+            match primary.open(CONNECTING).and_then(|mut connection| self.work(address, &mut connection)) {
                 Ok(()) => return Ok(()),
                 Err(error) if self.follow && passes(&error) => {
                     self.progress.away(address, &error);

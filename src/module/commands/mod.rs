@@ -24,6 +24,7 @@ mod keys;
 mod lock;
 mod log;
 mod meta;
+mod metrics;
 mod mget;
 mod namespace;
 pub mod read;
@@ -105,6 +106,7 @@ pub static TABLE: &[Entry] = &[
     command::<log::Log>(),
     command::<hotkeys::HotKeyList>(),
     command::<stats::Stats>(),
+    command::<metrics::Metrics>(),
     command::<verify::Verify>(),
     command::<apply::Apply>(),
     command::<apply_state::ApplyState>(),

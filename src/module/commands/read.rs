@@ -48,10 +48,10 @@ pub fn read<'a>(ctx: Ctx, name: Str<'_>, stale_will_do: bool) -> Read<'a> {
             };
             if fresh {
                 COUNTERS.hits.add(1);
-                shard::tally(db, entry, |tally| tally.hits += 1);
+                shard::tally(db, entry, |tally| tally.hit(entry.cost()));
             } else {
                 COUNTERS.stale_hits.add(1);
-                shard::tally(db, entry, |tally| tally.stale_hits += 1);
+                shard::tally(db, entry, |tally| tally.stale_hit(entry.cost()));
             }
             entry.count_hit();
             hot::read(db, entry);

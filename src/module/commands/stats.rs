@@ -7,12 +7,15 @@
 //!  …
 //! ```
 //! Counters since the start or the last RESET, and gauges. Of a namespace:
-//! those of all databases together.
+//! those of all databases together; of `*`, those of the namespaces past
+//! `cacheflow.max-namespaces`. `origin-ms-saved` is what the reads that were answered
+//! would have taken to recompute: of an entry that was measured its own time, else
+//! what is usual in its namespace.
 
-use cacheflow_core::index::Tally;
 use cacheflow_core::leases::Counters;
 use cacheflow_core::origin::State;
 use cacheflow_core::request::RequestError;
+use cacheflow_core::tally::Tally;
 
 use super::{Command, Error};
 use crate::evict::EVICTED;
@@ -21,10 +24,14 @@ use crate::ffi::ctx::Ctx;
 use crate::ffi::register::{Arg, Keys, Spec};
 use crate::leases;
 use crate::memory;
+use crate::metrics;
 use crate::shard;
 use crate::state::COUNTERS;
 
 pub struct Stats;
+
+/// What those namespaces are called that are told apart from no other.
+const SHARED: &[u8] = b"*";
 
 impl Command for Stats {
     const SPEC: Spec = Spec {
@@ -32,7 +39,7 @@ impl Command for Stats {
         summary:
             c"Returns counters and gauges as a map, of all or of a namespace, or sets the counters to zero.",
         since: c"0.1.0",
-        complexity: c"O(1); RESET O(N) where N is the number of namespaces",
+        complexity: c"O(N) where N is the number of namespaces, O(1) for one of them",
         flags: c"readonly",
         cluster_flags: None,
         acl: c"read slow",
@@ -73,7 +80,7 @@ fn of_leases(counters: &Counters) -> [(&'static str, u64); 12] {
     [
         ("busy", counters.busy),
         ("waits", counters.waits),
-        ("wait-ms", counters.wait_ms),
+        ("wait-ms", counters.wait_times.sum().0),
         ("coalesced", counters.coalesced),
         ("grants", counters.grants),
         ("early-elections", counters.early_elections),
@@ -97,6 +104,8 @@ fn totals() -> Vec<(&'static str, u64)> {
         ("invalidations", COUNTERS.invalidations.get()),
         ("invalidated-entries", COUNTERS.invalidated.get()),
         ("evictions", EVICTED.total()),
+        ("expired", COUNTERS.expired.get()),
+        ("origin-ms-saved", shard::tallies().saved().0),
         ("entries", counts.entries),
         ("bytes", memory::total()),
         ("tags", counts.tags),
@@ -112,10 +121,12 @@ fn totals() -> Vec<(&'static str, u64)> {
 }
 
 fn of_namespace(name: &[u8]) -> Vec<(&'static str, u64)> {
+    shard::settle();
     let (mut entries, mut bytes, mut sum) = (0, 0, Tally::default());
     shard::with(|index| {
         for db in 0..index.extent() {
-            if let Some(view) = index.namespace(db, name) {
+            let shared = if name == SHARED { index.shared(db) } else { None };
+            for view in index.namespace(db, name).into_iter().chain(shared) {
                 entries += view.entries;
                 bytes += view.bytes;
                 sum = sum.plus(&view.tally);
@@ -130,6 +141,8 @@ fn of_namespace(name: &[u8]) -> Vec<(&'static str, u64)> {
         ("invalidations", sum.invalidations),
         ("invalidated-entries", sum.invalidated),
         ("evictions", sum.evictions),
+        ("expired", sum.expired),
+        ("origin-ms-saved", sum.saved().0),
         ("entries", entries),
         ("bytes", bytes),
     ];
@@ -152,6 +165,7 @@ fn reset() {
         &COUNTERS.writes,
         &COUNTERS.invalidations,
         &COUNTERS.invalidated,
+        &COUNTERS.expired,
         &COUNTERS.slices,
         &COUNTERS.swept,
         &COUNTERS.longest_slice,
@@ -160,4 +174,5 @@ fn reset() {
     EVICTED.reset();
     shard::with(|index| index.reset_tallies());
     leases::reset_counters();
+    metrics::reset();
 }
