@@ -365,6 +365,11 @@ pub fn waits(db: Db, key: &[u8]) -> bool {
     TOLD.with(|told| told.companions.waits(db, key))
 }
 
+/// Whether a key's companion is on another server already.
+pub fn is_left_behind(db: Db, key: &[u8]) -> bool {
+    !is_quiet() && TOLD.with(|told| told.companions.is_left_behind(db, key))
+}
+
 fn end_waits() {
     while let Some((db, key)) = TOLD.with(|told| told.companions.next_due(steady())) {
         let there = natives::context(db).map(|ctx| natives::there(ctx, &key)).unwrap_or_default();
