@@ -51,6 +51,21 @@ fn invalidated_on_the_way() {
 }
 
 #[test]
+fn invalidated_before_it_is_sent() {
+    let mut all = Companions::default();
+    assert_eq!(all.happened(0, KEY, Event::KeySent, there(false, true), UNTIL), Remove::NONE);
+    assert_eq!(all.happened(0, KEY, Event::Invalidated, there(false, false), UNTIL), Remove::NONE);
+    assert!(all.is_to_be_sent(0, KEY) && all.waits(0, KEY));
+    let tags = [b"a".to_vec()];
+    assert_eq!(all.happened(0, KEY, Event::CompanionSent(&tags), there(false, false), UNTIL), Remove::NONE);
+    assert!(all.is_empty());
+    all.happened(0, KEY, Event::KeySent, there(false, true), UNTIL);
+    all.happened(0, KEY, Event::Invalidated, there(false, false), UNTIL);
+    assert_eq!(all.next_due(UNTIL), Some((0, KEY.into())));
+    assert_eq!(all.end(0, KEY, there(false, false)), Remove::COMPANION, "nobody sent it");
+}
+
+#[test]
 fn left_behind() {
     let mut all = Companions::default();
     let tags = [b"a".to_vec(), b"b".to_vec()];
@@ -123,6 +138,13 @@ impl Server {
         self.remove(key, remove);
     }
 
+    /// Its companion is dead: that is not said to be there.
+    fn tell_of_dead(&mut self, key: u8, now: Time) {
+        let there = There { companion: false, ..self.there(key) };
+        let remove = self.all.happened(0, &[key], Event::Invalidated, there, Time(now.0 + 10));
+        self.remove(key, remove);
+    }
+
     fn remove(&mut self, key: u8, remove: Remove) {
         if remove.key {
             self.keys.remove(&key);
@@ -190,8 +212,12 @@ proptest! {
                 Step::Invalidate => {
                     invalidations += 1;
                     for server in &mut servers {
-                        for key in std::mem::take(&mut server.companions).into_keys() {
-                            server.tell(key, Event::Invalidated, now);
+                        let all: Vec<u8> = server.companions.keys().copied().collect();
+                        for key in all {
+                            if !server.all.is_to_be_sent(0, &[key]) {
+                                server.companions.remove(&key);
+                            }
+                            server.tell_of_dead(key, now);
                         }
                         for key in server.all.left_behind(0, &[b"t"]) {
                             server.keys.remove(&key[0]);
@@ -215,12 +241,13 @@ proptest! {
             for server in &servers {
                 for (key, value) in &server.keys {
                     // Where the companion is, or has been a moment ago, it is heard of.
-                    if server.companions.contains_key(key) {
-                        prop_assert!(*value >= invalidations || server.companions[key] >= invalidations);
+                    if let Some(born) = server.companions.get(key) {
+                        prop_assert!(*value >= invalidations || *born >= invalidations);
                     }
                 }
                 for (key, born) in &server.companions {
-                    prop_assert!(*born >= invalidations, "the companion of {key} is dead and there");
+                    let is_to_be_sent = server.all.is_to_be_sent(0, &[*key]);
+                    prop_assert!(*born >= invalidations || is_to_be_sent, "the companion of {} is dead", key);
                 }
             }
         }
