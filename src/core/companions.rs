@@ -59,7 +59,8 @@ impl Remove {
     pub const BOTH: Remove = Remove { key: true, companion: true };
 }
 
-/// What is there of two that belong together.
+/// What is there of two that belong together. A companion that an invalidation has
+/// killed is not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct There {
     /// The native key.
@@ -140,6 +141,10 @@ impl Companions {
             (Event::CompanionCame { dead: true }, _) => (Some(Waits::Nobody), Remove::COMPANION),
             (Event::CompanionCame { dead: false }, _) => (Some(Waits::Companion), Remove::NONE),
             (Event::KeyCame, Some(Waits::Nobody)) => (None, Remove { key: there.key, ..Remove::NONE }),
+            // It has come back, and its companion is dead by now.
+            (Event::KeyCame, Some(Waits::Sending)) if !there.companion => {
+                (None, Remove { key: there.key, companion: true })
+            }
             (Event::KeyCame, Some(Waits::Companion | Waits::Sending)) => (None, Remove::NONE),
             (Event::KeyCame, _) => (None, Remove { companion: there.companion, ..Remove::NONE }),
             (Event::Invalidated, _) if there.key => (None, Remove::KEY),

@@ -125,12 +125,13 @@ fn step() -> impl Strategy<Value = Step> {
 struct Server {
     keys: BTreeMap<u8, u64>,
     companions: BTreeMap<u8, u64>,
+    invalidations: u64,
     all: Companions,
 }
 
 impl Server {
     fn there(&self, key: u8) -> There {
-        there(self.keys.contains_key(&key), self.companions.contains_key(&key))
+        there(self.keys.contains_key(&key), self.lives(key))
     }
 
     fn tell(&mut self, key: u8, event: Event<'_>, now: Time) {
@@ -138,11 +139,8 @@ impl Server {
         self.remove(key, remove);
     }
 
-    /// Its companion is dead: that is not said to be there.
-    fn tell_of_dead(&mut self, key: u8, now: Time) {
-        let there = There { companion: false, ..self.there(key) };
-        let remove = self.all.happened(0, &[key], Event::Invalidated, there, Time(now.0 + 10));
-        self.remove(key, remove);
+    fn lives(&self, key: u8) -> bool {
+        self.companions.get(&key).is_some_and(|born| *born >= self.invalidations)
     }
 
     fn remove(&mut self, key: u8, remove: Remove) {
@@ -180,7 +178,8 @@ proptest! {
                     }
                 }
                 Step::DeleteCompanion(key) => {
-                    if server.companions.remove(&key).is_some() {
+                    let lived = server.lives(key);
+                    if server.companions.remove(&key).is_some() && lived {
                         server.tell(key, Event::CompanionWent, now);
                     }
                 }
@@ -191,8 +190,10 @@ proptest! {
                     }
                 }
                 Step::SendCompanion(key) if !companions.contains_key(&key) => {
-                    if let Some(born) = server.companions.remove(&key) {
-                        companions.insert(key, born);
+                    let lived = server.lives(key);
+                    let Some(born) = server.companions.remove(&key) else { continue };
+                    companions.insert(key, born);
+                    if lived {
                         server.tell(key, Event::CompanionSent(&tags), now);
                     }
                 }
@@ -212,12 +213,13 @@ proptest! {
                 Step::Invalidate => {
                     invalidations += 1;
                     for server in &mut servers {
+                        server.invalidations = invalidations;
                         let all: Vec<u8> = server.companions.keys().copied().collect();
                         for key in all {
                             if !server.all.is_to_be_sent(0, &[key]) {
                                 server.companions.remove(&key);
                             }
-                            server.tell_of_dead(key, now);
+                            server.tell(key, Event::Invalidated, now);
                         }
                         for key in server.all.left_behind(0, &[b"t"]) {
                             server.keys.remove(&key[0]);

@@ -1,5 +1,6 @@
 """Panics at the borders of native keys with tags: a function each, as in faults.py."""
 
+from .native import companions
 from .server import wait_for
 
 
@@ -19,20 +20,18 @@ def _command(server):
 
 def _native_end_event(server):
     """That a key went is found out when somebody next walks by its companion."""
-    before = server("DBSIZE")
     tagged(server, "native", "PX", 20)
     wait_for(lambda: server("EXISTS", "native") == 0, "the key's end")
-    wait_for(lambda: server("DBSIZE") == before, "the companion to go")
+    wait_for(lambda: companions(server) == [], "the companion to go")
 
 
 def _natives(server):
     """What was noted is done once it can be."""
-    before = server("DBSIZE")
     tagged(server, "native", "PX", 20)
     wait_for(lambda: server("EXISTS", "native") == 0, "the key's end")
     tagged(server, "native")
     assert server("CACHE.INVALIDATE", "TAGS", "natives") == 1
-    wait_for(lambda: server("DBSIZE") == before, "the sweep")
+    wait_for(lambda: companions(server) == [], "the sweep")
 
 
 OF_NATIVES = (_command, _native_end_event, _natives)
