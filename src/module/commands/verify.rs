@@ -179,10 +179,11 @@ fn lonely(ctx: Ctx, db: usize, companions: &[Vec<u8>], repair: bool) -> Vec<Stri
             there.companion && !there.key && !natives_told::waits(db, key)
         };
         // The first look may have found that the key's time is up.
-        if !is_lonely() || {
+        let still = is_lonely() && {
             natives_told::settle();
-            !is_lonely()
-        } {
+            is_lonely()
+        };
+        if !still {
             continue;
         }
         problems.push(format!("db {db}: a companion is without its key"));
