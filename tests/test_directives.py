@@ -19,6 +19,7 @@ DEFAULTS = {
     "cacheflow.compress-min-size": "0",
     "cacheflow.compress-max-size": str(128 << 10),
     "cacheflow.namespace-delimiter": ":",
+    "cacheflow.companion-prefix": "~cf",
     "cacheflow.max-tags-per-entry": "256",
     "cacheflow.max-tag-length": "1024",
     "cacheflow.sweep-budget-us": "100",

@@ -46,6 +46,9 @@
 //!        2  PACKED     4 bytes  u32, the value's length unpacked: see `packing`
 //! ```
 //!
+//! A companion is none of this: its marks of eviction, which it does not have, say a
+//! class that there is not ([`companion`] draws it).
+//!
 //! When you add a field: `FIELDS` (or a mark, and `extent`), `Meta`,
 //! `Meta::fields`, [`build`], the accessor in [`View`], the codec, and the
 //! drawing above.
@@ -63,6 +66,8 @@ pub const BASE: usize = 30;
 /// The longest value that can be stored (Redis's own limit on a string).
 pub const LONGEST_VALUE: usize = 512 << 20;
 
+/// Where an entry's slot lies.
+const SLOT_AT: usize = 20;
 const STAMP_BITS: u32 = 53;
 const NO_END: u64 = LAST_TIME + 1;
 const TIME_BYTES: usize = 6;
@@ -148,108 +153,11 @@ pub type TagId = u32;
 /// The position of a membership that stands in no tag's vector.
 pub const NO_POSITION: u32 = u32::MAX;
 
-/// How an entry is going to lie.
-struct Layout {
-    shape: usize,
-    count: u16,
-    /// Lengths of value and name where they need no more than has every entry.
-    narrow: Option<(u16, u8)>,
-    size: usize,
-}
-
-impl Layout {
-    fn of(meta: &Meta, name: usize, value: usize, packed: bool, tags: usize) -> Result<Layout, BuildError> {
-        let count = u16::try_from(tags).map_err(|_| BuildError::TooLong)?;
-        if value > LONGEST_VALUE || name > LONGEST_VALUE {
-            return Err(BuildError::TooLong);
-        }
-        let mut fields = meta.fields();
-        let narrow = u16::try_from(value).ok().zip(u8::try_from(name).ok());
-        if narrow.is_none() {
-            fields |= WIDE;
-        }
-        let mut marks = if meta.adaptive.is_some() { ADAPTIVE } else { 0 };
-        marks |= if packed { PACKED } else { 0 };
-        if marks != 0 || u64::from(count) > FEW {
-            fields |= MANY;
-        } else {
-            marks = u64::from(count);
-        }
-        let shape = usize::from(fields) | (marks as usize) << FIELDS.len();
-        let size = BASE + usize::from(EXTENTS[shape]) + name + value + tags * TAG_BYTES;
-        Ok(Layout { shape, count, narrow, size })
-    }
-}
-
-/// The size of an entry that is yet to be built, with a value of so many bytes,
-/// packed or not; `None` where it cannot be.
-pub fn size_of(meta: &Meta, name: usize, value: usize, packed: bool, tags: usize) -> Option<usize> {
-    Layout::of(meta, name, value, packed, tags).ok().map(|layout| layout.size)
-}
-
-/// Lays an entry out, in no index yet. The caller guarantees a sound `meta` and
-/// tags that differ.
-///
-/// # Errors
-/// [`BuildError`]; nothing is allocated then.
-pub fn build(meta: &Meta, name: &[u8], value: Content<'_>, tags: &[TagId]) -> Result<Box<[u8]>, BuildError> {
-    let (unpacked, value) = (value.unpacked(), value.stored());
-    let layout = Layout::of(meta, name.len(), value.len(), unpacked.is_some(), tags.len())?;
-    let Layout { shape, count, narrow, size } = layout;
-    let fields = shape as u8 & FIELD_BITS;
-    let (value_len, name_len) = narrow.unwrap_or((0, 0));
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(size)?;
-
-    let mut base = [0; BASE];
-    let born = meta.born.0 | (shape as u64) << STAMP_BITS;
-    base[..8].copy_from_slice(&born.to_le_bytes());
-    base[8..14].copy_from_slice(&time_bytes(meta.fresh_until.map_or(NO_END, |end| end.0)));
-    base[24..27].copy_from_slice(&hits::encode(meta.hits).to_le_bytes()[..3]);
-    base[27..29].copy_from_slice(&value_len.to_le_bytes());
-    base[29] = name_len;
-    bytes.extend_from_slice(&base);
-    if fields & GRACE != 0 {
-        bytes.extend_from_slice(&time_bytes(meta.grace.0));
-    }
-    if fields & TIMES != 0 {
-        bytes.extend_from_slice(&time_bytes(meta.written.0));
-        bytes.extend_from_slice(&time_bytes(meta.length.map_or(NO_END, |length| length.0)));
-    }
-    if let Some(at) = meta.staled_at {
-        bytes.extend_from_slice(&time_bytes(at.0));
-    }
-    if fields & COST != 0 {
-        bytes.extend_from_slice(&meta.cost.0.to_le_bytes());
-    }
-    if fields & WIDE != 0 {
-        // Both fit: LONGEST_VALUE is below 2^32.
-        bytes.extend_from_slice(&(value.len() as u32).to_le_bytes());
-        bytes.extend_from_slice(&(name.len() as u32).to_le_bytes());
-    }
-    if fields & MANY != 0 {
-        bytes.extend_from_slice(&count.to_le_bytes());
-    }
-    if let Some(adaptive) = meta.adaptive {
-        bytes.extend_from_slice(&adaptive.to_bytes());
-    }
-    if let Some(length) = unpacked {
-        bytes.extend_from_slice(&length.to_le_bytes());
-    }
-    bytes.extend_from_slice(name);
-    bytes.extend_from_slice(value);
-    for tag in tags {
-        bytes.extend_from_slice(&tag.to_le_bytes());
-        bytes.extend_from_slice(&NO_POSITION.to_le_bytes());
-    }
-    Ok(bytes.into_boxed_slice())
-}
-
 /// The bytes to look at before [`size`] can be told, given the first
 /// [`BASE`] of them.
 #[inline]
 pub fn head_size(base: &[u8; BASE]) -> usize {
-    BASE + usize::from(EXTENTS[shape_of(base)])
+    View { bytes: base }.names_at()
 }
 
 /// The size of the whole entry, given its first [`head_size`] bytes.
@@ -257,7 +165,9 @@ pub fn head_size(base: &[u8; BASE]) -> usize {
 pub fn size(head: &[u8]) -> usize {
     let view = View { bytes: head };
     let (value, name) = view.lengths();
-    view.names_at() + name + value + view.tag_count() * TAG_BYTES
+    let size = view.names_at() + name + value + view.tag_count() * TAG_BYTES;
+    // A companion may be smaller than what is read of whatever it is.
+    size.max(BASE)
 }
 
 /// Where the recompute time stands, within the first [`head_size`] bytes: four of them.
@@ -357,12 +267,18 @@ impl<'a> View<'a> {
 
     #[inline]
     fn names_at(&self) -> usize {
+        if self.is_companion() {
+            return companion::head(self.fields());
+        }
         BASE + usize::from(EXTENTS[shape_of(self.bytes)])
     }
 
     /// Lengths of the value and the name.
     #[inline]
     fn lengths(&self) -> (usize, usize) {
+        if self.is_companion() {
+            return (0, companion::name_len(self.bytes));
+        }
         match self.field_wide() {
             None => self.narrow_lengths(),
             Some(at) => (half(self.bytes, at) as usize, half(self.bytes, at + 4) as usize),
@@ -387,6 +303,9 @@ impl<'a> View<'a> {
 
     #[inline]
     fn tag_count(&self) -> usize {
+        if self.is_companion() {
+            return companion::tag_count(self.bytes);
+        }
         if self.fields() & MANY == 0 {
             return (word(self.bytes, 0) >> TAGS_AT & FEW) as usize;
         }
@@ -420,6 +339,9 @@ impl<'a> View<'a> {
     /// Whether at `now` its grace is over, going by the times that it was given:
     /// its key's TTL may have been changed.
     pub fn is_over(&self, now: Time) -> bool {
+        if self.is_companion() {
+            return false;
+        }
         let end = word(self.bytes, 8) & NO_END;
         let grace = self.field(GRACE).map_or(0, |at| time_at(self.bytes, at));
         end != NO_END && now.0 >= end.saturating_add(grace)
@@ -428,7 +350,7 @@ impl<'a> View<'a> {
     /// Whether its freshness has an end, and so its key a TTL.
     #[inline]
     pub fn is_timed(&self) -> bool {
-        word(self.bytes, 8) & NO_END != NO_END
+        word(self.bytes, 8) & NO_END != NO_END && !self.is_companion()
     }
 
     /// Whether it was dead when it came to lie here.
@@ -461,12 +383,15 @@ impl<'a> View<'a> {
     /// The slot that the index gave it; 0: it is in none.
     #[inline]
     pub fn slot(&self) -> u32 {
-        half(self.bytes, 20)
+        half(self.bytes, if self.is_companion() { companion::SLOT_AT } else { SLOT_AT })
     }
 
     /// The number of its namespace; 0: none of its own.
     #[inline]
     pub fn namespace(&self) -> u16 {
+        if self.is_companion() {
+            return COMPANION;
+        }
         u16::from_le_bytes([self.bytes[14], self.bytes[15]])
     }
 
@@ -483,6 +408,9 @@ impl<'a> View<'a> {
 
     /// Everything known beside name, value and tags.
     pub fn meta(&self) -> Meta {
+        if self.is_companion() {
+            return companion::meta(self.born(), self.is_marked_dead());
+        }
         let end = |ms| (ms != NO_END).then_some(ms);
         let born = self.born();
         let fresh_until = end(word(self.bytes, 8) & NO_END).map(Time);
@@ -507,6 +435,10 @@ impl<'a> View<'a> {
     }
 }
 
+#[path = "entry_build.rs"]
+mod build;
+#[path = "entry_companion.rs"]
+mod companion;
 #[path = "entry_marks.rs"]
 mod marks;
 #[path = "entry_meta.rs"]
@@ -514,6 +446,8 @@ mod meta;
 #[path = "entry_value.rs"]
 mod value;
 
+pub use build::{build, size_of};
+pub use companion::{build_companion, COMPANION};
 pub use marks::*;
 pub use meta::*;
 pub use value::*;

@@ -6,11 +6,15 @@ use crate::evict_class::Marks;
 
 /// Sets the slot that the index gave an entry.
 pub fn set_slot(bytes: &mut [u8], slot: u32) {
-    bytes[20..24].copy_from_slice(&slot.to_le_bytes());
+    let at = if View::new(bytes).is_companion() { companion::SLOT_AT } else { SLOT_AT };
+    bytes[at..at + 4].copy_from_slice(&slot.to_le_bytes());
 }
 
-/// Sets the number of an entry's namespace.
+/// Sets the number of an entry's namespace; that of a companion stays.
 pub fn set_namespace(bytes: &mut [u8], namespace: u16) {
+    if View::new(bytes).is_companion() {
+        return;
+    }
     bytes[14..16].copy_from_slice(&namespace.to_le_bytes());
 }
 

@@ -7,6 +7,9 @@ use super::*;
 #[inline]
 pub fn value_span(head: &[u8]) -> (usize, usize, Option<u32>) {
     let view = View::new(head);
+    if view.is_companion() {
+        return (head.len(), 0, None);
+    }
     // A packed value is marked under MANY: so one question, which is WIDE's too,
     // tells that neither is to be looked at, and most reads pay for no other.
     if view.fields() & (WIDE | MANY) == 0 {

@@ -19,6 +19,13 @@
 //! The vector taken away may come to hold slots that others were given
 //! meanwhile; the sweep looks whether what it finds is dead.
 //!
+//! # Companions
+//! The companion of a native key ([`crate::companion`]) is taken in like an entry
+//! and is none: no namespace counts or kills it, and a soft invalidation kills it as
+//! a hard one does, for a native key cannot be stale. A tag notes it in a vector of
+//! its own, so that whoever invalidates finds the native keys ([`Index::natives`]),
+//! which go at once; the companions are left to the sweep.
+//!
 //! # Spaces
 //! What a database holds is a space, and tags belong to a space. SWAPDB
 //! exchanges the spaces of two databases, FLUSHDB gives one a new space: the
@@ -122,6 +129,9 @@ struct Tag {
     /// In the queue of tombstones.
     queued: bool,
     members: Segments<Slot>,
+    /// Companions among its members: the native keys that carry it. Most tags have
+    /// none, and no room for them.
+    natives: Option<Box<Segments<Slot>>>,
 }
 
 /// A tag's name: a short one in place, so that a look-up need not fetch it.
@@ -155,6 +165,8 @@ struct Namespace {
 struct Database {
     space: Space,
     slots: Slots,
+    /// How many of those are companions.
+    companions: usize,
     memberships: u64,
     /// What all its entries take.
     held: Held,
@@ -173,6 +185,7 @@ impl Database {
         Database {
             space,
             slots: Slots::default(),
+            companions: 0,
             memberships: 0,
             held: Held::default(),
             namespaces,
@@ -350,7 +363,8 @@ impl Index {
         self.empty(db);
         for id in 0..self.tags.extent() {
             if let Some(tag) = self.tags.get_mut(id).filter(|tag| tag.space == space) {
-                self.tag_bytes -= std::mem::take(&mut tag.members).allocated();
+                self.tag_bytes -= tag.allocated();
+                (tag.members, tag.natives) = (Segments::default(), None);
             }
         }
         self.end_jobs(space);
@@ -359,6 +373,7 @@ impl Index {
     fn empty(&mut self, db: Db) {
         let database = self.database(db);
         database.slots = Slots::default();
+        database.companions = 0;
         database.memberships = 0;
         database.held = Held::default();
         database.crowded = false;

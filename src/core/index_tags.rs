@@ -7,6 +7,39 @@ use super::*;
 /// Room for tombstones that is not worth giving back.
 const SMALL: usize = 1024;
 
+impl Stamps {
+    /// The last one that kills.
+    pub(super) fn fatal(&self, companion: bool) -> Stamp {
+        if companion {
+            self.last()
+        } else {
+            self.hard
+        }
+    }
+}
+
+impl Tag {
+    /// Where the membership of an entry is noted, or of a companion.
+    pub(super) fn of(&mut self, companion: bool) -> &mut Segments<Slot> {
+        if companion {
+            self.natives.get_or_insert_with(Box::default)
+        } else {
+            &mut self.members
+        }
+    }
+
+    pub(super) fn natives(&self) -> usize {
+        self.natives.as_ref().map_or(0, |natives| natives.len())
+    }
+
+    /// Bytes that its members take.
+    pub(super) fn allocated(&self) -> usize {
+        let natives = self.natives.as_ref();
+        let natives = natives.map_or(0, |all| block(size_of::<Segments<Slot>>()) + all.allocated());
+        self.members.allocated() + natives
+    }
+}
+
 impl Index {
     /// The number of a tag, made if need be; whoever asks refers to it until
     /// [`Index::release`].
@@ -22,6 +55,7 @@ impl Index {
                 refs: 0,
                 queued: false,
                 members: Segments::default(),
+                natives: None,
             });
             let tags = &self.tags;
             self.names.insert(space, name, id, |id| {
@@ -85,7 +119,7 @@ impl Index {
             return;
         }
         if let Some(tag) = self.tags.remove(id) {
-            self.tag_bytes -= apart(&tag.name) + tag.members.allocated();
+            self.tag_bytes -= apart(&tag.name) + tag.allocated();
             let tags = &self.tags;
             self.names.remove(tag.space, &tag.name, id, |id| {
                 tags.get(id).map_or((0, &[][..]), |tag| (tag.space, &tag.name))
@@ -140,6 +174,27 @@ impl Index {
         }
     }
 
+    /// Where the companions lie that carry a tag and that nothing has killed yet. Ask
+    /// before [`Index::invalidate_tag`], which takes them away.
+    pub fn natives(&self, db: Db, name: &[u8], entries: &impl Entries) -> Vec<Slot> {
+        let Some(database) = self.databases.get(db) else { return Vec::new() };
+        let tag = self.find(database.space, name).and_then(|id| self.tags.get(id));
+        let Some(natives) = tag.and_then(|tag| tag.natives.as_deref()) else { return Vec::new() };
+        let lives = |slot: &Slot| {
+            let handle = database.slots.get(*slot);
+            handle.is_some_and(|handle| {
+                self.verdict(db, View::new(entries.bytes(handle))) == Verdict::Untouched
+            })
+        };
+        natives.iter().filter(lives).collect()
+    }
+
+    /// How many companions carry a tag.
+    pub fn natives_of(&self, db: Db, name: &[u8]) -> usize {
+        let id = self.databases.get(db).and_then(|database| self.find(database.space, name));
+        id.and_then(|id| self.tags.get(id)).map_or(0, Tag::natives)
+    }
+
     /// Invalidates a tag; answers how many memberships it hit.
     pub fn invalidate_tag(&mut self, db: Db, name: &[u8], stamp: Stamp, mode: Mode) -> u64 {
         let (space, id) = (self.space(db), self.intern(db, name));
@@ -147,24 +202,25 @@ impl Index {
         stamps.raise(mode, stamp);
         self.set_stamps(id, stamps);
         let Some(tag) = self.tags.get_mut(id) else { return 0 };
-        let hit = tag.members.len();
-        if hit > 0 {
-            self.backlog += hit;
-            match mode {
-                Mode::Hard => {
-                    let members = std::mem::take(&mut tag.members);
-                    self.tag_bytes -= members.allocated();
-                    self.jobs.push_back(Job::Members { space, members });
-                    self.database(db).memberships -= hit as u64;
-                }
-                Mode::Soft => {
-                    tag.refs += 1;
-                    self.jobs.push_back(Job::Soft { tag: id, left: hit });
-                }
+        let (entries, natives) = (tag.members.len(), tag.natives());
+        let before = tag.allocated();
+        let mut taken = tag.natives.take().map(|all| *all).into_iter().collect::<SmallVec<[_; 2]>>();
+        if mode == Mode::Hard {
+            taken.push(std::mem::take(&mut tag.members));
+        } else if entries > 0 {
+            tag.refs += 1;
+            self.jobs.push_back(Job::Soft { tag: id, left: entries });
+        }
+        self.tag_bytes -= before - tag.allocated();
+        self.backlog += entries + natives;
+        for members in taken {
+            self.databases[db].memberships -= members.len() as u64;
+            if !members.is_empty() {
+                self.jobs.push_back(Job::Members { space, members });
             }
         }
         self.release(id);
-        hit as u64
+        (entries + natives) as u64
     }
 
     /// Forgets invalidations older than `before`, and the oldest past `most`;

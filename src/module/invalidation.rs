@@ -13,6 +13,8 @@ use crate::directives::LOG_MAX_LEN;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::owned::Owned;
 use crate::leases;
+use crate::natives;
+use crate::natives_told;
 use crate::propagation;
 use crate::shard;
 use crate::state::{self, MainThread, COUNTERS};
@@ -41,14 +43,21 @@ pub fn channel(kind: Kind, name: &[u8]) -> Owned {
 /// Invalidates names in the selected database; answers what each hit.
 pub fn perform(ctx: Ctx, kind: Kind, mode: Mode, names: &[&[u8]], stamp: Stamp) -> Vec<u64> {
     let db = ctx.database();
+    natives_told::settle();
+    let mut natives = Vec::new();
     let hits = shard::with_stamps(|index| {
         let each = names.iter().map(|name| match kind {
-            Kind::Tags => index.invalidate_tag(db, name, stamp, mode),
+            Kind::Tags => {
+                natives.extend(index.natives(db, name, &shard::Memory));
+                index.invalidate_tag(db, name, stamp, mode)
+            }
             Kind::Namespaces => index.invalidate_namespace(db, name, stamp, mode),
         });
         each.collect::<Vec<u64>>()
     });
-    if kind == Kind::Namespaces {
+    if kind == Kind::Tags {
+        natives::invalidate(ctx, &natives, names);
+    } else {
         names.iter().for_each(|name| leases::namespace_invalidated(db, name, stamp));
     }
     COUNTERS.invalidations.add(names.len() as u64);

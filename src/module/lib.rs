@@ -37,6 +37,7 @@
 //! | [`leases`] | the table of leases and locks: told, timed, replicated |
 //! | [`metrics`] | the figures of CACHE.METRICS |
 //! | [`memory`] | what everything takes, as the server counts it |
+//! | [`natives`], [`natives_told`] | native keys with tags: their companions, and what happens to both |
 //! | [`locks`] | locks as replicas and files are told of them |
 //! | [`waiters`] | clients that are held back, and their answers |
 //! | [`sight`] | a key looked at for FETCH and LOCK |
@@ -67,6 +68,8 @@ mod loading;
 mod locks;
 mod memory;
 mod metrics;
+mod natives;
+mod natives_told;
 mod packing;
 mod propagation;
 mod relay;
@@ -178,7 +181,6 @@ fn load(ctx: Ctx, args: Args<'_>) -> Result<(), String> {
     }
     // SAFETY: the context is live.
     unsafe { api!(RedisModule_SetModuleOptions)(ctx.raw(), options as c_int) };
-    memory::learn(ctx);
     datatype::register(ctx)?;
     for entry in commands::TABLE.iter().chain(if arguments.debug { commands::DEBUG_TABLE } else { &[] }) {
         entry.register(ctx).map_err(|why| format!("{:?}: {why}", entry.spec.name))?;
@@ -190,6 +192,7 @@ fn load(ctx: Ctx, args: Args<'_>) -> Result<(), String> {
     relay_bus::register(ctx);
     slots::register(ctx);
     arguments.register(ctx)?;
+    memory::learn(ctx);
     commands::fetch::learn(ctx);
     ctx.log(Level::Notice, concat!("CacheFlow ", env!("CARGO_PKG_VERSION"), " is loaded"));
     Ok(())

@@ -7,12 +7,14 @@ use std::sync::atomic::Ordering::Relaxed;
 use cacheflow_core::footprint::{Classes, Footprint, Keyspace, MEMBER, SLOT};
 
 use crate::ahead;
+use crate::directives::companion_of;
 use crate::evict;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::io;
 use crate::hot;
 use crate::leases;
 use crate::metrics;
+use crate::natives_told;
 use crate::packing;
 use crate::shard;
 use crate::state::{MainThread, BYTES};
@@ -36,7 +38,7 @@ pub fn classes() -> Classes {
 pub fn learn(ctx: Ctx) {
     let (valkey, version) = ctx.version();
     let keyspace = Keyspace::of(valkey, version, ctx.is_cluster());
-    let footprint = Footprint { keyspace, classes: measured_classes() };
+    let footprint = Footprint { keyspace, classes: measured_classes(), companion: companion_of(b"").len() };
     SERVER.with(|server| *server = Some(Server { footprint, version }));
     shard::with(|index| index.measure_by(footprint));
 }
@@ -76,7 +78,7 @@ pub fn parts() -> [(&'static str, u64); 7] {
     [
         ("entries", entries()),
         ("keyspace", keyspace()),
-        ("index", (shard::allocated() + metrics::allocated()) as u64),
+        ("index", (shard::allocated() + metrics::allocated() + natives_told::allocated()) as u64),
         ("leases", leases::allocated() as u64),
         ("eviction", evict::allocated() as u64),
         ("hot", (hot::allocated() + ahead::allocated()) as u64),
@@ -101,7 +103,8 @@ pub fn beside() -> u64 {
         + evict::allocated()
         + hot::allocated()
         + ahead::allocated()
-        + packing::allocated();
+        + packing::allocated()
+        + natives_told::allocated();
     all as u64
 }
 
@@ -109,7 +112,7 @@ pub fn beside() -> u64 {
 /// comes to what the key takes. Its share of the tables is not in it.
 pub fn usage(entry: Stored) -> usize {
     let (view, own) = (entry.view(), entry.allocated());
-    let (name, timed) = (view.name().len(), view.is_timed());
+    let (name, timed) = (entry.key_name().len(), view.is_timed());
     SERVER.with(|server| {
         server.as_ref().map_or(own, |server| {
             let added = server.footprint.added_by_server(name, timed, server.version);

@@ -17,6 +17,8 @@ use crate::directives::MAX_VALUE_SIZE;
 pub enum Error {
     Request(RequestError),
     WrongType,
+    Reserved,
+    TryAgain,
     Overflow,
     TooBig { bytes: usize, limit: i64 },
     OutOfMemory,
@@ -46,6 +48,11 @@ impl Error {
                 format!("ERR invalid expire time in '{command}' command")
             }
             Error::WrongType => "WRONGTYPE Operation against a key holding the wrong kind of value".into(),
+            Error::TryAgain => "TRYAGAIN the key is on its way to another server, and its tags are there".into(),
+            Error::Reserved => {
+                "ERR names that begin with cacheflow.companion-prefix are reserved for companions of native keys"
+                    .into()
+            }
             Error::Overflow => "ERR increment or decrement would overflow".into(),
             Error::TooBig { bytes, limit } => {
                 format!("TOOBIG value of {bytes} bytes exceeds cacheflow.max-value-size ({limit})")

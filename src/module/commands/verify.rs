@@ -19,6 +19,7 @@ use std::collections::{HashMap, HashSet};
 use std::os::raw::c_void;
 use std::ptr::NonNull;
 
+use cacheflow_core::companions::Remove;
 use cacheflow_core::packing::UnpackError;
 use cacheflow_core::request::RequestError;
 use cacheflow_core::slot::{self, Set};
@@ -30,8 +31,10 @@ use crate::ffi::args::{Args, Str};
 use crate::ffi::ctx::Ctx;
 use crate::ffi::owned::Owned;
 use crate::ffi::register::{Arg, Keys, Spec};
-use crate::hooks;
+use crate::hooks::{self, Came};
 use crate::leases;
+use crate::natives;
+use crate::natives_told;
 use crate::packing;
 use crate::shard;
 use crate::slots;
@@ -63,6 +66,7 @@ impl Command for Verify {
             Some(word) if word.eq_ignore_ascii_case(b"REPAIR") && args.len() == 2 => true,
             Some(_) => return Err(RequestError::Syntax.into()),
         };
+        natives_told::settle();
         let selected = ctx.database();
         let (mut keys, mut problems) = (0, shard::problems());
         let inside = !problems.is_empty();
@@ -109,7 +113,7 @@ fn check(
     problems: &mut Vec<String>,
 ) -> u64 {
     let mut expected: HashSet<NonNull<c_void>> = shard::entries(db).into_iter().map(Stored::raw).collect();
-    let wrong = problems.len();
+    let (wrong, mut companions) = (problems.len(), Vec::new());
     let mut corrupt = 0;
     let mut seen: HashMap<NonNull<c_void>, Vec<u8>> = HashMap::new();
     ctx.each_value(ours(), |name, value| {
@@ -119,10 +123,13 @@ fn check(
         }
         // SAFETY: a value of our type.
         let entry = unsafe { Stored::new(value) };
+        if entry.is_companion() {
+            companions.push(entry.view().name().to_vec());
+        }
         corrupt += u64::from(packing::check(entry.content()) == Err(UnpackError::Corrupt));
         if !expected.remove(&value) {
             problems.push(format!("db {db}: a key's entry is not in the index"));
-        } else if entry.view().name() != name.bytes() {
+        } else if *entry.key_name() != *name.bytes() {
             problems.push(format!("db {db}: an entry bears another name than its key"));
         }
     });
@@ -145,14 +152,44 @@ fn check(
         for (&value, name) in &seen {
             // SAFETY: a value of our type, under that key.
             let entry = unsafe { Stored::new(value) };
-            if shard::is_at_home(db, entry) && entry.view().name() == &**name {
+            if shard::is_at_home(db, entry) && *entry.key_name() == **name {
                 shard::arrived(db, name, entry);
             } else {
-                hooks::came_under(ctx, Owned::new(name).get(), false);
+                hooks::came_under(ctx, Owned::new(name).get(), Came::Found);
             }
         }
-        hidden.iter().for_each(|&entry| shard::arrived(db, entry.view().name(), entry));
+        hidden.iter().for_each(|&entry| shard::arrived(db, &entry.key_name(), entry));
     }
     problems.extend((corrupt > 0).then(|| format!("db {db}: {corrupt} packed values do not unpack")));
+    // Last: it may remove some of those seen.
+    problems.extend(lonely(ctx, db, &companions, repair));
     (seen.len() + hidden.len()) as u64
+}
+
+/// Companions whose key is not there, nor on its way; with `repair` they go.
+fn lonely(ctx: Ctx, db: usize, companions: &[Vec<u8>], repair: bool) -> Vec<String> {
+    if natives::follows(ctx) {
+        // Its primary removes them, and where it keeps one that waits, it says nothing.
+        return Vec::new();
+    }
+    let mut problems = Vec::new();
+    for key in companions {
+        let is_lonely = || {
+            let there = natives::there(ctx, key);
+            there.companion && !there.key && !natives_told::waits(db, key)
+        };
+        // The first look may have found that the key's time is up.
+        let still = is_lonely() && {
+            natives_told::settle();
+            is_lonely()
+        };
+        if !still {
+            continue;
+        }
+        problems.push(format!("db {db}: a companion is without its key"));
+        if repair {
+            natives::remove(ctx, key, Remove::COMPANION);
+        }
+    }
+    problems
 }
