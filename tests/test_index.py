@@ -7,9 +7,11 @@ import time
 
 import pytest
 
-from harness.churn import DATABASES, Model, changes_database, may_be_scripted, requests
-from harness.churn import KEYS as CHURNED
+from harness.churn import Model
+from harness.churn_requests import DATABASES, changes_database, may_be_scripted, requests
+from harness.churn_requests import KEYS as CHURNED
 from harness.cluster_client import beside
+from harness.native import KINDS, TAKE, companions, make
 from harness.resp import ReplyError, fields
 from harness.sample import fill
 from harness.server import wait_for
@@ -62,6 +64,9 @@ def steps(dice, databases):
                 ["CACHE.INVALIDATE", *soft, "TAGS", tag, dice.choice(tags)],
                 ["CACHE.INVALIDATE", *soft, "NAMESPACE", dice.choice(["a", "bb", "long"])],
                 ["SET", one, "native"],
+                ["MAKE", one, dice.choice(KINDS), *dice.sample(TAGS, 2)],
+                ["MAKE", one, dice.choice(KINDS), tag],
+                ["TAKE", one],
                 ["SUNIONSTORE", one, "none{t}"],
                 ["DEL", one],
                 ["UNLINK", one, other],
@@ -73,6 +78,8 @@ def steps(dice, databases):
                 ["COPY", one, other, "REPLACE"],
                 ["EVAL", "redis.call('CACHE.SET', KEYS[1], 'v') redis.call('DEL', KEYS[2])", 2, one, other],
                 ["RESTORE-OF", one, other],
+                ["COMPANION", *dice.choice([["DEL", "{}"], ["PEXPIRE", "{}", dice.choice([1, 100_000])]])],
+                ["COMPANION", "SET", "{}", "native"],
                 ["CACHE.FETCH", one, "LEASE", dice.choice([1, 5, 100_000])],
                 ["CACHE.LOCK", one, dice.choice([1, 5, 100_000])],
                 ["FILL-OF", one, *dice.sample(TAGS, 2)],
@@ -94,13 +101,24 @@ def expire(server, databases):
     """Expire what lives for milliseconds: a reload drops it, and tells no replica."""
     time.sleep(0.01)
     for db in range(databases):
-        server.connect(db=db)("EXISTS", *KEYS)
+        connection = server.connect(db=db)
+        connection("EXISTS", *KEYS, *companions(server, connection))
 
 
 def run(server, request, databases):
     """One step; a refusal is as good as any answer."""
     try:
-        if request[0] == "RESTORE-OF":
+        if request[0] == "MAKE":
+            make(server, request[2], request[1])
+            server("CACHE.TAG", request[1], *request[3:])
+        elif request[0] == "TAKE":
+            name = server("TYPE", request[1]).decode()
+            server(*[request[1] if word == "{}" else word for word in TAKE.get(name, ("PING",))])
+        elif request[0] == "COMPANION":
+            names = companions(server)
+            if names:
+                server(*[names[0] if word == "{}" else word for word in request[1:]])
+        elif request[0] == "RESTORE-OF":
             payload = server("DUMP", request[1])
             if payload is not None:
                 server("RESTORE", request[2], random.choice([0, 1, 100_000]), payload, "REPLACE")
@@ -272,7 +290,9 @@ class Churn:
     def rewrite(self):
         """Rewrite the AOF, with or without preamble. Without one what was invalidated is written beside
         an entry: where there is none it is lost, and payloads from before would not be hit."""
-        preamble, empty = self.dice.choice(["yes", "no"]), not any(db.entries for db in self.model.dbs)
+        preamble = self.dice.choice(["yes", "no"])
+        entries = [entry for db in self.model.dbs for entry in db.entries.values()]
+        empty = all(entry.native and not entry.tags for entry in entries)
         self.server.config("aof-use-rdb-preamble", "yes" if empty else preamble)
         self.server.bgrewriteaof()
 
@@ -303,7 +323,8 @@ class Churn:
         for number, db in enumerate(self.model.dbs):
             connection = self.server.connect(db=number)
             if not self.model.lossy:
-                assert connection("DBSIZE") == len(db.entries), when
+                keys = len(db.entries) + self.model.companions(number)
+                assert connection("DBSIZE") == keys, when
                 assert all_tags(connection, "COUNT", 5) == self.model.tags(number), when
                 for tag in self.model.tags(number):
                     keys = sorted(key for key, entry in db.entries.items() if tag in entry.tags)

@@ -9,7 +9,6 @@ import pytest
 from harness.cluster import Cluster
 from harness.moving import WAYS, Moved, gossip
 from harness.native import (
-    assert_bound,
     assert_nothing,
     await_nothing,
     companions,
@@ -88,7 +87,6 @@ def test_pairs_arrive_as_pairs(cluster, move):
     assert_verified(source)
     assert source("CACHE.INVALIDATE", "LOCAL", "TAGS", moved.a, moved.b) == 1
     assert_nothing(source)
-    assert_bound(target, key(f"{listed[0]} ttl"), [moved.b.encode()]) if len(listed) == 1 else None
     assert target("DEL", key("hash ttl")) == 1
     assert target("CACHE.INVALIDATE", "LOCAL", "TAGS", moved.b) == len(listed) - 1
     assert target("CACHE.INVALIDATE", "LOCAL", "TAGS", moved.a) == len(listed) + 1
@@ -149,7 +147,7 @@ def test_the_halves_one_after_the_other(cluster, halves, invalidated):
 
 
 def test_invalidations_during_the_migration(cluster, move):
-    """Sent to both nodes, as one that is not LOCAL is: none of what they name is left, and no other is gone."""
+    """Sent to both nodes, as one that is not LOCAL is: nothing that they name is left, all else is."""
     moved = Moved(cluster)
     source, key, count = moved.source, moved.key, 1000
     connection = source.connect()

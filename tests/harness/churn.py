@@ -1,103 +1,24 @@
 """Random commands without end, and a naive model of what they must leave behind.
 
-`requests(dice)` deals commands; `Model.apply(request, reply)` asserts that a reply is what the contract
-says and follows it; `Model.compare(connections)` asks the server about every key. The model keeps no
-index, and of leases only their tokens (what those may do is harness/lease_model.py's): an invalidation walks
-all entries, once, when it is given. It knows no time: nothing that it is told of expires by itself. Where
-the contract leaves open what native commands see (a dead key that is not swept yet) it follows the reply.
+harness/churn_requests.py deals commands; `Model.apply(request, reply)` asserts that a reply is what the
+contract says and follows it; `Model.compare(connections)` asks the server about every key. Native keys are
+among them, with tags as entries have them: their companions are what the server has more keys for than the
+model. The model keeps no index, and of leases only their tokens (what those may do is
+harness/lease_model.py's): an invalidation walks all entries, once, when it is given. It knows no time:
+nothing that it is told of expires by itself. Where the contract leaves open what native commands see (a dead
+key that is not swept yet) it follows the reply.
 """
 
 from dataclasses import dataclass, replace
 
-from .cluster_client import beside
+from .churn_requests import DATABASES, KEYS
 from .resp import ReplyError, fields
-
-SPACES = ("a", "bb", "")
-# All in one slot, so that any two may be named in a command.
-KEYS = [f"{space}:{n}{{t}}".encode() for space in SPACES for n in range(5)]
-KEYS += [b"plain{t}", b"{%s}y" % beside("t", "a:"), beside("t", "{bb:"), b"long:" + b"x" * 300 + b"{t}"]
-TAGS = [b"t%d" % n for n in range(6)] + [b"", b"\x00\xff", b"tag:" + b"y" * 200]
-DATABASES = 3
 
 
 def namespace(key):
     """The namespace of a key: before the first ':', a leading '{' skipped."""
     name, delimiter, _ = key.removeprefix(b"{").partition(b":")
     return name if delimiter else b""
-
-
-def requests(dice, lone=False, databases=DATABASES):
-    """Commands that the model knows; `lone`: those whose reply tells of one key, for eviction."""
-    while True:
-        one, other = dice.choice(KEYS), dice.choice(KEYS)
-        tags = dice.sample(TAGS, dice.choice([0, 0, 1, 1, 2, 3, 5]))
-        tagged = ["TAGS", *tags] if tags else []
-        some = dice.choices(TAGS, k=dice.choice([1, 1, 2]))
-        names = dice.choices([b"a", b"bb", b"", b"long", b"none"], k=dice.choice([1, 1, 2]))
-        value = b"%d" % dice.randrange(1000) + b" v" * (dice.randrange(2) * dice.randrange(2000))
-        plain = b"%d" % dice.randrange(100)
-        choices = [
-            ["CACHE.SET", one, value, *tagged],
-            ["CACHE.SET", one, value, "EX", 1000, *tagged],
-            ["CACHE.SET", one, value, "EX", 1000, "GRACE", 1000, *tagged],
-            ["CACHE.SET", one, plain, "PX", 900_000, *tagged],
-            ["CACHE.TOUCH", one],
-            ["CACHE.TOUCH", one, "EX", 1000],
-            ["CACHE.STALE", one],
-            ["CACHE.FETCH", one],
-            ["CACHE.FETCH", one, "MAXSTALE", 0, "LEASE", dice.choice([1, 1000, 100_000])],
-            ["CACHE.LOCK", one, dice.choice([1, 100, 100_000])],
-            ["CACHE.UNLOCK", one, *dice.choice([[], ["RETRY", 5]])],
-            ["CACHE.SET-LEASE", one, value, "EX", 1000, "GRACE", 1000, *tagged],
-            ["CACHE.SET-LEASE", one, plain, *tagged],
-            ["CACHE.TAG", one, *some],
-            ["CACHE.TAG", one, *some],
-            ["CACHE.UNTAG", one, *some],
-            ["CACHE.INVALIDATE", "TAGS", *some],
-            ["CACHE.INVALIDATE", "SOFT", "TAGS", *some],
-            ["CACHE.INVALIDATE", *dice.choice([[], ["SOFT"]]), "NAMESPACE", *names],
-            ["RENAME", one, other],
-            ["COPY", one, other, "REPLACE"],
-            ["DUMP", one],
-            ["RESTORE", other],
-            ["DEL", one],
-        ]
-        if not lone:
-            choices += [
-                ["CACHE.SET", one, value, "NX", *tagged],
-                ["CACHE.SET", one, value, "XX", "KEEPTTL", *tagged],
-                ["CACHE.SET", one, value, "EXAT", 1, *tagged],
-                ["CACHE.STALE", one, other],
-                ["CACHE.INCRBY", one, 1],
-                ["CACHE.DEL", one, other],
-                ["SET", one, "native"],
-                ["SUNIONSTORE", one, "none{t}"],
-                ["UNLINK", one, other],
-                ["PEXPIRE", one, dice.choice([-1, 900_000])],
-                ["PERSIST", one],
-                ["RENAMENX", one, other],
-                ["COPY", one, other],
-            ]
-            if databases > 1:
-                choices += [
-                    ["COPY", one, other, "DB", dice.randrange(databases)],
-                    ["MOVE", one, dice.randrange(databases)],
-                    ["SELECT", dice.randrange(databases)],
-                    ["SWAPDB", dice.randrange(databases), dice.randrange(databases)],
-                ]
-            if dice.random() < 0.1:
-                choices += [["FLUSHDB"], ["FLUSHDB", "ASYNC"], ["FLUSHALL", "ASYNC"]]
-        yield dice.choice(choices)
-
-
-def changes_database(request):
-    """Whether it puts a key into another database."""
-    return request[0] == "MOVE" or "DB" in request
-
-
-def may_be_scripted(request):
-    """Whether it means the same within a script."""
-    return request[0] not in ("SELECT", "SWAPDB") and not changes_database(request)
 
 
 @dataclass(frozen=True)
@@ -108,7 +29,12 @@ class Entry:
     born: int
     tags: frozenset = frozenset()
     stale: bool = False
-    native: bool = False
+    kind: str = "cacheflow"  # or what native keys are
+
+    @property
+    def native(self):
+        """Whether it is the server's own."""
+        return self.kind != "cacheflow"
 
 
 class Database:
@@ -138,8 +64,10 @@ class Database:
 
     def settle(self, key, entry):
         """What invalidations since its birth make of an entry that comes as it was."""
-        if entry is None or entry.native:
-            return entry
+        if entry is None:
+            return None
+        if entry.native:
+            return replace(entry, tags=frozenset())  # they are in another payload
         if self.marks(self.hard, key, entry.tags) > entry.born:
             return None
         return replace(entry, stale=entry.stale or self.marks(self.soft, key, entry.tags) > entry.born)
@@ -200,17 +128,20 @@ class Model:
         getattr(self, f"_{name}")(request, reply)
 
     def _notice(self, name, request, reply):
-        """An entry that the reply says is not there any more was evicted."""
+        """What the reply says is not there any more was evicted."""
+        there = self.db.entries.get(request[1])
+        if isinstance(reply, ReplyError) and name != "rename":
+            return
         if name == "fetch" and reply[0] in (b"MISS", b"BUSY") and "MAXSTALE" not in request:
             self.db.entries.pop(request[1], None)
             return
-        missing = {"touch": 0, "tag": None, "untag": None, "copy": 0, "dump": None, "del": 0}
+        missing = {"touch": 0, "tag": None, "untag": None, "copy": 0, "dump": None, "del": 0, "hdel": 0}
+        missing |= {"hset": 1, "set": None if request[0] == "SET" else ...}
         gone = (
             isinstance(reply, ReplyError) if name == "rename" else name in missing and reply == missing[name]
         )
-        if name == "stale":
-            there = self.db.entries.get(request[1])
-            gone = reply == 0 and there is not None and not there.stale
+        if name in ("touch", "stale"):
+            gone = reply == 0 and there is not None and not there.stale and not there.native
         if gone:
             self.db.entries.pop(request[1], None)
 
@@ -223,8 +154,12 @@ class Model:
     def _set(self, request, reply):
         key, value, options = request[1], request[2], request[3:]
         if request[0] == "SET":
-            assert reply == b"OK"
-            self.db.put(key, Entry(value.encode(), self.now, native=True))
+            there = self.db.entries.get(key)
+            if isinstance(reply, ReplyError):  # what GET asks for is of another type
+                assert options == ["GET"] and self._of_another_type(key, "string"), (request, reply, there)
+                return
+            assert reply == (b"OK" if not options else there and there.value), (request, reply, there)
+            self._write(key, "string", value.encode())
             return
         if "LEASE" in options and reply is None:
             return  # refused
@@ -239,6 +174,46 @@ class Model:
         if "EXAT" in options:
             self.db.remove(key)
 
+    def _write(self, key, kind, value=b""):
+        """A native key is written over what is there; tags of a native key stay."""
+        there = self.db.entries.get(key)
+        tags = there.tags if there and there.native else frozenset()
+        self.db.put(key, Entry(value, self.now, tags, kind=kind))
+
+    def _of_another_type(self, key, kind):
+        """Whether what is there is of another type, be it dead and not swept."""
+        there = self.db.entries.get(key)
+        return there.kind != kind if there else self.lossy or key in self.db.ghosts
+
+    def _element(self, request, reply, kind, taken, added):
+        """A command on a key of one element: the replies that say it was taken, or a key was made."""
+        key, there = request[1], self.db.entries.get(request[1])
+        if isinstance(reply, ReplyError):
+            assert self._of_another_type(key, kind), (request, reply, there)
+        elif added is not None:
+            assert reply == (added if there is None else 0), (request, reply, there)
+            self._write(key, kind)
+        elif there is None:
+            assert reply in (None, 0), (request, reply)
+        else:
+            assert there.kind == kind and reply == taken, (request, reply, there)
+            self.db.remove(key)
+
+    def _hset(self, request, reply):
+        self._element(request, reply, "hash", None, 1)
+
+    def _hdel(self, request, reply):
+        self._element(request, reply, "hash", 1, None)
+
+    def _sadd(self, request, reply):
+        self._element(request, reply, "set", None, 1)
+
+    def _spop(self, request, reply):
+        self._element(request, reply, "set", b"m", None)
+
+    def _getdel(self, request, reply):
+        self._element(request, reply, "string", b"native", None)
+
     def _touch(self, request, reply):
         there = self._live(request[1])
         assert reply == (there is not None), (request, reply, there)
@@ -246,8 +221,11 @@ class Model:
             self.db.entries[request[1]] = replace(there, born=self.now, stale=False)
 
     def _fetch(self, request, reply):
-        state, value, token, _ = reply
         there, insists = self.db.entries.get(request[1]), "MAXSTALE" in request
+        if isinstance(reply, ReplyError):
+            assert there.kind in ("hash", "set"), (request, reply, there)
+            return
+        state, value, token, _ = reply
         if token is not None:
             self._granted(token, request[1])
         if state in (b"MISS", b"BUSY"):
@@ -293,8 +271,6 @@ class Model:
         there = self.db.entries.get(request[1])
         if there is None:
             assert reply is None, (request, reply)
-        elif there.native:
-            assert isinstance(reply, ReplyError), (request, reply)
         else:
             tags = change(there.tags, frozenset(request[2:]))
             assert reply == abs(len(tags) - len(there.tags)), (request, reply, there)
@@ -315,17 +291,19 @@ class Model:
         for name in dict.fromkeys(names):
             (self.db.soft if soft else self.db.hard)[kind, name] = self.now
 
-            def concerns(key, tags, name=name):
-                return name in tags if kind == "TAGS" else name == namespace(key)
+            def concerns(key, tags, native=False, name=name):
+                return name in tags if kind == "TAGS" else name == namespace(key) and not native
 
-            found = {k for k, e in self.db.entries.items() if not e.native and concerns(k, e.tags)}
+            found = {k for k, e in self.db.entries.items() if concerns(k, e.tags, e.native)}
             least += len(found)
             most += len(found) + sum(concerns(key, tags) for key, tags in self.db.ghosts.items())
             hit |= found
         assert (0 if self.lossy else least) <= reply <= most, (request, reply, least, most)
         for key in hit:
             entry = self.db.entries[key]
-            if soft:
+            if entry.native:
+                self.db.remove(key)  # before the reply, and not by the sweep
+            elif soft:
                 self.db.entries[key] = replace(entry, stale=True)
             else:
                 del self.db.entries[key]
@@ -413,6 +391,7 @@ class Model:
                 *found, exists = replies[4 * at : 4 * at + 4]
                 if found[0] and fields(found[0])["state"] == b"absent":  # only a lease or a lock is there
                     found[0] = None
+                found[1:] = ["WRONGTYPE" if isinstance(value, ReplyError) else value for value in found[1:]]
                 there = db.entries.get(key)
                 if self.lossy and found == [None, None, None] and not exists:
                     db.entries.pop(key, None)
@@ -420,8 +399,12 @@ class Model:
                 seen = found[0] and (*_described(fields(found[0])), *found[1:])
                 assert seen == _expected(there), f"{when}: db {number} {key!r}: {seen} for {there}"
 
+    def companions(self, number):
+        """How many native keys of a database have tags."""
+        return sum(entry.native and bool(entry.tags) for entry in self.dbs[number].entries.values())
+
     def tags(self, number):
-        """How many entries of a database carry each tag."""
+        """How many keys of a database carry each tag."""
         found = {}
         for entry in self.dbs[number].entries.values():
             for tag in entry.tags:
@@ -430,11 +413,13 @@ class Model:
 
 
 def _described(meta):
-    return meta["state"], sorted(meta["tags"])
+    return meta["type"].decode(), meta["state"], sorted(meta["tags"])
 
 
 def _expected(there):
     if there is None:
         return None
-    state = b"stale" if there.stale else b"fresh"
-    return state, sorted(there.tags), None if there.stale else there.value, there.value
+    values = None if there.stale else there.value, there.value
+    if there.kind in ("hash", "set"):
+        values = "WRONGTYPE", "WRONGTYPE"
+    return there.kind, b"stale" if there.stale else b"fresh", sorted(there.tags), *values

@@ -24,6 +24,16 @@ MAKE = {
 }
 KINDS = tuple(MAKE)
 
+# What takes everything out of such a key, but for a stream, which may be empty.
+TAKE = {
+    "string": ("GETDEL", "{}"),
+    "hash": ("HDEL", "{}", "f", "g"),
+    "list": ("LPOP", "{}", 9),
+    "set": ("SPOP", "{}", 9),
+    "zset": ("ZPOPMAX", "{}", 9),
+    "vectorset": ("VREM", "{}", "a"),
+}
+
 
 def knows(server, command):
     """Whether the engine has a command."""
