@@ -194,13 +194,18 @@ impl Load {
 
     /// Sends the command once for each key from 0 up, or a few more.
     pub fn fill(&mut self, template: &Template, keys: u32) -> Result<Slice> {
+        self.each(template, 64, keys)
+    }
+
+    /// The same with so many commands a round trip.
+    pub fn each(&mut self, template: &Template, pipeline: usize, keys: u32) -> Result<Slice> {
         let mut next = 0;
         let key = || {
             next = (next + 1).min(keys);
             next - 1
         };
         let more = |sent| sent < u64::from(keys) && !interrupt::asked();
-        let slice = drive(&mut self.connections, template, 64, key, more)?;
+        let slice = drive(&mut self.connections, template, pipeline, key, more)?;
         if interrupt::asked() {
             bail!("stopped");
         }
