@@ -14,6 +14,23 @@ pub fn set_namespace(bytes: &mut [u8], namespace: u16) {
     bytes[14..16].copy_from_slice(&namespace.to_le_bytes());
 }
 
+/// The namespace's number of what is no entry to users: a companion. No namespace
+/// gets it.
+pub const COMPANION: u16 = u16::MAX;
+
+/// Makes a companion ([`crate::companion`]) of what has just been laid out.
+pub fn mark_companion(bytes: &mut [u8]) {
+    set_namespace(bytes, COMPANION);
+}
+
+impl View<'_> {
+    /// Whether this is the companion of a native key, whose name it has then.
+    #[inline]
+    pub fn is_companion(&self) -> bool {
+        self.namespace() == COMPANION
+    }
+}
+
 /// Sets the position of an entry's `i`th tag.
 pub fn set_position(bytes: &mut [u8], i: usize, position: u32) {
     let at = View::new(bytes).tags_at() + i * TAG_BYTES + 4;

@@ -121,6 +121,8 @@ pub struct Footprint {
     pub keyspace: Keyspace,
     /// How its allocator rounds.
     pub classes: Classes,
+    /// By how much a companion's name is longer than its key's.
+    pub companion: usize,
 }
 
 impl Footprint {
@@ -234,7 +236,7 @@ mod tests {
         const KEYS: u64 = 16_000;
         for &((valkey, version), cluster, quantum, name, measured) in rows {
             let keyspace = Keyspace::of(valkey, version, cluster);
-            let footprint = Footprint { keyspace, classes: Classes { quantum, paged: false } };
+            let footprint = Footprint { keyspace, classes: Classes { quantum, paged: false }, companion: 0 };
             for (timed, measured) in [false, true].into_iter().zip(measured) {
                 let tables = footprint.tables(KEYS, if timed { KEYS } else { 0 }) as f64 / KEYS as f64;
                 let ours = footprint.of_key(name, timed) as f64 + tables;

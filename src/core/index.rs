@@ -19,6 +19,13 @@
 //! The vector taken away may come to hold slots that others were given
 //! meanwhile; the sweep looks whether what it finds is dead.
 //!
+//! # Companions
+//! The companion of a native key ([`crate::companion`]) is taken in like an entry
+//! and is none: no namespace counts or kills it, the sweep passes it by. A tag
+//! notes it in a vector of its own, which no invalidation takes away: whoever
+//! invalidates removes them at once ([`Index::natives`]), key by key. So it is among
+//! its tags' natives exactly while it is in the index.
+//!
 //! # Spaces
 //! What a database holds is a space, and tags belong to a space. SWAPDB
 //! exchanges the spaces of two databases, FLUSHDB gives one a new space: the
@@ -121,6 +128,31 @@ struct Tag {
     /// In the queue of tombstones.
     queued: bool,
     members: Segments<Slot>,
+    /// Companions among its members: the native keys that carry it. Most tags have
+    /// none, and no room for them.
+    natives: Option<Box<Segments<Slot>>>,
+}
+
+impl Tag {
+    /// Where the membership of an entry is noted, or of a companion.
+    fn of(&mut self, companion: bool) -> &mut Segments<Slot> {
+        if companion {
+            self.natives.get_or_insert_with(Box::default)
+        } else {
+            &mut self.members
+        }
+    }
+
+    fn natives(&self) -> usize {
+        self.natives.as_ref().map_or(0, |natives| natives.len())
+    }
+
+    /// Bytes that its members take.
+    fn allocated(&self) -> usize {
+        let natives = self.natives.as_ref();
+        let natives = natives.map_or(0, |all| block(size_of::<Segments<Slot>>()) + all.allocated());
+        self.members.allocated() + natives
+    }
 }
 
 /// A tag's name: a short one in place, so that a look-up need not fetch it.
@@ -154,6 +186,8 @@ struct Namespace {
 struct Database {
     space: Space,
     slots: Slots,
+    /// How many of those are companions.
+    companions: usize,
     memberships: u64,
     /// What all its entries take.
     held: Held,
@@ -170,6 +204,7 @@ impl Database {
         Database {
             space,
             slots: Slots::default(),
+            companions: 0,
             memberships: 0,
             held: Held::default(),
             namespaces,
@@ -325,7 +360,8 @@ impl Index {
         self.empty(db);
         for id in 0..self.tags.extent() {
             if let Some(tag) = self.tags.get_mut(id).filter(|tag| tag.space == space) {
-                self.tag_bytes -= std::mem::take(&mut tag.members).allocated();
+                self.tag_bytes -= tag.allocated();
+                (tag.members, tag.natives) = (Segments::default(), None);
             }
         }
         self.end_jobs(space);
@@ -334,6 +370,7 @@ impl Index {
     fn empty(&mut self, db: Db) {
         let database = self.database(db);
         database.slots = Slots::default();
+        database.companions = 0;
         database.memberships = 0;
         database.held = Held::default();
         for namespace in &mut database.namespaces {

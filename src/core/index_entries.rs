@@ -39,9 +39,11 @@ impl Index {
     /// for the sweep. False, with nothing done, where no slot is left.
     pub fn attach(&mut self, db: Db, handle: Handle, namespace: &[u8], entries: &mut impl Entries) -> bool {
         let footprint = self.footprint;
-        let number = self.namespace_number(db, namespace);
+        let companion = View::new(entries.bytes(handle)).is_companion();
+        let number = if companion { entry::COMPANION } else { self.namespace_number(db, namespace) };
         let database = self.database(db);
         let Some(slot) = database.slots.insert(handle) else { return false };
+        database.companions += usize::from(companion);
         let bytes = entries.bytes_mut(handle);
         entry::set_slot(bytes, slot);
         entry::set_namespace(bytes, number);
@@ -56,7 +58,7 @@ impl Index {
         for i in 0..count {
             self.join(db, slot, bytes, i);
         }
-        if dead {
+        if dead && !companion {
             self.queue(db, slot);
         }
         true
@@ -65,16 +67,18 @@ impl Index {
     /// Notes an entry among the members of its i-th tag, if no invalidation of that
     /// has killed it.
     pub(super) fn join(&mut self, db: Db, slot: Slot, bytes: &mut [u8], i: usize) {
-        let (id, born) = (View::new(bytes).tag(i), View::new(bytes).born());
+        let view = View::new(bytes);
+        let (id, born, companion) = (view.tag(i), view.born(), view.is_companion());
         let Some(tag) = id.and_then(|id| self.tags.get_mut(id)) else { return };
-        if tag.stamps.hard > born {
+        if tag.stamps.hard > born && !companion {
             return;
         }
+        let before = tag.allocated();
+        let members = tag.of(companion);
         // Slots are u32, and a vector holds each at most once.
-        let position = tag.members.len() as u32;
-        let before = tag.members.allocated();
-        tag.members.push(slot);
-        self.tag_bytes += tag.members.allocated() - before;
+        let position = members.len() as u32;
+        members.push(slot);
+        self.tag_bytes += tag.allocated() - before;
         entry::set_position(bytes, i, position);
         self.databases[db].memberships += 1;
     }
@@ -105,9 +109,11 @@ impl Index {
             return;
         }
         let (slot, number, born, count) = (view.slot(), view.namespace(), view.born(), view.tags().len());
+        let companion = view.is_companion();
         let database = &mut self.databases[db];
         database.went(number, Held::of(view, &self.footprint));
         database.slots.remove(slot);
+        database.companions -= usize::from(companion);
         if let Some(namespace) = database.namespace_mut(number) {
             *namespace.count_of(born) -= 1;
         }
@@ -117,13 +123,16 @@ impl Index {
             entry::set_position(entries.bytes_mut(handle), i, NO_POSITION);
             let Some(tag) = self.tags.get_mut(id) else { continue };
             // Taken away by an invalidation: the vector is another by now.
-            if position == NO_POSITION || tag.stamps.hard > born {
+            if position == NO_POSITION || (tag.stamps.hard > born && !companion) {
                 continue;
             }
             database.memberships -= 1;
-            let before = tag.members.allocated();
-            let moved = tag.members.swap_remove(position as usize);
-            self.tag_bytes -= before - tag.members.allocated();
+            let before = tag.allocated();
+            let moved = tag.of(companion).swap_remove(position as usize);
+            if tag.natives() == 0 {
+                tag.natives = None;
+            }
+            self.tag_bytes -= before - tag.allocated();
             let Some(other) = moved.and_then(|slot| database.slots.get(slot)) else { continue };
             let which = View::new(entries.bytes(other)).tags().position(|other| other == id);
             if let Some(which) = which {
@@ -140,7 +149,8 @@ impl Index {
         let (bytes, from) = entries.both(new, old);
         let (view, next) = (View::new(from), View::new(bytes));
         let (slot, number, born, reborn) = (view.slot(), view.namespace(), view.born(), next.born());
-        if next.is_marked_dead() || !self.holds(db, old, view) || !entry::tags_agree(view, next) {
+        let agree = entry::tags_agree(view, next) && view.is_companion() == next.is_companion();
+        if next.is_marked_dead() || !self.holds(db, old, view) || !agree {
             return false;
         }
         // Standing before and after: a membership that was taken away, or that

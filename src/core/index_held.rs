@@ -19,9 +19,10 @@ pub(super) struct Held {
 impl Held {
     pub(super) fn of(view: View<'_>, footprint: &Footprint) -> Held {
         let timed = view.is_timed();
+        let longer = if view.is_companion() { footprint.companion } else { 0 };
         Held {
             bytes: footprint.classes.block(view.size()) as u64,
-            server: footprint.of_key(view.name().len(), timed) as u64,
+            server: footprint.of_key(view.name().len() + longer, timed) as u64,
             carried: view.tags().len() as u64,
             timed: u64::from(timed),
         }

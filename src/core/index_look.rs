@@ -8,6 +8,8 @@ use crate::units::block;
 pub struct Counts {
     /// Entries, those included that are dead and not removed yet.
     pub entries: u64,
+    /// Companions: native keys that carry tags, none of them an entry.
+    pub companions: u64,
     /// Tags that entries carry or that were invalidated.
     pub tags: u64,
     /// Memberships that no hard invalidation has ended.
@@ -64,6 +66,13 @@ pub struct NamespaceView {
     pub tally: Tally,
 }
 
+/// What the cursors of a tag's companions begin with: past every position.
+const PAST: u64 = 1 << 32;
+
+fn at_most(cursor: u64, many: usize) -> usize {
+    usize::try_from(cursor).map_or(many, |cursor| cursor.min(many))
+}
+
 impl Index {
     /// A namespace of a database, in case there is one of that name.
     pub fn namespace(&self, db: Db, name: &[u8]) -> Option<NamespaceView> {
@@ -81,13 +90,20 @@ impl Index {
 
     /// Entries in all databases.
     pub fn entries(&self) -> usize {
-        self.databases.iter().map(|database| database.slots.len()).sum()
+        self.databases.iter().map(|database| database.slots.len() - database.companions).sum()
+    }
+
+    /// Whether any native key is tagged.
+    #[inline]
+    pub fn has_companions(&self) -> bool {
+        self.databases.iter().any(|database| database.companions > 0)
     }
 
     /// How much there is, in all databases.
     pub fn counts(&self) -> Counts {
         Counts {
-            entries: self.databases.iter().map(|database| database.slots.len() as u64).sum(),
+            entries: self.entries() as u64,
+            companions: self.databases.iter().map(|database| database.companions as u64).sum(),
             tags: self.tags.len() as u64,
             memberships: self.databases.iter().map(|database| database.memberships).sum(),
             tombstones: self.tombstones.len() as u64,
@@ -134,8 +150,10 @@ impl Index {
         let end = u32::try_from(steps).map_or(u32::MAX, |steps| first.saturating_add(steps));
         let end = end.min(self.tags.extent());
         for id in first..end {
-            if let Some(tag) = self.tags.get(id).filter(|tag| tag.space == space && !tag.members.is_empty()) {
-                each(&tag.name, tag.members.len());
+            let Some(tag) = self.tags.get(id).filter(|tag| tag.space == space) else { continue };
+            let members = tag.members.len() + tag.natives();
+            if members > 0 {
+                each(&tag.name, members);
             }
         }
         if end >= self.tags.extent() {
@@ -145,8 +163,9 @@ impl Index {
         }
     }
 
-    /// Some of a tag's entries, from a cursor on, likewise: from the last
-    /// member down, since a member that leaves is replaced by the last.
+    /// Some of a tag's members, from a cursor on, likewise: from the last
+    /// member down, since a member that leaves is replaced by the last; its
+    /// companions first, whose cursors lie past all positions.
     pub fn list_members(
         &self,
         db: Db,
@@ -157,15 +176,24 @@ impl Index {
     ) -> u64 {
         let Some(database) = self.databases.get(db) else { return 0 };
         let Some(tag) = self.find(database.space, name).and_then(|id| self.tags.get(id)) else { return 0 };
-        let many = tag.members.len();
-        let from = if cursor == 0 { many } else { usize::try_from(cursor).map_or(many, |c| c.min(many)) };
+        let natives = tag.natives.as_deref();
+        let (members, base, from) = match natives {
+            Some(natives) if cursor == 0 => (natives, PAST, natives.len()),
+            Some(natives) if cursor > PAST => (natives, PAST, at_most(cursor - PAST, natives.len())),
+            // All companions have been told, or there are none any more.
+            _ if cursor == 0 || cursor >= PAST => (&tag.members, 0, tag.members.len()),
+            _ => (&tag.members, 0, at_most(cursor, tag.members.len())),
+        };
         let to = from.saturating_sub(steps);
         for i in (to..from).rev() {
-            if let Some(handle) = tag.members.get(i).and_then(|slot| database.slots.get(slot)) {
+            if let Some(handle) = members.get(i).and_then(|slot| database.slots.get(slot)) {
                 each(handle);
             }
         }
-        to as u64
+        match to as u64 {
+            0 if base == PAST && tag.members.is_empty() => 0,
+            to => base + to,
+        }
     }
 
     /// All entries of a database.
@@ -192,15 +220,17 @@ impl Index {
         };
         for (db, database) in self.databases.iter().enumerate() {
             let (mut memberships, mut counts) = (0, vec![(0, 0); database.namespaces.len()]);
-            let mut held = vec![Held::default(); database.namespaces.len()];
-            let mut walked = 0;
+            let (mut held, mut all) = (vec![Held::default(); database.namespaces.len()], Held::default());
+            let (mut walked, mut companions) = (0, 0);
             for (slot, handle) in database.slots.iter() {
                 walked += 1;
                 let view = View::new(entries.bytes(handle));
                 expect(view.slot() == slot, &|| {
                     format!("db {db} slot {slot}: its entry says {}", view.slot())
                 });
+                companions += usize::from(view.is_companion());
                 match database.namespaces.get(usize::from(view.namespace())) {
+                    None if view.is_companion() => all.add(Held::of(view, &self.footprint)),
                     None => expect(false, &|| format!("db {db} slot {slot}: no such namespace")),
                     Some(namespace) => {
                         held[usize::from(view.namespace())].add(Held::of(view, &self.footprint));
@@ -216,8 +246,10 @@ impl Index {
                     expect(tag.space == database.space, &|| {
                         format!("db {db} slot {slot}: tag {id} is of another database")
                     });
-                    let stands = tag.members.get(view.position(i) as usize) == Some(slot);
-                    let should = tag.stamps.hard <= view.born();
+                    let members =
+                        if view.is_companion() { tag.natives.as_deref() } else { Some(&tag.members) };
+                    let stands = members.and_then(|all| all.get(view.position(i) as usize)) == Some(slot);
+                    let should = tag.stamps.hard <= view.born() || view.is_companion();
                     memberships += u64::from(should);
                     expect(!should || stands, &|| {
                         format!("db {db} slot {slot}: not among the members of tag {id}")
@@ -227,10 +259,12 @@ impl Index {
             expect(walked == database.slots.len(), &|| {
                 format!("db {db}: {walked} entries, not {}", database.slots.len())
             });
+            expect(companions == database.companions, &|| {
+                format!("db {db}: {companions} companions, not {}", database.companions)
+            });
             expect(memberships == database.memberships, &|| {
                 format!("db {db}: {memberships} memberships, not {}", database.memberships)
             });
-            let mut all = Held::default();
             held.iter().for_each(|&one| all.add(one));
             expect(all == database.held, &|| format!("db {db}: holds {all:?}, not {:?}", database.held));
             for (number, (namespace, held)) in database.namespaces.iter().zip(held).enumerate() {
@@ -253,15 +287,18 @@ impl Index {
                 format!("tag {id}: not found by its name")
             });
             let Some(db) = self.holder(tag.space) else { continue };
-            for (position, slot) in tag.members.iter().enumerate() {
+            let natives = tag.natives.iter().flat_map(|natives| natives.iter()).enumerate();
+            let members = tag.members.iter().enumerate().map(|member| (false, member));
+            for (companion, (position, slot)) in members.chain(natives.map(|native| (true, native))) {
                 let entry = self.databases[db].slots.get(slot).map(|handle| View::new(entries.bytes(handle)));
                 let stands = entry.is_some_and(|view| {
-                    view.tags().enumerate().any(|(i, of)| of == id && view.position(i) as usize == position)
+                    let knows = |(i, of)| of == id && view.position(i) as usize == position;
+                    view.is_companion() == companion && view.tags().enumerate().any(knows)
                 });
                 expect(stands, &|| format!("tag {id}: member {position} (slot {slot}) does not know of it"));
             }
         }
-        let bytes: usize = self.tags.iter().map(|(_, tag)| apart(&tag.name) + tag.members.allocated()).sum();
+        let bytes: usize = self.tags.iter().map(|(_, tag)| apart(&tag.name) + tag.allocated()).sum();
         expect(bytes == self.tag_bytes, &|| format!("tags hold {bytes} bytes, not {}", self.tag_bytes));
         let queued = self.tags.iter().filter(|(_, tag)| tag.queued).count();
         expect(queued == self.tombstones.len(), &|| {

@@ -22,6 +22,7 @@ impl Index {
                 refs: 0,
                 queued: false,
                 members: Segments::default(),
+                natives: None,
             });
             let tags = &self.tags;
             self.names.insert(space, name, id, |id| {
@@ -85,7 +86,7 @@ impl Index {
             return;
         }
         if let Some(tag) = self.tags.remove(id) {
-            self.tag_bytes -= apart(&tag.name) + tag.members.allocated();
+            self.tag_bytes -= apart(&tag.name) + tag.allocated();
             let tags = &self.tags;
             self.names.remove(tag.space, &tag.name, id, |id| {
                 tags.get(id).map_or((0, &[][..]), |tag| (tag.space, &tag.name))
@@ -140,7 +141,26 @@ impl Index {
         }
     }
 
-    /// Invalidates a tag; answers how many memberships it hit.
+    /// The companions that carry a tag, some of them: an invalidation has their keys
+    /// removed, before or behind [`Index::invalidate_tag`], and asks until there
+    /// are none.
+    pub fn natives(&self, db: Db, name: &[u8], most: usize) -> Vec<Handle> {
+        let Some(database) = self.databases.get(db) else { return Vec::new() };
+        let tag = self.find(database.space, name).and_then(|id| self.tags.get(id));
+        let Some(natives) = tag.and_then(|tag| tag.natives.as_deref()) else { return Vec::new() };
+        // From the end: there they leave without another taking their place.
+        let from = natives.len().saturating_sub(most);
+        let slots = (from..natives.len()).rev().filter_map(|i| natives.get(i));
+        slots.filter_map(|slot| database.slots.get(slot)).collect()
+    }
+
+    /// How many companions carry a tag.
+    pub fn natives_of(&self, db: Db, name: &[u8]) -> usize {
+        let id = self.databases.get(db).and_then(|database| self.find(database.space, name));
+        id.and_then(|id| self.tags.get(id)).map_or(0, Tag::natives)
+    }
+
+    /// Invalidates a tag; answers how many memberships of entries it hit.
     pub fn invalidate_tag(&mut self, db: Db, name: &[u8], stamp: Stamp, mode: Mode) -> u64 {
         let (space, id) = (self.space(db), self.intern(db, name));
         let mut stamps = Stamps::default();

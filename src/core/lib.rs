@@ -38,6 +38,7 @@
 //! | [`namespace`] | a key's namespace |
 //! | [`sweep`] | how long a slice of the sweep is |
 //! | [`tag`] | how many tags, how long |
+//! | [`companion`], [`companions`] | the companions of native keys: their names, and who follows whom |
 //! | [`ttl_marks`] | whose TTL has to be asked for |
 //! | [`leases`] | FETCH's leases, locks, those who wait for them, and the fence |
 //! | [`fills`] | namespaces as leases know them, and their measured fill times |
@@ -63,6 +64,8 @@ pub mod adaptive;
 pub mod budget;
 pub mod bus;
 pub mod codec;
+pub mod companion;
+pub mod companions;
 pub mod decide;
 pub mod entry;
 pub mod evict;

@@ -26,8 +26,17 @@ const TABLE: [u16; 256] = {
 
 /// The slot of a key.
 pub fn of(key: &[u8]) -> u16 {
-    let crc = |crc: u16, &byte: &u8| crc << 8 ^ TABLE[usize::from((crc >> 8) as u8 ^ byte)];
-    hashed(key).iter().fold(0, crc) % SLOTS
+    of_bytes(hashed(key))
+}
+
+/// The slot that these bytes hash to, braces being bytes like others.
+pub(crate) const fn of_bytes(bytes: &[u8]) -> u16 {
+    let (mut crc, mut i) = (0_u16, 0);
+    while i < bytes.len() {
+        crc = crc << 8 ^ TABLE[((crc >> 8) as u8 ^ bytes[i]) as usize];
+        i += 1;
+    }
+    crc % SLOTS
 }
 
 /// The part of a key that its slot depends on.

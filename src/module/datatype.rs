@@ -35,6 +35,7 @@ use cacheflow_core::units::{Millis, Stamp, Time};
 use crate::ahead;
 use crate::border::cross;
 use crate::commands::{apply, apply_lock, apply_state};
+use crate::directives::key_of_companion;
 use crate::ffi::args::Str;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::io::{self, Io};
@@ -304,7 +305,9 @@ unsafe extern "C" fn copy2(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c_
             return null_mut();
         };
         hooks::copies_from(from);
-        let meta = shard::as_copied(from, to, name, entry);
+        let mut meta = shard::as_copied(from, to, name, entry);
+        // The companion of a copy is made by us, where the key is copied.
+        meta.dead |= entry.is_companion() || key_of_companion(name).is_some();
         let made = if meta.dead {
             Stored::build(&meta, name, &[], &[])
         } else if from == to {

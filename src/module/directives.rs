@@ -8,6 +8,7 @@
 use std::ffi::{CStr, CString};
 use std::sync::atomic::{AtomicI64, AtomicU8};
 
+use cacheflow_core::companion;
 use cacheflow_core::entry::LONGEST_VALUE;
 use cacheflow_core::leases::queue::MOST_WAITERS;
 use cacheflow_core::number::{parse_bytes, parse_decimal, parse_i64};
@@ -19,6 +20,7 @@ use crate::ffi::args::Args;
 use crate::ffi::choice::Choice;
 use crate::ffi::config::{self, Byte, Decimal, Number};
 use crate::ffi::ctx::Ctx;
+use crate::ffi::text::Text;
 use crate::state;
 
 /// The longest value that SET takes.
@@ -109,6 +111,31 @@ pub fn jitter() -> Jitter {
 pub static NAMESPACE_DELIMITER: Byte =
     Byte { name: c"namespace-delimiter", value: AtomicU8::new(b':'), default: b':' };
 
+/// What names of companions begin with.
+pub static COMPANION_PREFIX: Text = Text::new(
+    c"companion-prefix",
+    c"~cf",
+    companion::is_prefix,
+    "must be 1 to 32 printable ASCII characters without blanks and braces",
+);
+
+/// The key that this is the name of the companion of.
+#[inline]
+pub fn key_of_companion(name: &[u8]) -> Option<&[u8]> {
+    companion::key_of(COMPANION_PREFIX.get(), name)
+}
+
+/// The name of a native key's companion.
+pub fn companion_of(key: &[u8]) -> Vec<u8> {
+    companion::name(COMPANION_PREFIX.get(), key)
+}
+
+/// Whether a name is reserved for companions.
+#[inline]
+pub fn is_reserved(name: &[u8]) -> bool {
+    companion::is_reserved(COMPANION_PREFIX.get(), name)
+}
+
 static NUMBERS: &[&Number] = &[
     &MAX_VALUE_SIZE,
     &SWEEP_BUDGET_US,
@@ -132,6 +159,7 @@ static NUMBERS: &[&Number] = &[
 static DECIMALS: &[&Decimal] = &[&XFETCH_BETA, &STALE_TARGET];
 static CHOICES: &[&Choice] = &[&EVICT_POLICY, &EVICT_WEIGHT];
 static BYTES: &[&Byte] = &[&NAMESPACE_DELIMITER];
+static TEXTS: &[&Text] = &[&COMPANION_PREFIX];
 
 /// What the module's arguments say.
 #[derive(Debug, Default, PartialEq)]
@@ -140,6 +168,7 @@ pub struct Arguments {
     bytes: Vec<(usize, u8)>,
     decimals: Vec<(usize, CString)>,
     choices: Vec<(usize, usize)>,
+    texts: Vec<(usize, CString)>,
     /// `debug yes`: the commands for tests are there.
     pub debug: bool,
 }
@@ -182,6 +211,9 @@ impl Arguments {
             } else if let Some(at) = CHOICES.iter().position(|c| c.name.to_bytes() == name) {
                 let place = CHOICES[at].words.iter().position(|word| word.to_bytes() == value);
                 parsed.choices.push((at, place.ok_or_else(wrong)?));
+            } else if let Some(at) = TEXTS.iter().position(|t| t.name.to_bytes() == name) {
+                let text = Some(value).filter(|value| (TEXTS[at].accepts)(value)).ok_or_else(wrong)?;
+                parsed.texts.push((at, CString::new(text).map_err(|_| wrong())?));
             } else {
                 return Err(format!("unknown module argument '{shown}'"));
             }
@@ -211,6 +243,10 @@ impl Arguments {
             let given = self.bytes.iter().rev().find(|(at, _)| *at == i);
             byte.register(ctx, given.map_or(byte.default, |(_, value)| *value))?;
         }
+        for (i, text) in TEXTS.iter().enumerate() {
+            let given = self.texts.iter().rev().find(|(at, _)| *at == i);
+            text.register(ctx, given.map_or(text.default, |(_, word)| word))?;
+        }
         config::load(ctx)
     }
 }
@@ -233,8 +269,10 @@ mod tests {
 
     #[test]
     fn arguments_are_directives_with_values() {
-        let parsed =
-            parse("max-value-size 1mb debug yes namespace-delimiter / xfetch-beta 1.5").expect("valid");
+        let parsed = parse(
+            "max-value-size 1mb debug yes namespace-delimiter / xfetch-beta 1.5 companion-prefix _tags",
+        )
+        .expect("valid");
         assert_eq!(
             parsed,
             Arguments {
@@ -242,6 +280,7 @@ mod tests {
                 bytes: vec![(0, b'/')],
                 decimals: vec![(0, c"1.5".into())],
                 choices: vec![],
+                texts: vec![(0, c"_tags".into())],
                 debug: true
             }
         );
@@ -258,6 +297,7 @@ mod tests {
             ("xfetch-beta -1", "invalid value '-1'"),
             ("evict-weight heavy", "invalid value 'heavy'"),
             ("evict-at 101", "invalid value '101'"),
+            ("companion-prefix a{", "invalid value 'a{'"),
             ("debug maybe", "invalid value 'maybe'"),
         ] {
             let error = parse(line).expect_err(line);

@@ -111,7 +111,7 @@ pub fn used(entry: Stored) {
 /// A value was written over another, whose marks it takes over, and whose slot or
 /// another.
 pub fn succeeded(db: Db, new: Stored, marks: Marks, same_slot: bool) {
-    if is_on() {
+    if is_on() && !new.is_companion() {
         new.set_marks(marks);
         if !same_slot {
             let (spot, share) = place_of(db, new);
@@ -127,7 +127,7 @@ fn place_of(db: Db, entry: Stored) -> (Spot, Share) {
 
 /// An entry came under a key that had none.
 pub fn came(db: Db, entry: Stored) {
-    if is_on() {
+    if is_on() && !entry.is_companion() {
         let (spot, share) = place_of(db, entry);
         let hash = xxh3_64(entry.view().name());
         if let Some(marks) = with_eviction(|eviction| eviction.inserted(hash, spot, share, dice())) {
@@ -337,17 +337,17 @@ impl Population for Entries {
     }
 
     fn is_taken(&self, spot: Spot) -> bool {
-        shard::at(spot.db, spot.slot).is_some()
+        shard::at(spot.db, spot.slot).is_some_and(|entry| !entry.is_companion())
     }
 
     fn look(&self, spot: Spot) -> Option<Candidate> {
-        let entry = shard::at(spot.db, spot.slot)?;
+        let entry = shard::at(spot.db, spot.slot).filter(|entry| !entry.is_companion())?;
         let now = state::now();
         shard::with(|index| Some(candidate(index, spot.db, entry, now)))
     }
 
     fn set_marks(&mut self, spot: Spot, marks: Marks) {
-        if let Some(entry) = shard::at(spot.db, spot.slot) {
+        if let Some(entry) = shard::at(spot.db, spot.slot).filter(|entry| !entry.is_companion()) {
             entry.set_marks(marks);
         }
     }

@@ -24,6 +24,7 @@ use crate::ahead;
 use crate::arrivals;
 use crate::border::cross;
 use crate::datatype::ours;
+use crate::directives::key_of_companion;
 use crate::ffi::args::Str;
 use crate::ffi::ctx::{Ctx, Level};
 use crate::ffi::events::{self, subscribe};
@@ -31,6 +32,8 @@ use crate::ffi::key::{Key, Kind};
 use crate::ffi::raw;
 use crate::hot;
 use crate::leases;
+use crate::natives;
+use crate::natives_told;
 use crate::shard;
 use crate::stored::Stored;
 use crate::ttl;
@@ -95,8 +98,8 @@ unsafe extern "C" fn on_generic(
         let db = ctx.database();
         let event = event.to_bytes();
         match event {
-            b"rename_to" | b"move_to" => came_under(ctx, name, true),
-            b"copy_to" => came_under(ctx, name, false),
+            b"rename_to" | b"move_to" => came_under(ctx, name, Came::Moved),
+            b"copy_to" => came_under(ctx, name, Came::Copied),
             b"restore" => restored(ctx, name),
             b"move_from" => copies_from(db),
             _ => {}
@@ -117,6 +120,7 @@ unsafe extern "C" fn on_generic(
             }
             _ => {}
         }
+        natives_told::told(ctx, event, name);
         if matches!(event, b"move_to" | b"copy_to") {
             go_back(ctx);
         }
@@ -158,15 +162,31 @@ fn go_back(ctx: Ctx) {
     }
 }
 
+/// How an entry came under its key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Came {
+    /// From another.
+    Moved,
+    Copied,
+    /// In a payload.
+    Brought,
+    /// It was there, and the index did not hold it.
+    Found,
+}
+
 /// Takes in the entry that is under a key now, as one that bears that name and
 /// the tags of that database.
-pub fn came_under(ctx: Ctx, name: Str<'_>, moved: bool) {
+pub fn came_under(ctx: Ctx, name: Str<'_>, how: Came) {
     let key = Key::write_untouched(ctx, name);
     let Kind::Ours(value) = key.kind(ours()) else { return };
     // SAFETY: a value of our type.
     let entry = unsafe { Stored::new(value) };
     let (db, view) = (key.database(), entry.view());
-    let change = if moved {
+    if entry.is_companion() || key_of_companion(name.bytes()).is_some() {
+        drop(key);
+        return natives::took_in(db, name, entry, how);
+    }
+    let change = if how == Came::Moved {
         shard::as_moved(db, name.bytes(), entry)
     } else {
         // A copy is what it has to be; a payload may have been restored by a
@@ -182,7 +202,7 @@ pub fn came_under(ctx: Ctx, name: Str<'_>, moved: bool) {
 /// Takes in an entry that a payload brought, in a cluster as one from another
 /// node.
 fn restored(ctx: Ctx, name: Str<'_>) {
-    if ctx.is_primary_in_cluster() {
+    if ctx.is_primary_in_cluster() && key_of_companion(name.bytes()).is_none() {
         let key = Key::write_untouched(ctx, name);
         let Kind::Ours(value) = key.kind(ours()) else { return };
         // SAFETY: a value of our type.
@@ -194,7 +214,7 @@ fn restored(ctx: Ctx, name: Str<'_>) {
             return arrivals::tell_later(db, name.bytes());
         }
     }
-    came_under(ctx, name, false);
+    came_under(ctx, name, Came::Brought);
 }
 
 /// Takes in the entry under a key with other metadata than it came with.
@@ -240,6 +260,7 @@ unsafe extern "C" fn on_flush(
         leases::flushed(db);
         hot::flushed(db);
         ahead::flushed(db);
+        natives_told::flushed(db);
     });
 }
 
@@ -260,6 +281,7 @@ unsafe extern "C" fn on_swap(
             leases::swapped(one, other);
             hot::swapped(one, other);
             ahead::swapped(one, other);
+            natives_told::swapped(one, other);
         }
     };
     // The tags of what lies in them go with them, whatever else is believed.

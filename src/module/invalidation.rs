@@ -13,6 +13,8 @@ use crate::directives::LOG_MAX_LEN;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::owned::Owned;
 use crate::leases;
+use crate::natives;
+use crate::natives_told;
 use crate::propagation;
 use crate::shard;
 use crate::state::{self, MainThread, COUNTERS};
@@ -41,14 +43,20 @@ pub fn channel(kind: Kind, name: &[u8]) -> Owned {
 /// Invalidates names in the selected database; answers what each hit.
 pub fn perform(ctx: Ctx, kind: Kind, mode: Mode, names: &[&[u8]], stamp: Stamp) -> Vec<u64> {
     let db = ctx.database();
-    let hits = shard::with_stamps(|index| {
+    natives_told::settle();
+    // Before any goes: a key with two of the tags counts twice, as an entry does.
+    let natives = if kind == Kind::Tags { natives::counts(db, names) } else { Vec::new() };
+    let mut hits = shard::with_stamps(|index| {
         let each = names.iter().map(|name| match kind {
             Kind::Tags => index.invalidate_tag(db, name, stamp, mode),
             Kind::Namespaces => index.invalidate_namespace(db, name, stamp, mode),
         });
         each.collect::<Vec<u64>>()
     });
-    if kind == Kind::Namespaces {
+    if kind == Kind::Tags {
+        hits.iter_mut().zip(natives).for_each(|(hits, natives)| *hits += natives);
+        natives::invalidate(ctx, names);
+    } else {
         names.iter().for_each(|name| leases::namespace_invalidated(db, name, stamp));
     }
     COUNTERS.invalidations.add(names.len() as u64);

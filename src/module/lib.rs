@@ -35,6 +35,7 @@
 //! | [`info`] | the INFO sections |
 //! | [`leases`] | the table of leases and locks: told, timed, replicated |
 //! | [`memory`] | what everything takes, as the server counts it |
+//! | [`natives`], [`natives_told`] | native keys with tags: their companions, and what happens to both |
 //! | [`locks`] | locks as replicas and files are told of them |
 //! | [`waiters`] | clients that are held back, and their answers |
 //! | [`sight`] | a key looked at for FETCH and LOCK |
@@ -63,6 +64,8 @@ mod leases;
 mod loading;
 mod locks;
 mod memory;
+mod natives;
+mod natives_told;
 mod propagation;
 mod relay;
 mod relay_bus;
@@ -173,7 +176,6 @@ fn load(ctx: Ctx, args: Args<'_>) -> Result<(), String> {
     }
     // SAFETY: the context is live.
     unsafe { api!(RedisModule_SetModuleOptions)(ctx.raw(), options as c_int) };
-    memory::learn(ctx);
     datatype::register(ctx)?;
     for entry in commands::TABLE.iter().chain(if arguments.debug { commands::DEBUG_TABLE } else { &[] }) {
         entry.register(ctx).map_err(|why| format!("{:?}: {why}", entry.spec.name))?;
@@ -185,6 +187,7 @@ fn load(ctx: Ctx, args: Args<'_>) -> Result<(), String> {
     relay_bus::register(ctx);
     slots::register(ctx);
     arguments.register(ctx)?;
+    memory::learn(ctx);
     commands::fetch::learn(ctx);
     ctx.log(Level::Notice, concat!("CacheFlow ", env!("CARGO_PKG_VERSION"), " is loaded"));
     Ok(())

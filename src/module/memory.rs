@@ -7,11 +7,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use cacheflow_core::footprint::{Classes, Footprint, Keyspace, MEMBER, SLOT};
 
 use crate::ahead;
+use crate::directives::companion_of;
 use crate::evict;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::io;
 use crate::hot;
 use crate::leases;
+use crate::natives_told;
 use crate::shard;
 use crate::state::{MainThread, BYTES};
 use crate::stored::Stored;
@@ -29,7 +31,7 @@ static SERVER: MainThread<Option<Server>> = MainThread::new(None);
 pub fn learn(ctx: Ctx) {
     let (valkey, version) = ctx.version();
     let keyspace = Keyspace::of(valkey, version, ctx.is_cluster());
-    let footprint = Footprint { keyspace, classes: classes() };
+    let footprint = Footprint { keyspace, classes: classes(), companion: companion_of(b"").len() };
     SERVER.with(|server| *server = Some(Server { footprint, version }));
     shard::with(|index| index.measure_by(footprint));
 }
@@ -68,14 +70,14 @@ pub fn expected(name: usize, value: usize, tags: usize) -> u64 {
 pub fn total() -> u64 {
     let beside =
         shard::allocated() + leases::allocated() + evict::allocated() + hot::allocated() + ahead::allocated();
-    entries() + keyspace() + beside as u64
+    entries() + keyspace() + (beside + natives_told::allocated()) as u64
 }
 
 /// What MEMORY USAGE is told of an entry, so that with what the server adds it
 /// comes to what the key takes. Its share of the tables is not in it.
 pub fn usage(entry: Stored) -> usize {
     let (view, own) = (entry.view(), entry.allocated());
-    let (name, timed) = (view.name().len(), view.is_timed());
+    let (name, timed) = (entry.key_name().len(), view.is_timed());
     SERVER.with(|server| {
         server.as_ref().map_or(own, |server| {
             let added = server.footprint.added_by_server(name, timed, server.version);

@@ -37,6 +37,7 @@ use crate::ffi::key::Key;
 use crate::ffi::prefetch;
 use crate::leases;
 use crate::loading;
+use crate::natives_told;
 use crate::settings;
 use crate::state::{is_main_thread, MainThread};
 use crate::stored::Stored;
@@ -356,6 +357,11 @@ pub fn arrived(db: Db, name: &[u8], entry: Stored) {
 /// An entry left its key. If it goes to another it takes along what has become
 /// of it here.
 pub fn left(db: Db, entry: Stored) {
+    if entry.is_companion() {
+        natives_told::companion_left(db, entry);
+        with(|index| index.detach(db, handle(entry), &mut Memory));
+        return;
+    }
     if !leases::is_quiet() {
         leases::entry_leaves(db, entry);
     }
@@ -454,6 +460,7 @@ pub fn loaded(db: Db, entry: Stored) {
 /// Loading has ended: what was loaded has its key.
 pub fn loading_ended() {
     settle_loaded();
+    natives_told::loaded();
     ttl::all_may_differ();
     evict::survey();
 }

@@ -66,6 +66,9 @@ pub fn glance(db: Db, name: &[u8], key: &Key) -> Option<(Stored, Option<Millis>)
     let Kind::Ours(value) = key.kind(ours()) else { return None };
     // SAFETY: a value of our type.
     let entry = unsafe { Stored::new(value) };
+    if entry.is_companion() {
+        return None;
+    }
     entry.prefetch();
     let left = entry.left_at_a_glance(state::now())?;
     if ttl::may_differ(name, entry.head().born()) {
@@ -82,6 +85,9 @@ pub fn see(db: Db, name: &[u8], key: &Key, beta: f64) -> Option<Seen> {
         Kind::Ours(value) => {
             // SAFETY: a value of our type.
             let entry = unsafe { Stored::new(value) };
+            if entry.is_companion() {
+                return None;
+            }
             entry.prefetch();
             let Some(meta) = shard::settled(db, name, entry) else {
                 return Some(Seen { entry: Some(entry), ..Seen::NOTHING });

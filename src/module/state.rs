@@ -85,6 +85,8 @@ pub static COUNTERS: Counters = Counters {
 pub static UNLINKED: Counter = Counter::new();
 /// Entries allocated, those included that wait for the lazy-free thread.
 pub static ENTRIES: AtomicI64 = AtomicI64::new(0);
+/// Companions of native keys that are allocated.
+pub static COMPANIONS: AtomicI64 = AtomicI64::new(0);
 /// Bytes of their allocations.
 pub static BYTES: AtomicI64 = AtomicI64::new(0);
 

@@ -1,19 +1,22 @@
 //! Entries where the server keeps them: a thin pointer to one allocation, laid
 //! out by `cacheflow_core::entry`.
 
+use std::borrow::Cow;
 use std::os::raw::c_void;
 use std::ptr::NonNull;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
 use cacheflow_core::entry::{self, BuildError, Meta, TagId, View, BASE};
 use cacheflow_core::evict_class::Marks;
 use cacheflow_core::units::{Millis, Time};
 
+use crate::directives::{companion_of, key_of_companion};
 use crate::evict;
 use crate::ffi::prefetch;
 use crate::hooks;
+use crate::natives;
 use crate::shard;
-use crate::state::{dice, BYTES, ENTRIES};
+use crate::state::{dice, BYTES, COMPANIONS, ENTRIES};
 
 /// An entry that the server holds or that we are about to give it.
 #[derive(Clone, Copy)]
@@ -22,16 +25,25 @@ pub struct Stored {
 }
 
 impl Stored {
-    /// Lays an entry out. The caller has referred to the tags for it.
+    /// Lays an entry out, or what is under the name of a companion: that has its
+    /// key's name, and no value. The caller has referred to the tags for it.
     ///
     /// # Errors
     /// See [`entry::build`].
     pub fn build(meta: &Meta, name: &[u8], value: &[u8], tags: &[TagId]) -> Result<Stored, BuildError> {
         hooks::on_entry();
-        let bytes = Box::into_raw(entry::build(meta, name, value, tags)?);
+        let bytes = match key_of_companion(name) {
+            None => entry::build(meta, name, value, tags)?,
+            Some(key) => {
+                let mut bytes = entry::build(meta, key, &[], tags)?;
+                entry::mark_companion(&mut bytes);
+                natives::on_companion();
+                bytes
+            }
+        };
         // SAFETY: from a box.
-        let stored = Stored { ptr: unsafe { NonNull::new_unchecked(bytes.cast()) } };
-        ENTRIES.fetch_add(1, Relaxed);
+        let stored = Stored { ptr: unsafe { NonNull::new_unchecked(Box::into_raw(bytes).cast()) } };
+        stored.counter().fetch_add(1, Relaxed);
         BYTES.fetch_add(stored.allocated() as i64, Relaxed);
         Ok(stored)
     }
@@ -148,6 +160,31 @@ impl Stored {
         entry::set_marks(base, marks);
     }
 
+    /// Whether it is a native key's companion, and no entry to users.
+    #[inline]
+    pub fn is_companion(self) -> bool {
+        self.head().is_companion()
+    }
+
+    /// The name of the key that it lies under, or is to.
+    pub fn key_name(self) -> Cow<'static, [u8]> {
+        let name = self.view().name();
+        if self.is_companion() {
+            Cow::Owned(companion_of(name))
+        } else {
+            Cow::Borrowed(name)
+        }
+    }
+
+    /// Where such as it are counted.
+    fn counter(self) -> &'static AtomicI64 {
+        if self.is_companion() {
+            &COMPANIONS
+        } else {
+            &ENTRIES
+        }
+    }
+
     /// Bytes that the allocation takes.
     pub fn allocated(self) -> usize {
         // SAFETY: a live allocation of ours.
@@ -173,7 +210,7 @@ impl Stored {
     /// # Safety
     /// Nothing uses the entry any more.
     pub unsafe fn free_as_succeeded(self) {
-        ENTRIES.fetch_sub(1, Relaxed);
+        self.counter().fetch_sub(1, Relaxed);
         BYTES.fetch_sub(self.allocated() as i64, Relaxed);
         let size = self.view().size();
         // SAFETY: the box that `build` leaked, of that size.

@@ -33,6 +33,7 @@ use crate::ffi::key::Key;
 use crate::ffi::{raw, timer};
 use crate::hot;
 use crate::leases;
+use crate::natives_told;
 use crate::removal;
 use crate::shard::{self, Memory, Tagged};
 use crate::sight;
@@ -86,6 +87,7 @@ unsafe extern "C" fn on_cron(
         evict::on_limits(ctx);
         hot::tick();
         ahead::tick();
+        natives_told::tick();
         if shard::with(|index| index.backlog()) > 0 {
             arm(ctx);
         }

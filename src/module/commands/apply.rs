@@ -12,7 +12,7 @@
 
 use std::ffi::CStr;
 
-use cacheflow_core::codec;
+use cacheflow_core::codec::{self, Decoded};
 use cacheflow_core::decide::Write;
 use cacheflow_core::number::parse_u64;
 use cacheflow_core::request::RequestError;
@@ -21,10 +21,13 @@ use cacheflow_core::units::{Time, LAST_TIME};
 use super::write::{check_size, Tags, Target, Value};
 use super::{Command, Error};
 use crate::arrivals;
+use crate::directives;
 use crate::ffi::args::{Args, Str};
 use crate::ffi::ctx::Ctx;
 use crate::ffi::raw::{REDISMODULE_CMD_KEY_OW as OW, REDISMODULE_CMD_KEY_UPDATE as UPDATE};
 use crate::ffi::register::{Arg, Keys, Spec};
+use crate::natives;
+use crate::natives_told;
 use crate::slots;
 use crate::state::{self, COUNTERS};
 
@@ -77,6 +80,13 @@ impl Command for Apply {
                 return Err(Error::OutOfMemory);
             }
         }
+        if let Some(key) = directives::key_of_companion(args.get(1).bytes()) {
+            natives_told::settle();
+            let decoded = read(args.get(3).bytes(), trusted)?;
+            natives::apply(ctx, args.get(1), key, &decoded.meta, &decoded.tags)?;
+            ctx.reply_ok();
+            return Ok(());
+        }
         let target = Target::open(ctx, args.get(1));
         // Of what it was here nothing is asked where the primary says what it
         // is: it may have died meanwhile.
@@ -88,13 +98,7 @@ impl Command for Apply {
             }
             return Err(Error::NothingToApplyTo);
         }
-        let mut decoded =
-            codec::decode(args.get(3).bytes()).inspect_err(|_| COUNTERS.refused_payloads.add(1))?;
-        if trusted {
-            state::observe(decoded.meta.born);
-        } else {
-            decoded.meta.born = state::admit(decoded.meta.born);
-        }
+        let mut decoded = read(args.get(3).bytes(), trusted)?;
         // What is dead here is not put: if anything lies there it is older.
         if ctx.is_primary_in_cluster() {
             let (db, tags) = (ctx.database(), decoded.tags.iter().copied());
@@ -116,4 +120,15 @@ impl Command for Apply {
         ctx.reply_ok();
         Ok(())
     }
+}
+
+/// The metadata that was sent, its birth known to the clock from now on.
+fn read(bytes: &[u8], trusted: bool) -> Result<Decoded<'_>, Error> {
+    let mut decoded = codec::decode(bytes).inspect_err(|_| COUNTERS.refused_payloads.add(1))?;
+    if trusted {
+        state::observe(decoded.meta.born);
+    } else {
+        decoded.meta.born = state::admit(decoded.meta.born);
+    }
+    Ok(decoded)
 }

@@ -16,6 +16,7 @@ use crate::directives::MAX_VALUE_SIZE;
 pub enum Error {
     Request(RequestError),
     WrongType,
+    Reserved,
     Overflow,
     TooBig { bytes: usize, limit: i64 },
     OutOfMemory,
@@ -44,6 +45,10 @@ impl Error {
                 format!("ERR invalid expire time in '{command}' command")
             }
             Error::WrongType => "WRONGTYPE Operation against a key holding the wrong kind of value".into(),
+            Error::Reserved => {
+                "ERR names that begin with cacheflow.companion-prefix are reserved for companions of native keys"
+                    .into()
+            }
             Error::Overflow => "ERR increment or decrement would overflow".into(),
             Error::TooBig { bytes, limit } => {
                 format!("TOOBIG value of {bytes} bytes exceeds cacheflow.max-value-size ({limit})")

@@ -20,6 +20,7 @@ use crate::ffi::raw::{
     REDISMODULE_CMD_KEY_ACCESS as ACCESS, REDISMODULE_CMD_KEY_RW as RW, REDISMODULE_CMD_KEY_UPDATE as UPDATE,
 };
 use crate::ffi::register::{Arg, Keys, Spec};
+use crate::natives;
 use crate::state;
 
 pub struct IncrBy;
@@ -44,6 +45,7 @@ impl Command for IncrBy {
 
     fn run(ctx: Ctx, args: Args<'_>) -> Result<(), Error> {
         let by = parse_i64(args.get(2).bytes()).ok_or(RequestError::NotAnInteger)?;
+        natives::check_name(args.get(1).bytes())?;
         evict::admit(ctx, args.get(1).bytes(), LONGEST_INTEGER, 0)?;
         let at = state::moment();
         let target = Target::open(ctx, args.get(1));

@@ -5,7 +5,7 @@
 //! 1) "0"
 //! 2) 1) "user:42"
 //! ```
-//! The keys that carry a tag, in the manner of SCAN.
+//! The keys that carry a tag, entries and native ones, in the manner of SCAN.
 
 use cacheflow_core::index::Verdict;
 use cacheflow_core::request_index::Page;
@@ -14,6 +14,7 @@ use super::{Command, Error};
 use crate::ffi::args::Args;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::register::{Arg, Keys, Spec};
+use crate::natives_told;
 use crate::shard::{self, stored};
 
 pub struct KeyList;
@@ -40,11 +41,12 @@ impl Command for KeyList {
     fn run(ctx: Ctx, args: Args<'_>) -> Result<(), Error> {
         let page = Page::parse(args.from(2), false)?;
         let (db, tag) = (ctx.database(), args.get(1).bytes());
+        natives_told::settle();
         let mut found = Vec::new();
         let next = shard::with(|index| {
             let next =
                 index.list_members(db, tag, page.cursor, page.count, |handle| found.push(stored(handle)));
-            found.retain(|entry| index.verdict(db, entry.view()) != Verdict::Dead);
+            found.retain(|entry| entry.is_companion() || index.verdict(db, entry.view()) != Verdict::Dead);
             next
         });
         ctx.reply_array(2);

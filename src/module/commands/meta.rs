@@ -32,6 +32,8 @@ use crate::ffi::key::{Key, Kind};
 use crate::ffi::raw::REDISMODULE_CMD_KEY_RO as RO;
 use crate::ffi::register::{Arg, Keys, Spec};
 use crate::leases;
+use crate::natives;
+use crate::natives_told;
 use crate::shard;
 use crate::state;
 use crate::stored::Stored;
@@ -55,12 +57,14 @@ impl Command for MetaOf {
 
     fn run(ctx: Ctx, args: Args<'_>) -> Result<(), Error> {
         let name = args.get(1);
+        natives_told::settle();
         let key = Key::look(ctx, name);
         let (kind, expire, now) = (key.kind(ours()), key.expire().map(Time), state::now());
         match kind {
             Kind::Absent => reply_absent(ctx, name),
-            Kind::Ours(value) => {
-                // SAFETY: a value of our type, in a key that is held open.
+            // SAFETY: a value of our type, in a key that is held open.
+            Kind::Ours(value) if !unsafe { Stored::new(value) }.is_companion() => {
+                // SAFETY: as above.
                 let entry = unsafe { Stored::new(value) };
                 let Some(meta) = shard::settled(ctx.database(), name.bytes(), entry) else {
                     reply_absent(ctx, name);
@@ -77,7 +81,7 @@ impl Command for MetaOf {
                 };
                 sheet.reply(ctx, name);
             }
-            Kind::String | Kind::Other => {
+            Kind::String | Kind::Other | Kind::Ours(_) => {
                 // The length of a string; of what has none, what it takes.
                 let length = (kind == Kind::String).then(|| key.length());
                 drop(key);
@@ -95,7 +99,7 @@ impl Command for MetaOf {
                     bytes: length.or_else(usage).unwrap_or(0),
                     meta,
                     ages,
-                    tags: Vec::new(),
+                    tags: natives::look(ctx, name.bytes()).unwrap_or_default().1,
                 };
                 sheet.reply(ctx, name);
             }

@@ -29,6 +29,9 @@ pub fn read<'a>(ctx: Ctx, name: Str<'_>, stale_will_do: bool) -> Read<'a> {
         Kind::Ours(value) => {
             // SAFETY: a value of our type.
             let entry = unsafe { Stored::new(value) };
+            if entry.is_companion() {
+                return Read::OtherType;
+            }
             entry.prefetch();
             let db = ctx.database();
             let fresh = state::is_fresh(entry);

@@ -35,6 +35,7 @@ use crate::ffi::args::Args;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::raw::{REDISMODULE_CMD_KEY_OW as OW, REDISMODULE_CMD_KEY_UPDATE as UPDATE};
 use crate::ffi::register::{Arg, Keys, Spec};
+use crate::natives;
 use crate::state;
 
 pub struct Set;
@@ -83,6 +84,7 @@ impl Command for Set {
     fn run(ctx: Ctx, args: Args<'_>) -> Result<(), Error> {
         let mut options = SetOptions::parse(args.from(3))?;
         let value = args.get(2).bytes();
+        natives::check_name(args.get(1).bytes())?;
         check_size(value)?;
         let mut tags = Names::new();
         tag::once(args.last(options.tags).bytes(), directives::tag_limits(), &mut tags)?;

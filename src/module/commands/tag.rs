@@ -4,8 +4,8 @@
 //! > CACHE.TAG user:42 team:7
 //! (integer) 1
 //! ```
-//! Puts tags on an entry; they bind from now on. Returns how many are new, nil
-//! where the key does not exist.
+//! Puts tags on an entry or a native key of any type; they bind from now on.
+//! Returns how many are new, nil where the key does not exist.
 
 use cacheflow_core::decide::{self, Write};
 use cacheflow_core::leases::Change;
@@ -20,6 +20,9 @@ use crate::ffi::raw::{REDISMODULE_CMD_KEY_RW as RW, REDISMODULE_CMD_KEY_UPDATE a
 use crate::ffi::register::{Arg, Keys, Spec};
 use crate::leases;
 use crate::locks;
+use crate::natives;
+use crate::natives_told;
+use crate::propagation;
 use crate::state;
 
 pub struct Tag;
@@ -27,9 +30,9 @@ pub struct Tag;
 impl Command for Tag {
     const SPEC: Spec = Spec {
         name: c"cache.tag",
-        summary: c"Puts tags on an entry and returns how many are new; nil where the key does not exist.",
+        summary: c"Puts tags on an entry or a native key and returns how many are new; nil where the key does not exist.",
         since: c"0.1.0",
-        complexity: c"O(N) where N is the number of tags, and a copy of the value",
+        complexity: c"O(N) where N is the number of tags, and a copy of an entry's value",
         flags: c"write deny-oom fast",
         cluster_flags: None,
         acl: c"write fast",
@@ -47,7 +50,7 @@ impl Command for Tag {
     }
 }
 
-/// Gives an entry the tags that `change` makes of those it has and those named;
+/// Gives an entry or a native key the tags that `change` makes of those it has and those named;
 /// replies how many it changed.
 pub fn retag<'a>(
     ctx: Ctx,
@@ -59,13 +62,27 @@ pub fn retag<'a>(
 ) -> Result<(), Error> {
     let at = state::moment();
     let name = args.get(1);
+    natives::check_name(name.bytes())?;
+    natives_told::settle();
     let target = Target::open(ctx, name).writing_nothing();
     let Some(settled) = target.meta() else {
-        // Native keys have no tags yet.
-        if target.is_visible() {
-            return Err(Error::WrongType);
+        if !target.is_visible() {
+            ctx.reply_null();
+            return Ok(());
         }
-        ctx.reply_null();
+        drop(target);
+        let (meta, there) = natives::look(ctx, name.bytes()).unwrap_or_default();
+        let there: Vec<&[u8]> = there.iter().map(Vec::as_slice).collect();
+        let (tags, changed) = change(&there, &mut args.from(2))?;
+        if changed > 0 {
+            natives::set_tags(ctx, name.bytes(), &decide::retagged(meta, at), &tags)?;
+            if !propagation::is_heard(ctx) {
+                ctx.replicate_verbatim();
+            }
+            ctx.signal_modified(name);
+            ctx.notify(c"cache.tag", name);
+        }
+        ctx.reply_integer(changed as i64);
         return Ok(());
     };
     let there = target.tags();

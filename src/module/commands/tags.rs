@@ -6,8 +6,8 @@
 //! 2) 1) "team:7"
 //!    2) (integer) 12
 //! ```
-//! The tags that entries of the selected database carry, each with how many
-//! entries, in the manner of SCAN: the cursor that comes back is the next one's
+//! The tags that keys of the selected database carry, each with how many
+//! keys, in the manner of SCAN: the cursor that comes back is the next one's
 //! argument, 0 is the end, and a tag that is there throughout is told.
 
 use cacheflow_core::glob;
@@ -17,6 +17,7 @@ use super::{Command, Error};
 use crate::ffi::args::Args;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::register::{Arg, Keys, Spec};
+use crate::natives_told;
 use crate::shard;
 
 pub struct TagList;
@@ -24,7 +25,7 @@ pub struct TagList;
 impl Command for TagList {
     const SPEC: Spec = Spec {
         name: c"cache.tags",
-        summary: c"Iterates over the tags that entries carry, each with the number of its entries.",
+        summary: c"Iterates over the tags that keys carry, each with the number of its keys.",
         since: c"0.1.0",
         complexity: c"O(1) for every call, O(N) for a whole iteration, N being the number of tags",
         flags: c"readonly",
@@ -42,6 +43,7 @@ impl Command for TagList {
 
     fn run(ctx: Ctx, args: Args<'_>) -> Result<(), Error> {
         let page = Page::parse(args.from(1), true)?;
+        natives_told::settle();
         let mut found = Vec::new();
         let db = ctx.database();
         let next = shard::with(|index| {

@@ -4,7 +4,7 @@
 //! > CACHE.UNTAG user:42 team:7
 //! (integer) 1
 //! ```
-//! Takes tags off an entry. Returns how many it had, nil where the key does not
+//! Takes tags off an entry or a native key. Returns how many it had, nil where the key does not
 //! exist. What an invalidation has made of it stays.
 
 use cacheflow_core::tag;
@@ -21,9 +21,9 @@ pub struct Untag;
 impl Command for Untag {
     const SPEC: Spec = Spec {
         name: c"cache.untag",
-        summary: c"Takes tags off an entry and returns how many it had; nil where the key does not exist.",
+        summary: c"Takes tags off an entry or a native key and returns how many it had; nil where the key does not exist.",
         since: c"0.1.0",
-        complexity: c"O(N) where N is the number of tags, and a copy of the value",
+        complexity: c"O(N) where N is the number of tags, and a copy of an entry's value",
         // No deny-oom: it takes away.
         flags: c"write fast",
         cluster_flags: None,

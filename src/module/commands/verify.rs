@@ -27,7 +27,7 @@ use crate::ffi::args::{Args, Str};
 use crate::ffi::ctx::Ctx;
 use crate::ffi::owned::Owned;
 use crate::ffi::register::{Arg, Keys, Spec};
-use crate::hooks;
+use crate::hooks::{self, Came};
 use crate::leases;
 use crate::shard;
 use crate::slots;
@@ -116,7 +116,7 @@ fn check(
         let entry = unsafe { Stored::new(value) };
         if !expected.remove(&value) {
             problems.push(format!("db {db}: a key's entry is not in the index"));
-        } else if entry.view().name() != name.bytes() {
+        } else if *entry.key_name() != *name.bytes() {
             problems.push(format!("db {db}: an entry bears another name than its key"));
         }
     });
@@ -139,13 +139,13 @@ fn check(
         for (&value, name) in &seen {
             // SAFETY: a value of our type, under that key.
             let entry = unsafe { Stored::new(value) };
-            if shard::is_at_home(db, entry) && entry.view().name() == &**name {
+            if shard::is_at_home(db, entry) && *entry.key_name() == **name {
                 shard::arrived(db, name, entry);
             } else {
-                hooks::came_under(ctx, Owned::new(name).get(), false);
+                hooks::came_under(ctx, Owned::new(name).get(), Came::Found);
             }
         }
-        hidden.iter().for_each(|&entry| shard::arrived(db, entry.view().name(), entry));
+        hidden.iter().for_each(|&entry| shard::arrived(db, &entry.key_name(), entry));
     }
     (seen.len() + hidden.len()) as u64
 }

@@ -20,6 +20,7 @@ use crate::ffi::ctx::Ctx;
 use crate::ffi::key::{Key, Kind};
 use crate::hot;
 use crate::leases::{self, Fill};
+use crate::natives;
 use crate::propagation;
 use crate::settings;
 use crate::shard::{self, Tagged};
@@ -66,7 +67,7 @@ impl<'a> Target<'a> {
         let kind = key.kind(ours());
         let old = match kind {
             // SAFETY: a value of our type.
-            Kind::Ours(value) => Some(unsafe { Stored::new(value) }),
+            Kind::Ours(value) => Some(unsafe { Stored::new(value) }).filter(|entry| !entry.is_companion()),
             _ => None,
         };
         let settled = old.and_then(|entry| shard::settled(db, name.bytes(), entry));
@@ -188,6 +189,9 @@ impl<'a> Target<'a> {
             } else {
                 self.key.set(ours(), new.raw());
                 shard::arrived(self.db, name, new);
+                if self.present {
+                    natives::replaced(self.ctx, name);
+                }
             }
         }
         if expire != decide::own_expire(meta) {

@@ -16,6 +16,7 @@ pub mod cluster;
 pub mod config;
 pub mod ctx;
 pub mod events;
+pub mod filter;
 pub mod info;
 pub mod io;
 pub mod key;
@@ -25,6 +26,7 @@ pub mod owned;
 pub mod register;
 mod replicate;
 pub mod scan;
+pub mod text;
 pub mod timer;
 
 pub use redis_module::raw;
@@ -101,6 +103,7 @@ required!(
     RedisModule_CallReplyStringPtr,
     RedisModule_CallReplyType,
     RedisModule_CloseKey,
+    RedisModule_CommandFilterArgGet,
     RedisModule_CreateCommand,
     RedisModule_CreateDataType,
     RedisModule_CreateString,
@@ -160,6 +163,7 @@ required!(
     RedisModule_OpenKey,
     RedisModule_PublishMessage,
     RedisModule_RegisterClusterMessageReceiver,
+    RedisModule_RegisterCommandFilter,
     RedisModule_RegisterEnumConfig,
     RedisModule_RegisterInfoFunc,
     RedisModule_RegisterNumericConfig,

@@ -18,6 +18,17 @@ impl Ctx {
         done == raw::REDISMODULE_OK as c_int
     }
 
+    /// Replicates `command keys…`, all of one slot; false where the server has no
+    /// such command.
+    pub fn replicate_keys(self, command: &CStr, keys: Strings<'_>) -> bool {
+        let (argv, argc) = keys.raw();
+        // SAFETY: the format names the arguments' type; the server retains the
+        // strings.
+        let done =
+            unsafe { api!(RedisModule_Replicate)(self.raw(), command.as_ptr(), c"v".as_ptr(), argv, argc) };
+        done == raw::REDISMODULE_OK as c_int
+    }
+
     /// Replicates the command being run as it came.
     pub fn replicate_verbatim(self) {
         // SAFETY: the context is that of a command.
