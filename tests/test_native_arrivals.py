@@ -12,7 +12,6 @@ from harness.native import (
     companion,
     companions,
     kinds,
-    make,
     tagged,
 )
 from harness.server import wait_for
@@ -212,10 +211,52 @@ def test_migrated_in_every_order_of_many(pair):
 
 
 @single
-def test_a_key_that_goes_alone_has_no_tags(pair):
+@orders
+def test_sent_one_after_the_other(pair, order):
+    """Without COPY: the half that is left behind waits to be sent too."""
     source, target = pair
-    make(target, "hash", "other")
-    tagged(source, "hash", "k", "a")
-    migrate(source, target, "k")
-    assert_nothing(source)
-    assert tags_of(target, "k") == [] and all_tags(target) == {}
+    for kind in kinds(source):
+        tagged(source, kind, "k", "a", "b")
+        names = ["k", companion(source)]
+        for at in order:
+            migrate(source, target, names[at])
+        assert_nothing(source, kind)
+        assert_bound(target, "k", [b"a", b"b"], kind)
+        assert_nothing(target, kind)
+
+
+@single
+@orders
+def test_an_invalidation_where_one_half_was_left_behind(pair, order):
+    """Of what has gone ahead it is the other server's affair; what is still here goes."""
+    source, target = pair
+    for kind in kinds(source):
+        tagged(source, kind, "k", "a", "b")
+        names = ["k", companion(source)]
+        migrate(source, target, names[order[0]])
+        source("CACHE.INVALIDATE", "TAGS", "a")
+        wait_for(lambda: source("EXISTS", "k") == 0, f"the end of what was invalidated: {kind}")
+        target("FLUSHALL")
+        source("DEL", *names)
+        await_nothing(source, kind)
+
+
+@single
+@orders
+def test_what_is_not_followed_does_not_stay_for_ever(pair, order):
+    """A companion without a key, a key whose companion is elsewhere: while invalidations are remembered."""
+    source, target = pair
+    for server in pair:
+        server.config("cacheflow.tombstone-ttl", 50)
+    try:
+        for kind in kinds(source):
+            tagged(source, kind, "k", "a")
+            migrate(source, target, ["k", companion(source)][order[0]])
+            await_nothing(source, kind)
+            if order[0]:
+                await_nothing(target, kind)
+            else:
+                assert tags_of(target, "k") == [] and target("DEL", "k") == 1
+    finally:
+        for server in pair:
+            server.config("cacheflow.tombstone-ttl", 300_000)
