@@ -17,7 +17,7 @@ from harness.sample import fill
 from harness.server import wait_for
 from harness.tagged import DEBUG, all_tags, await_sweep, keys_of
 from harness.topologies import several_databases
-from harness.topology import assert_verified
+from harness.topology import assert_verified, verify
 
 SEEDS = int(os.environ.get("CACHEFLOW_SEEDS", "3"))
 POLICIES = [f"{which}-{how}" for which in ("allkeys", "volatile") for how in ("lru", "lfu", "random")] + [
@@ -25,11 +25,6 @@ POLICIES = [f"{which}-{how}" for which in ("allkeys", "volatile") for how in ("l
 ]
 TAGS = ["t1", "t2", "t3", "", "tag:" + "y" * 100]
 KEYS = [f"{space}:{n}{{t}}" for space in ("a", "bb", "") for n in range(6)] + ["long:" + "x" * 300 + "{t}"]
-
-
-def verify(server):
-    """CACHE.VERIFY as a dict."""
-    return fields(server("CACHE.VERIFY"))
 
 
 def steps(dice, databases):
@@ -153,7 +148,7 @@ def test_any_sequence_leaves_it_whole(topology, seed):
         run(server, request, databases)
         if number % 25 == 0:
             found = verify(server)
-            assert found["problems"] == [] and found["keys"] == found["entries"], (number, request, found)
+            assert found["problems"] == [], (number, request, found)
     freshen(server, KEYS, databases)
 
 

@@ -145,7 +145,6 @@ def test_a_native_key_under_the_prefix_has_no_tags(server):
         ("CACHE.STALE",),
         ("CACHE.UNTAG", "a"),
         ("CACHE.UNTAG", "b"),
-        ("CACHE.META",),
         ("CACHE.MGET",),
         ("CACHE.LOCK", "1000"),
     ],

@@ -159,9 +159,9 @@ def test_large_values_are_freed_lazily(server):
     connection.pipeline([("ZADD", "huge", n, f"m{n}") for n in range(5000)])
     for key in ("big", "huge"):
         server("CACHE.TAG", key, "a")
-    before = int(server.info("stats")["lazyfreed_objects"])
+    before = int(server.info("memory")["lazyfreed_objects"])
     assert server("CACHE.INVALIDATE", "TAGS", "a") == 2
-    wait_for(lambda: int(server.info("stats")["lazyfreed_objects"]) >= before + 2, "lazily freed objects")
+    wait_for(lambda: int(server.info("memory")["lazyfreed_objects"]) >= before + 2, "lazily freed objects")
     assert_nothing(server)
 
 

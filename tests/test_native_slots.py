@@ -229,3 +229,4 @@ def test_a_slot_that_is_lost_by_gossip_leaves_nothing(cluster):
     assert keys_of(source, moved.a) == [stays.encode()]
     assert source("CACHE.INVALIDATE", "LOCAL", "TAGS", moved.a) == 1
     assert_nothing(source)
+    source("FLUSHALL")  # Redis 7.0 tells its replica of no key that it deletes so

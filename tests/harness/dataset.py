@@ -30,6 +30,7 @@ class Key:
     fresh_until: int | None = None  # absolute ms, None without an end
     known_to: int = 0  # ms in which that was read, by a server that may have been held up
     state: bytes | None = None
+    tags: list | None = None  # of a native key
 
 
 @dataclass
@@ -108,6 +109,8 @@ def _read(connection, names):
         None if common[at] == b"none" else Key(common[at], common[at + 1], common[at + 2][0])
         for at in range(0, len(common), 3)
     ]
+    if connection("MODULE", "LIST"):
+        _read_tags(connection, names, keys)
     entries = [i for i, key in enumerate(keys) if key is not None and key.type == b"cacheflow"]
     replies = connection.pipeline(
         [
@@ -126,11 +129,20 @@ def _read(connection, names):
         if meta["state"] == b"fresh" and meta["fresh-ms"] >= 0:
             key.fresh_until = _ms(began) + meta["fresh-ms"]
             key.known_to = _ms(ended) - _ms(began)
-        key.state, key.value = meta["state"], value
+        # A companion has no value: a GET of it is answered by an error.
+        key.state, key.value = meta["state"], str(value) if isinstance(value, ReplyError) else value
         key.meta = {name: part for name, part in meta.items() if name not in VOLATILE}
         if isinstance(key.meta.get("tags"), list):
             key.meta["tags"] = sorted(key.meta["tags"])
     return keys
+
+
+def _read_tags(connection, names, keys):
+    native = [i for i, key in enumerate(keys) if key is not None and key.type != b"cacheflow"]
+    found = connection.pipeline([("CACHE.META", names[i]) for i in native])
+    for i, meta in zip(native, found, strict=True):
+        if meta is not None:  # else gone since TYPE
+            keys[i].tags = sorted(fields(meta)["tags"])
 
 
 def _entry_differences(a, b, window):
@@ -164,7 +176,7 @@ def differences(a, b):
         if one is None or two is None:
             found.append(f"{where}: only in the {'second' if one is None else 'first'}")
             continue
-        for name in ("type", "expires", "digest"):
+        for name in ("type", "expires", "digest", "tags"):
             if getattr(one, name) != getattr(two, name):
                 found.append(f"{where}: {name} {getattr(one, name)} against {getattr(two, name)}")
         if one.meta is not None and two.meta is not None:
