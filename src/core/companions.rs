@@ -174,6 +174,12 @@ impl Companions {
         wait.is_some_and(|wait| wait.waits == Waits::Companion)
     }
 
+    /// Whether a key waits to be sent where its companion is.
+    pub fn is_left_behind(&self, db: Db, key: &[u8]) -> bool {
+        let wait = self.waiting.get(&db).and_then(|all| all.get(key));
+        wait.is_some_and(|wait| matches!(wait.waits, Waits::Key(_)))
+    }
+
     /// One whose time is up, for whom [`Companions::end`] is to be called. `None`:
     /// nobody's is.
     pub fn next_due(&mut self, now: Time) -> Option<(Db, Box<[u8]>)> {

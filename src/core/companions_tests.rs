@@ -56,6 +56,7 @@ fn left_behind() {
     let tags = [b"a".to_vec(), b"b".to_vec()];
     let sent = Event::CompanionSent(&tags);
     assert_eq!(all.happened(0, KEY, sent, there(true, false), UNTIL), Remove::NONE);
+    assert!(all.is_left_behind(0, KEY) && !all.waits(0, KEY));
     assert_eq!(all.left_behind(0, &[b"b", b"c"]), [KEY]);
     assert!(all.left_behind(0, &[b"c"]).is_empty() && all.left_behind(1, &[b"b"]).is_empty());
     assert_eq!(

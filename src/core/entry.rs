@@ -42,7 +42,8 @@
 //! and what has none of them costs nothing.
 //!
 //! ```text
-//! MARKS: 1  ADAPTIVE  17 bytes  EXAUTO: drawn in `adaptive`
+//! MARKS: 1  ADAPTIVE   17 bytes  EXAUTO: drawn in `adaptive`
+//!        2  COMPANION            no entry: drawn in `companion`
 //! ```
 //!
 //! When you add a field: `FIELDS` (or a mark, and `extent`), `Meta`,
@@ -61,6 +62,8 @@ pub const BASE: usize = 30;
 /// The longest value that can be stored (Redis's own limit on a string).
 pub const LONGEST_VALUE: usize = 512 << 20;
 
+/// Where an entry's slot lies.
+const SLOT_AT: usize = 20;
 const STAMP_BITS: u32 = 53;
 const NO_END: u64 = LAST_TIME + 1;
 const TIME_BYTES: usize = 6;
@@ -94,9 +97,12 @@ const SHAPES: usize = 1 << (FIELDS.len() + 2);
 /// Bytes a tag membership takes in the entry.
 const TAG_BYTES: usize = 8;
 
-/// Bytes of the optional fields.
-const fn extent(shape: usize) -> usize {
-    let mut sum = 0;
+/// Bytes before the name: the base and the optional fields.
+const fn head(shape: usize) -> usize {
+    if companion::is_shape(shape) {
+        return companion::head(shape);
+    }
+    let mut sum = BASE;
     let mut i = 0;
     while i < FIELDS.len() {
         if shape & FIELDS[i].0 as usize != 0 {
@@ -110,12 +116,12 @@ const fn extent(shape: usize) -> usize {
     sum
 }
 
-/// [`extent`] of all shapes, looked up: on the path of every read.
-const EXTENTS: [u8; SHAPES] = {
+/// [`head`] of all shapes, looked up: on the path of every read.
+const HEADS: [u8; SHAPES] = {
     let mut table = [0; SHAPES];
     let mut shape = 0;
     while shape < table.len() {
-        table[shape] = extent(shape) as u8;
+        table[shape] = head(shape) as u8;
         shape += 1;
     }
     table
@@ -163,7 +169,7 @@ pub fn build(meta: &Meta, name: &[u8], value: &[u8], tags: &[TagId]) -> Result<B
     let marks = few.unwrap_or(if meta.adaptive.is_some() { ADAPTIVE } else { 0 });
     let shape = usize::from(fields) | (marks as usize) << FIELDS.len();
     let (value_len, name_len) = narrow.unwrap_or((0, 0));
-    let size = BASE + usize::from(EXTENTS[shape]) + name.len() + value.len() + tags.len() * TAG_BYTES;
+    let size = usize::from(HEADS[shape]) + name.len() + value.len() + tags.len() * TAG_BYTES;
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(size)?;
 
@@ -212,7 +218,7 @@ pub fn build(meta: &Meta, name: &[u8], value: &[u8], tags: &[TagId]) -> Result<B
 /// [`BASE`] of them.
 #[inline]
 pub fn head_size(base: &[u8; BASE]) -> usize {
-    BASE + usize::from(EXTENTS[shape_of(base)])
+    usize::from(HEADS[shape_of(base)])
 }
 
 /// The size of the whole entry, given its first [`head_size`] bytes.
@@ -220,7 +226,9 @@ pub fn head_size(base: &[u8; BASE]) -> usize {
 pub fn size(head: &[u8]) -> usize {
     let view = View { bytes: head };
     let (value, name) = view.lengths();
-    view.names_at() + name + value + view.tag_count() * TAG_BYTES
+    let size = view.names_at() + name + value + view.tag_count() * TAG_BYTES;
+    // A companion may be smaller than what is read of whatever it is.
+    size.max(BASE)
 }
 
 /// Where the value lies: its offset and its length, given the entry's first
@@ -317,17 +325,20 @@ impl<'a> View<'a> {
     fn field(&self, field: u8) -> Option<usize> {
         let fields = self.fields();
         // Their order in memory is that of their bits.
-        (fields & field != 0).then(|| BASE + usize::from(EXTENTS[usize::from(fields & (field - 1))]))
+        (fields & field != 0).then(|| usize::from(HEADS[usize::from(fields & (field - 1))]))
     }
 
     #[inline]
     fn names_at(&self) -> usize {
-        BASE + usize::from(EXTENTS[shape_of(self.bytes)])
+        usize::from(HEADS[shape_of(self.bytes)])
     }
 
     /// Lengths of the value and the name.
     #[inline]
     fn lengths(&self) -> (usize, usize) {
+        if self.is_companion() {
+            return (0, companion::name_len(self.bytes));
+        }
         match self.field_wide() {
             None => {
                 let value = u16::from_le_bytes([self.bytes[27], self.bytes[28]]);
@@ -348,6 +359,9 @@ impl<'a> View<'a> {
 
     #[inline]
     fn tag_count(&self) -> usize {
+        if self.is_companion() {
+            return companion::tag_count(self.bytes);
+        }
         if self.fields() & MANY == 0 {
             return (word(self.bytes, 0) >> TAGS_AT & FEW) as usize;
         }
@@ -388,6 +402,9 @@ impl<'a> View<'a> {
     /// Whether at `now` its grace is over, going by the times that it was given:
     /// its key's TTL may have been changed.
     pub fn is_over(&self, now: Time) -> bool {
+        if self.is_companion() {
+            return false;
+        }
         let end = word(self.bytes, 8) & NO_END;
         let grace = self.field(GRACE).map_or(0, |at| time_at(self.bytes, at));
         end != NO_END && now.0 >= end.saturating_add(grace)
@@ -396,7 +413,7 @@ impl<'a> View<'a> {
     /// Whether its freshness has an end, and so its key a TTL.
     #[inline]
     pub fn is_timed(&self) -> bool {
-        word(self.bytes, 8) & NO_END != NO_END
+        word(self.bytes, 8) & NO_END != NO_END && !self.is_companion()
     }
 
     /// Whether it was dead when it came to lie here.
@@ -429,12 +446,15 @@ impl<'a> View<'a> {
     /// The slot that the index gave it; 0: it is in none.
     #[inline]
     pub fn slot(&self) -> u32 {
-        half(self.bytes, 20)
+        half(self.bytes, if self.is_companion() { companion::SLOT_AT } else { SLOT_AT })
     }
 
     /// The number of its namespace; 0: none of its own.
     #[inline]
     pub fn namespace(&self) -> u16 {
+        if self.is_companion() {
+            return COMPANION;
+        }
         u16::from_le_bytes([self.bytes[14], self.bytes[15]])
     }
 
@@ -445,12 +465,15 @@ impl<'a> View<'a> {
             return None;
         }
         // Behind all that have a bit.
-        let at = BASE + usize::from(EXTENTS[usize::from(fields)]);
+        let at = usize::from(HEADS[usize::from(fields)]);
         self.bytes[at..].first_chunk().and_then(Adaptive::of_bytes)
     }
 
     /// Everything known beside name, value and tags.
     pub fn meta(&self) -> Meta {
+        if self.is_companion() {
+            return companion::meta(self.born(), self.is_marked_dead());
+        }
         let end = |ms| (ms != NO_END).then_some(ms);
         let born = self.born();
         let fresh_until = end(word(self.bytes, 8) & NO_END).map(Time);
@@ -475,11 +498,14 @@ impl<'a> View<'a> {
     }
 }
 
+#[path = "entry_companion.rs"]
+mod companion;
 #[path = "entry_marks.rs"]
 mod marks;
 #[path = "entry_meta.rs"]
 mod meta;
 
+pub use companion::{build_companion, COMPANION};
 pub use marks::*;
 pub use meta::*;
 

@@ -6,29 +6,16 @@ use crate::evict_class::Marks;
 
 /// Sets the slot that the index gave an entry.
 pub fn set_slot(bytes: &mut [u8], slot: u32) {
-    bytes[20..24].copy_from_slice(&slot.to_le_bytes());
+    let at = if View::new(bytes).is_companion() { companion::SLOT_AT } else { SLOT_AT };
+    bytes[at..at + 4].copy_from_slice(&slot.to_le_bytes());
 }
 
-/// Sets the number of an entry's namespace.
+/// Sets the number of an entry's namespace; that of a companion stays.
 pub fn set_namespace(bytes: &mut [u8], namespace: u16) {
-    bytes[14..16].copy_from_slice(&namespace.to_le_bytes());
-}
-
-/// The namespace's number of what is no entry to users: a companion. No namespace
-/// gets it.
-pub const COMPANION: u16 = u16::MAX;
-
-/// Makes a companion ([`crate::companion`]) of what has just been laid out.
-pub fn mark_companion(bytes: &mut [u8]) {
-    set_namespace(bytes, COMPANION);
-}
-
-impl View<'_> {
-    /// Whether this is the companion of a native key, whose name it has then.
-    #[inline]
-    pub fn is_companion(&self) -> bool {
-        self.namespace() == COMPANION
+    if View::new(bytes).is_companion() {
+        return;
     }
+    bytes[14..16].copy_from_slice(&namespace.to_le_bytes());
 }
 
 /// Sets the position of an entry's `i`th tag.

@@ -21,10 +21,10 @@
 //!
 //! # Companions
 //! The companion of a native key ([`crate::companion`]) is taken in like an entry
-//! and is none: no namespace counts or kills it, the sweep passes it by. A tag
-//! notes it in a vector of its own, which no invalidation takes away: whoever
-//! invalidates removes them at once ([`Index::natives`]), key by key. So it is among
-//! its tags' natives exactly while it is in the index.
+//! and is none: no namespace counts or kills it, and a soft invalidation kills it as
+//! a hard one does, for a native key cannot be stale. A tag notes it in a vector of
+//! its own, so that whoever invalidates finds the native keys ([`Index::natives`]),
+//! which go at once; the companions are left to the sweep.
 //!
 //! # Spaces
 //! What a database holds is a space, and tags belong to a space. SWAPDB
@@ -131,6 +131,17 @@ struct Tag {
     /// Companions among its members: the native keys that carry it. Most tags have
     /// none, and no room for them.
     natives: Option<Box<Segments<Slot>>>,
+}
+
+impl Stamps {
+    /// The last one that kills.
+    fn fatal(&self, companion: bool) -> Stamp {
+        if companion {
+            self.last()
+        } else {
+            self.hard
+        }
+    }
 }
 
 impl Tag {

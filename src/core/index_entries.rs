@@ -18,13 +18,13 @@ impl Index {
     }
 
     fn verdict_by_stamps(&self, db: Db, entry: View<'_>) -> Verdict {
-        let born = entry.born();
+        let (born, companion) = (entry.born(), entry.is_companion());
         let mut soft: Option<Stamp> = None;
         let namespaces = self.databases.get(db).map(|database| &database.namespaces);
         let namespace = namespaces.and_then(|all| all.get(usize::from(entry.namespace())));
         let tags = entry.tags().filter_map(|id| self.tags.get(id)).map(|tag| tag.stamps);
         for stamps in namespace.map(|namespace| namespace.stamps).into_iter().chain(tags) {
-            if stamps.hard > born {
+            if stamps.fatal(companion) > born {
                 return Verdict::Dead;
             }
             if stamps.soft > born {
@@ -58,7 +58,7 @@ impl Index {
         for i in 0..count {
             self.join(db, slot, bytes, i);
         }
-        if dead && !companion {
+        if dead {
             self.queue(db, slot);
         }
         true
@@ -70,7 +70,7 @@ impl Index {
         let view = View::new(bytes);
         let (id, born, companion) = (view.tag(i), view.born(), view.is_companion());
         let Some(tag) = id.and_then(|id| self.tags.get_mut(id)) else { return };
-        if tag.stamps.hard > born && !companion {
+        if tag.stamps.fatal(companion) > born {
             return;
         }
         let before = tag.allocated();
@@ -123,7 +123,7 @@ impl Index {
             entry::set_position(entries.bytes_mut(handle), i, NO_POSITION);
             let Some(tag) = self.tags.get_mut(id) else { continue };
             // Taken away by an invalidation: the vector is another by now.
-            if position == NO_POSITION || (tag.stamps.hard > born && !companion) {
+            if position == NO_POSITION || tag.stamps.fatal(companion) > born {
                 continue;
             }
             database.memberships -= 1;
@@ -158,7 +158,8 @@ impl Index {
         let least = born.min(reborn);
         let database = &mut self.databases[db];
         if least < self.latest {
-            let stands = |id| self.tags.get(id).is_some_and(|tag| tag.stamps.hard <= least);
+            let companion = view.is_companion();
+            let stands = |id| self.tags.get(id).is_some_and(|tag| tag.stamps.fatal(companion) <= least);
             let hard = database.namespaces.get(usize::from(number)).map(|namespace| namespace.stamps.hard);
             if !view.tags().all(stands) || hard.is_some_and(|hard| hard > reborn) {
                 return false;

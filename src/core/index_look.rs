@@ -249,7 +249,7 @@ impl Index {
                     let members =
                         if view.is_companion() { tag.natives.as_deref() } else { Some(&tag.members) };
                     let stands = members.and_then(|all| all.get(view.position(i) as usize)) == Some(slot);
-                    let should = tag.stamps.hard <= view.born() || view.is_companion();
+                    let should = tag.stamps.fatal(view.is_companion()) <= view.born();
                     memberships += u64::from(should);
                     expect(!should || stands, &|| {
                         format!("db {db} slot {slot}: not among the members of tag {id}")

@@ -54,30 +54,39 @@ impl Index {
         for (mode, stamp) in [(Mode::Hard, stamps.hard), (Mode::Soft, stamps.soft)] {
             match (namespace, mode) {
                 _ if stamp == Stamp(0) => {}
-                (false, Mode::Hard) => self.remember_tag(db, name, stamp, spare, entries),
-                (false, Mode::Soft) => {
-                    self.invalidate_tag(db, name, stamp, mode);
-                }
+                (false, mode) => self.remember_tag(db, name, mode, stamp, spare, entries),
                 (true, Mode::Hard) => self.remember_namespace(db, name, stamp, spare, entries),
                 (true, Mode::Soft) => self.invalidate_namespace_quietly(db, name, stamp, mode),
             }
         }
     }
 
-    fn remember_tag(&mut self, db: Db, name: &[u8], stamp: Stamp, spare: Millis, entries: &mut impl Entries) {
+    fn remember_tag(
+        &mut self,
+        db: Db,
+        name: &[u8],
+        mode: Mode,
+        stamp: Stamp,
+        spare: Millis,
+        entries: &mut impl Entries,
+    ) {
         let space = self.space(db);
         let id = self.find(space, name);
-        let tag = id.and_then(|id| self.tags.get(id)).filter(|tag| !tag.members.is_empty());
+        let tag = id.and_then(|id| self.tags.get(id));
         let mut younger: Vec<Slot> = Vec::new();
         if let Some(tag) = tag {
-            if is_known(tag.stamps.hard, stamp, spare) {
+            let is_any = !tag.members.is_empty() || tag.natives() > 0;
+            if mode == Mode::Hard && is_any && is_known(tag.stamps.hard, stamp, spare) {
                 return;
             }
             let slots = &self.databases[db].slots;
             let born = |slot| slots.get(slot).map(|handle| View::new(entries.bytes(handle)).born());
-            younger.extend(tag.members.iter().filter(|slot| born(*slot).is_some_and(|born| born >= stamp)));
+            // Softly, entries stay among the members.
+            let members = tag.members.iter().filter(|_| mode == Mode::Hard);
+            let all = members.chain(tag.natives.iter().flat_map(|natives| natives.iter()));
+            younger.extend(all.filter(|slot| born(*slot).is_some_and(|born| born >= stamp)));
         }
-        self.invalidate_tag(db, name, stamp, Mode::Hard);
+        self.invalidate_tag(db, name, stamp, mode);
         for slot in younger {
             let Some(handle) = self.databases[db].slots.get(slot) else { continue };
             let bytes = entries.bytes_mut(handle);

@@ -57,7 +57,7 @@ impl Index {
         let handle = slot.and_then(|slot| self.databases[db].slots.get(slot));
         let Some(handle) = handle else { return (done, Sweep::Nothing) };
         let view = View::new(entries.bytes(handle));
-        if view.is_companion() || namespace.is_some_and(|namespace| namespace != view.namespace()) {
+        if namespace.is_some_and(|namespace| namespace != view.namespace()) {
             return (done, Sweep::Nothing);
         }
         let found = match self.verdict(db, view) {

@@ -141,17 +141,19 @@ impl Index {
         }
     }
 
-    /// The companions that carry a tag, some of them: an invalidation has their keys
-    /// removed, before or behind [`Index::invalidate_tag`], and asks until there
-    /// are none.
-    pub fn natives(&self, db: Db, name: &[u8], most: usize) -> Vec<Handle> {
+    /// Where the companions lie that carry a tag and that nothing has killed yet. Ask
+    /// before [`Index::invalidate_tag`], which takes them away.
+    pub fn natives(&self, db: Db, name: &[u8], entries: &impl Entries) -> Vec<Slot> {
         let Some(database) = self.databases.get(db) else { return Vec::new() };
         let tag = self.find(database.space, name).and_then(|id| self.tags.get(id));
         let Some(natives) = tag.and_then(|tag| tag.natives.as_deref()) else { return Vec::new() };
-        // From the end: there they leave without another taking their place.
-        let from = natives.len().saturating_sub(most);
-        let slots = (from..natives.len()).rev().filter_map(|i| natives.get(i));
-        slots.filter_map(|slot| database.slots.get(slot)).collect()
+        let lives = |slot: &Slot| {
+            let handle = database.slots.get(*slot);
+            handle.is_some_and(|handle| {
+                self.verdict(db, View::new(entries.bytes(handle))) == Verdict::Untouched
+            })
+        };
+        natives.iter().filter(lives).collect()
     }
 
     /// How many companions carry a tag.
@@ -160,31 +162,32 @@ impl Index {
         id.and_then(|id| self.tags.get(id)).map_or(0, Tag::natives)
     }
 
-    /// Invalidates a tag; answers how many memberships of entries it hit.
+    /// Invalidates a tag; answers how many memberships it hit.
     pub fn invalidate_tag(&mut self, db: Db, name: &[u8], stamp: Stamp, mode: Mode) -> u64 {
         let (space, id) = (self.space(db), self.intern(db, name));
         let mut stamps = Stamps::default();
         stamps.raise(mode, stamp);
         self.set_stamps(id, stamps);
         let Some(tag) = self.tags.get_mut(id) else { return 0 };
-        let hit = tag.members.len();
-        if hit > 0 {
-            self.backlog += hit;
-            match mode {
-                Mode::Hard => {
-                    let members = std::mem::take(&mut tag.members);
-                    self.tag_bytes -= members.allocated();
-                    self.jobs.push_back(Job::Members { space, members });
-                    self.database(db).memberships -= hit as u64;
-                }
-                Mode::Soft => {
-                    tag.refs += 1;
-                    self.jobs.push_back(Job::Soft { tag: id, left: hit });
-                }
+        let (entries, natives) = (tag.members.len(), tag.natives());
+        let before = tag.allocated();
+        let mut taken = tag.natives.take().map(|all| *all).into_iter().collect::<SmallVec<[_; 2]>>();
+        if mode == Mode::Hard {
+            taken.push(std::mem::take(&mut tag.members));
+        } else if entries > 0 {
+            tag.refs += 1;
+            self.jobs.push_back(Job::Soft { tag: id, left: entries });
+        }
+        self.tag_bytes -= before - tag.allocated();
+        self.backlog += entries + natives;
+        for members in taken {
+            self.databases[db].memberships -= members.len() as u64;
+            if !members.is_empty() {
+                self.jobs.push_back(Job::Members { space, members });
             }
         }
         self.release(id);
-        hit as u64
+        (entries + natives) as u64
     }
 
     /// Forgets invalidations older than `before`, and the oldest past `most`;

@@ -81,6 +81,7 @@ unsafe extern "C" fn info(info: *mut raw::RedisModuleInfoCtx, _for_crash_report:
             info.number(c"hot_bytes", (hot::allocated() + ahead::allocated()) as u64);
             info.number(c"total_bytes", memory::total());
             let counts = shard::counts();
+            info.number(c"tagged_native_keys", counts.companions);
             info.number(c"tags", counts.tags);
             info.number(c"memberships", counts.memberships);
             info.number(c"tombstones", counts.tombstones);

@@ -44,18 +44,19 @@ pub fn channel(kind: Kind, name: &[u8]) -> Owned {
 pub fn perform(ctx: Ctx, kind: Kind, mode: Mode, names: &[&[u8]], stamp: Stamp) -> Vec<u64> {
     let db = ctx.database();
     natives_told::settle();
-    // Before any goes: a key with two of the tags counts twice, as an entry does.
-    let natives = if kind == Kind::Tags { natives::counts(db, names) } else { Vec::new() };
-    let mut hits = shard::with_stamps(|index| {
+    let mut natives = Vec::new();
+    let hits = shard::with_stamps(|index| {
         let each = names.iter().map(|name| match kind {
-            Kind::Tags => index.invalidate_tag(db, name, stamp, mode),
+            Kind::Tags => {
+                natives.extend(index.natives(db, name, &shard::Memory));
+                index.invalidate_tag(db, name, stamp, mode)
+            }
             Kind::Namespaces => index.invalidate_namespace(db, name, stamp, mode),
         });
         each.collect::<Vec<u64>>()
     });
     if kind == Kind::Tags {
-        hits.iter_mut().zip(natives).for_each(|(hits, natives)| *hits += natives);
-        natives::invalidate(ctx, names);
+        natives::invalidate(ctx, &natives, names);
     } else {
         names.iter().for_each(|name| leases::namespace_invalidated(db, name, stamp));
     }

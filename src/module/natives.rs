@@ -16,7 +16,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use cacheflow_core::companions::{Event, Remove, There};
 use cacheflow_core::decide;
 use cacheflow_core::entry::Meta;
-use cacheflow_core::index::Db;
+use cacheflow_core::index::{Db, Verdict};
+use cacheflow_core::slots::Slot;
 use cacheflow_core::units::Millis;
 
 use crate::commands::{apply, del, Error};
@@ -37,9 +38,6 @@ pub use crate::natives_told::on_companion;
 
 /// Whether what is being removed just now is removed by us, who know why.
 static OWN: AtomicBool = AtomicBool::new(false);
-
-/// Keys whose removal an invalidation looks up at a time.
-const AT_A_TIME: usize = 512;
 
 /// Whether any native key may be tagged.
 #[inline]
@@ -67,6 +65,12 @@ fn companion_in(key: &Key) -> Option<Stored> {
     }
 }
 
+/// The same, unless an invalidation has killed it: then it waits for the sweep.
+fn live_in(ctx: Ctx, key: &Key) -> Option<Stored> {
+    let db = ctx.database();
+    companion_in(key).filter(|entry| shard::verdict_of_held(db, *entry) == Verdict::Untouched)
+}
+
 /// What is there of a native key and its companion, in the context's database. An
 /// entry under the key is no native key.
 pub fn there(ctx: Ctx, key: &[u8]) -> There {
@@ -74,7 +78,7 @@ pub fn there(ctx: Ctx, key: &[u8]) -> There {
     let kind = Key::look(ctx, name.get()).kind(ours());
     There {
         key: matches!(kind, Kind::String | Kind::Other),
-        companion: companion_in(&Key::look(ctx, companion.get())).is_some(),
+        companion: live_in(ctx, &Key::look(ctx, companion.get())).is_some(),
     }
 }
 
@@ -85,7 +89,7 @@ pub fn look(ctx: Ctx, key: &[u8]) -> Option<(Meta, Vec<Vec<u8>>)> {
     }
     let companion = Owned::new(&companion_of(key));
     let opened = Key::look(ctx, companion.get());
-    companion_in(&opened).map(|entry| (entry.view().meta(), shard::tag_names(entry)))
+    live_in(ctx, &opened).map(|entry| (entry.view().meta(), shard::tag_names(entry)))
 }
 
 /// Gives a native key that is there these tags, which differ; with none its
@@ -190,7 +194,6 @@ pub fn remove(ctx: Ctx, key: &[u8], what: Remove) {
 /// Removes them here, and tells who watches the key; answers who was there.
 fn unlink(ctx: Ctx, name: Str<'_>, companion: Str<'_>, what: Remove) -> Remove {
     let mut gone = Remove::NONE;
-    // The first: of a key that goes its companion need not be looked for again.
     let by_us = OWN.swap(true, Relaxed);
     if what.companion {
         let opened = Key::write_untouched(ctx, companion);
@@ -199,18 +202,24 @@ fn unlink(ctx: Ctx, name: Str<'_>, companion: Str<'_>, what: Remove) -> Remove {
             opened.unlink();
         }
     }
-    if what.key {
-        let opened = Key::write_untouched(ctx, name);
-        gone.key = matches!(opened.kind(ours()), Kind::String | Kind::Other);
-        if gone.key {
-            opened.unlink();
-            drop(opened);
-            ctx.signal_modified(name);
-            ctx.notify_deleted(name);
-        }
-    }
     OWN.store(by_us, Relaxed);
+    gone.key = what.key && unlink_key(ctx, name);
     gone
+}
+
+/// Removes a native key here, if it is one, and tells who watches it.
+fn unlink_key(ctx: Ctx, name: Str<'_>) -> bool {
+    let opened = Key::write_untouched(ctx, name);
+    if !matches!(opened.kind(ours()), Kind::String | Kind::Other) {
+        return false;
+    }
+    let by_us = OWN.swap(true, Relaxed);
+    opened.unlink();
+    drop(opened);
+    ctx.signal_modified(name);
+    ctx.notify_deleted(name);
+    OWN.store(by_us, Relaxed);
+    true
 }
 
 const UNLINK: &CStr = c"UNLINK";
@@ -223,32 +232,18 @@ pub fn replaced(ctx: Ctx, key: &[u8]) {
     }
 }
 
-/// How many native keys carry each of these tags.
-pub fn counts(db: Db, tags: &[&[u8]]) -> Vec<u64> {
-    shard::with(|index| tags.iter().map(|tag| index.natives_of(db, tag) as u64).collect())
-}
-
-/// Removes the native keys that carry one of these tags, which are being
-/// invalidated, from the context's database.
-pub fn invalidate(ctx: Ctx, tags: &[&[u8]]) {
+/// Removes the native keys whose companions lay in these slots of the context's
+/// database when they were invalidated, and whose companion has left them since.
+/// Each is looked at anew: whoever is told of a removal may remove others.
+pub fn invalidate(ctx: Ctx, natives: &[Slot], tags: &[&[u8]]) {
     if follows(ctx) {
         return;
     }
     let db = ctx.database();
-    for tag in tags {
-        let mut left = usize::MAX;
-        loop {
-            let keys: Vec<Vec<u8>> = shard::with(|index| {
-                let handles = index.natives(db, tag, AT_A_TIME);
-                handles.into_iter().map(|handle| shard::stored(handle).view().name().to_vec()).collect()
-            });
-            let now = shard::with(|index| index.natives_of(db, tag));
-            // One that is not where it should be stays, for CACHE.VERIFY to tell.
-            if keys.is_empty() || now >= left {
-                break;
-            }
-            left = now;
-            keys.iter().for_each(|key| invalidated(ctx, key));
+    for &slot in natives {
+        let Some(entry) = shard::at(db, slot) else { continue };
+        if entry.is_companion() && shard::verdict_of_held(db, entry) == Verdict::Dead {
+            remove_invalidated(ctx, &Owned::new(entry.view().name()));
         }
     }
     for key in told::left_behind(db, tags) {
@@ -257,14 +252,17 @@ pub fn invalidate(ctx: Ctx, tags: &[&[u8]]) {
     }
 }
 
-fn invalidated(ctx: Ctx, key: &[u8]) {
-    if told::is_quiet() {
-        return remove(ctx, key, Remove::BOTH);
+/// Its companion is left to the sweep.
+fn remove_invalidated(ctx: Ctx, key: &Owned) {
+    let gone = unlink_key(ctx, key.get());
+    if gone && propagation::is_heard(ctx) && !ctx.replicate_key(UNLINK, key.get()) {
+        ctx.replicate_key(del::NAME, key.get());
     }
-    // If its key has yet to come it goes then.
-    let was = there(ctx, key);
-    remove(ctx, key, Remove::BOTH);
-    told::happened(ctx.database(), key, Event::Invalidated, There { companion: false, ..was });
+    if !told::is_quiet() {
+        // If it has yet to come it goes then.
+        let there = There { key: gone, companion: false };
+        told::happened(ctx.database(), key.get().bytes(), Event::Invalidated, there);
+    }
 }
 
 /// Takes in what has come under the name of a companion, or was one.

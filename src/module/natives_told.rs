@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use cacheflow_core::companions::{self, Companions, Event, Remove, There};
 use cacheflow_core::entry::Meta;
-use cacheflow_core::index::Db;
+use cacheflow_core::index::{Db, Verdict};
 use cacheflow_core::slots::Slot;
 use cacheflow_core::units::Millis;
 use lazy_static::lazy_static;
@@ -248,7 +248,8 @@ fn give(db: Db, to: &[u8], carried: Option<(Meta, Vec<Vec<u8>>)>) {
 /// A companion leaves its key, by whatever way: from within `unlink2`, so that
 /// nothing is looked at.
 pub fn companion_left(db: Db, entry: Stored) {
-    if natives::removes() || natives::follows(Ctx::none()) {
+    let is_dead = || shard::verdict_of_held(db, entry) != Verdict::Untouched;
+    if natives::removes() || natives::follows(Ctx::none()) || is_dead() {
         return;
     }
     let sent = RUNNING.load(Relaxed) == MIGRATE;
@@ -363,6 +364,11 @@ pub fn left_behind(db: Db, tags: &[&[u8]]) -> Vec<Vec<u8>> {
 /// Whether a companion waits for its key.
 pub fn waits(db: Db, key: &[u8]) -> bool {
     TOLD.with(|told| told.companions.waits(db, key))
+}
+
+/// Whether a key's companion is on another server already.
+pub fn is_left_behind(db: Db, key: &[u8]) -> bool {
+    !is_quiet() && TOLD.with(|told| told.companions.is_left_behind(db, key))
 }
 
 fn end_waits() {

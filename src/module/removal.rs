@@ -20,7 +20,7 @@ pub fn open(ctx: Ctx, db: Db, entry: Stored) -> Option<(Key, Owned)> {
     if !ctx.select(db) {
         return None;
     }
-    let name = Owned::new(entry.view().name());
+    let name = Owned::new(&entry.key_name());
     let key = Key::write_untouched(ctx, name.get());
     (key.kind(ours()) == Kind::Ours(entry.raw())).then_some((key, name))
 }

@@ -35,10 +35,8 @@ impl Stored {
         let bytes = match key_of_companion(name) {
             None => entry::build(meta, name, value, tags)?,
             Some(key) => {
-                let mut bytes = entry::build(meta, key, &[], tags)?;
-                entry::mark_companion(&mut bytes);
                 natives::on_companion();
-                bytes
+                entry::build_companion(meta, key, tags)?
             }
         };
         // SAFETY: from a box.

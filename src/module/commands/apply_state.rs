@@ -23,6 +23,7 @@ use crate::ffi::ctx::Ctx;
 use crate::ffi::register::{Arg, Keys, Spec};
 use crate::leases;
 use crate::locks;
+use crate::natives;
 use crate::settings;
 use crate::shard;
 use crate::state;
@@ -167,10 +168,22 @@ pub fn set(part: &[u8]) -> Result<(), SavedError> {
 /// See [`Saved::decode_part`].
 pub fn remember(part: &[u8]) -> Result<(), SavedError> {
     let spare = Millis(MAX_CLOCK_SKEW.get().unsigned_abs());
-    shard::with_stamps(|index| {
+    let mut natives = Vec::new();
+    let read = shard::with_stamps(|index| {
         Saved::decode_part(part, |invalidated| {
             state::observe(invalidated.stamps.last());
+            if !invalidated.namespace {
+                let found = index.natives(invalidated.db, invalidated.name, &shard::Memory);
+                natives.push((invalidated.db, invalidated.name.to_vec(), found));
+            }
             index.remember(invalidated, spare, &mut shard::Memory);
         })
-    })
+    });
+    // Another node's, of a slot that comes from there: what is here goes as well.
+    for (db, tag, natives) in natives.into_iter().filter(|(.., natives)| !natives.is_empty()) {
+        if let Some(ctx) = natives::context(db) {
+            natives::invalidate(ctx, &natives, &[&tag]);
+        }
+    }
+    read
 }

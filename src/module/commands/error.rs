@@ -17,6 +17,7 @@ pub enum Error {
     Request(RequestError),
     WrongType,
     Reserved,
+    TryAgain,
     Overflow,
     TooBig { bytes: usize, limit: i64 },
     OutOfMemory,
@@ -45,6 +46,7 @@ impl Error {
                 format!("ERR invalid expire time in '{command}' command")
             }
             Error::WrongType => "WRONGTYPE Operation against a key holding the wrong kind of value".into(),
+            Error::TryAgain => "TRYAGAIN the key is on its way to another server, and its tags are there".into(),
             Error::Reserved => {
                 "ERR names that begin with cacheflow.companion-prefix are reserved for companions of native keys"
                     .into()

@@ -46,7 +46,7 @@ impl Command for KeyList {
         let next = shard::with(|index| {
             let next =
                 index.list_members(db, tag, page.cursor, page.count, |handle| found.push(stored(handle)));
-            found.retain(|entry| entry.is_companion() || index.verdict(db, entry.view()) != Verdict::Dead);
+            found.retain(|entry| index.verdict(db, entry.view()) != Verdict::Dead);
             next
         });
         ctx.reply_array(2);

@@ -8,6 +8,7 @@
 //! Returns how many are new, nil where the key does not exist.
 
 use cacheflow_core::decide::{self, Write};
+use cacheflow_core::entry::Meta;
 use cacheflow_core::leases::Change;
 use cacheflow_core::tag::{self, Names};
 
@@ -71,11 +72,16 @@ pub fn retag<'a>(
             return Ok(());
         }
         drop(target);
-        let (meta, there) = natives::look(ctx, name.bytes()).unwrap_or_default();
+        // A second one would be in the first one's way.
+        if natives_told::is_left_behind(ctx.database(), name.bytes()) {
+            return Err(Error::TryAgain);
+        }
+        let there = natives::look(ctx, name.bytes()).map(|(_, tags)| tags).unwrap_or_default();
         let there: Vec<&[u8]> = there.iter().map(Vec::as_slice).collect();
         let (tags, changed) = change(&there, &mut args.from(2))?;
         if changed > 0 {
-            natives::set_tags(ctx, name.bytes(), &decide::retagged(meta, at), &tags)?;
+            let meta = Meta { born: at.stamp, written: at.now, ..Meta::default() };
+            natives::set_tags(ctx, name.bytes(), &meta, &tags)?;
             if !propagation::is_heard(ctx) {
                 ctx.replicate_verbatim();
             }

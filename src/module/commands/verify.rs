@@ -17,6 +17,7 @@ use std::collections::{HashMap, HashSet};
 use std::os::raw::c_void;
 use std::ptr::NonNull;
 
+use cacheflow_core::companions::Remove;
 use cacheflow_core::request::RequestError;
 use cacheflow_core::slot::{self, Set};
 
@@ -29,6 +30,8 @@ use crate::ffi::owned::Owned;
 use crate::ffi::register::{Arg, Keys, Spec};
 use crate::hooks::{self, Came};
 use crate::leases;
+use crate::natives;
+use crate::natives_told;
 use crate::shard;
 use crate::slots;
 use crate::stored::Stored;
@@ -59,6 +62,7 @@ impl Command for Verify {
             Some(word) if word.eq_ignore_ascii_case(b"REPAIR") && args.len() == 2 => true,
             Some(_) => return Err(RequestError::Syntax.into()),
         };
+        natives_told::settle();
         let selected = ctx.database();
         let (mut keys, mut problems) = (0, shard::problems());
         let inside = !problems.is_empty();
@@ -105,7 +109,7 @@ fn check(
     problems: &mut Vec<String>,
 ) -> u64 {
     let mut expected: HashSet<NonNull<c_void>> = shard::entries(db).into_iter().map(Stored::raw).collect();
-    let wrong = problems.len();
+    let (wrong, mut companions) = (problems.len(), Vec::new());
     let mut seen: HashMap<NonNull<c_void>, Vec<u8>> = HashMap::new();
     ctx.each_value(ours(), |name, value| {
         // The walk may tell of a key twice.
@@ -114,6 +118,9 @@ fn check(
         }
         // SAFETY: a value of our type.
         let entry = unsafe { Stored::new(value) };
+        if entry.is_companion() {
+            companions.push(entry.view().name().to_vec());
+        }
         if !expected.remove(&value) {
             problems.push(format!("db {db}: a key's entry is not in the index"));
         } else if *entry.key_name() != *name.bytes() {
@@ -147,5 +154,30 @@ fn check(
         }
         hidden.iter().for_each(|&entry| shard::arrived(db, &entry.key_name(), entry));
     }
-    (seen.len() + hidden.len()) as u64
+    let hidden = hidden.iter().filter(|entry| !entry.is_companion()).count();
+    // Last: it may remove some of those seen.
+    problems.extend(lonely(ctx, db, &companions, repair));
+    let entries = seen.len() - companions.len();
+    (entries + hidden) as u64
+}
+
+/// Companions whose key is not there, nor on its way; with `repair` they go.
+fn lonely(ctx: Ctx, db: usize, companions: &[Vec<u8>], repair: bool) -> Vec<String> {
+    if natives::follows(ctx) {
+        // Its primary removes them, and where it keeps one that waits, it says nothing.
+        return Vec::new();
+    }
+    let mut problems = Vec::new();
+    for key in companions {
+        let there = natives::there(ctx, key);
+        // Looking may have found that the key's time is up, and be heard of in a moment.
+        if there.key || !there.companion || natives_told::waits(db, key) {
+            continue;
+        }
+        problems.push(format!("db {db}: a companion is without its key"));
+        if repair {
+            natives::remove(ctx, key, Remove::COMPANION);
+        }
+    }
+    problems
 }
