@@ -5,7 +5,7 @@ import pytest
 
 from harness.native import assert_nothing, await_nothing, companions, kinds, make, tagged
 from harness.server import wait_for
-from harness.tagged import all_tags, keys_of, tags_of
+from harness.tagged import all_tags, await_sweep, keys_of, tags_of
 from harness.topology import assert_verified
 
 pytestmark = pytest.mark.topology("single")
@@ -99,6 +99,7 @@ def assert_as(server, expected):
             tags[tag] = tags.get(tag, 0) + 1
     assert all_tags(server) == tags
     pairs = sum(map(bool, expected.values()))
+    await_sweep(server)
     assert len(companions(server)) == pairs and server("DBSIZE") == len(expected) + pairs
     assert_verified(server)
 
@@ -172,6 +173,7 @@ def test_a_rewrite_while_keys_come_and_go(fresh_server):
     for _ in range(2):
         assert set(keys_of(server, "all", "COUNT", 10_000)) == left
         assert set(keys_of(server, "late", "COUNT", 10_000)) == late
+        await_sweep(server)
         assert server("DBSIZE") == 2 * len(left)
         assert_verified(server)
         server.restart()

@@ -7,7 +7,7 @@ companions by it, as an operator would.
 from .dataset import databases, scan
 from .resp import ReplyError
 from .server import wait_for
-from .tagged import all_tags, tags_of
+from .tagged import all_tags, await_sweep, tags_of
 
 PREFIX = "cacheflow.companion-prefix"  # the directive
 
@@ -90,8 +90,10 @@ def companion(server, connection=None):
 
 
 def assert_nothing(server, what=""):
-    """No key, no tag, no companion is left in the database."""
+    """No key, no tag, no companion is left in the database, once the sweep has taken those of keys that an
+    invalidation has removed."""
     assert all_tags(server) == {}, what
+    await_sweep(server)
     assert companions(server) == [], what
     assert server("DBSIZE") == 0, (what, scan(server))
 
