@@ -136,16 +136,6 @@ def test_tag_and_untag(server):
     )
 
 
-def test_native_keys_have_no_tags_yet(server):
-    """They come with an issue of their own; until then it is an error, and nothing is changed."""
-    server("SET", "string", "v")
-    server("HSET", "hash", "f", "v")
-    for key in ("string", "hash"):
-        for command in ("CACHE.TAG", "CACHE.UNTAG"):
-            assert server.error(command, key, "a").startswith("WRONGTYPE")
-    assert all_tags(server) == {} and server("GET", "string") == b"v"
-
-
 def test_tag_and_untag_change_nothing_else(server):
     server("CACHE.SET", "k", "v", "EX", 100, "GRACE", 100, "COST", 7)
     server("CACHE.SET", "stale", "v", "EX", 100, "GRACE", 100)
