@@ -17,6 +17,7 @@ EXAMPLE = os.path.join(ROOT, "redis.conf.example")
 DEFAULTS = {
     "cacheflow.max-value-size": str(512 << 20),
     "cacheflow.namespace-delimiter": ":",
+    "cacheflow.companion-prefix": "~cf",
     "cacheflow.max-tags-per-entry": "256",
     "cacheflow.max-tag-length": "1024",
     "cacheflow.sweep-budget-us": "100",

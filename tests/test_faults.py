@@ -11,6 +11,7 @@ import pytest
 from harness.borders import callbacks, commands, sources
 from harness.dataset import assert_same, digest, scan, snapshot
 from harness.faults import OF_LEASES, OF_SWEEP, arm, panics
+from harness.faults_native import OF_NATIVES
 from harness.faults_refresh import OF_REFRESH
 from harness.faults_relay import OF_BUS, OF_RELAY, in_a_cluster
 from harness.leases import assert_nothing_held, lease, wait_in_line
@@ -314,6 +315,7 @@ CALLBACKS = {
         *OF_LEASES,
         *OF_RELAY,
         *OF_REFRESH,
+        *OF_NATIVES,
     )
 }
 # In a child of the server's: its panics are in the log, and in the child's own counter.

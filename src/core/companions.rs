@@ -29,6 +29,7 @@
 //! | a key was brought | its companion, that waits | they have found each other |
 //! | a key was brought | its companion, that does not | the tags were another value's: it goes |
 //! | a companion was invalidated | no key | the key goes when it is brought |
+//! | one was that waits to be sent | no key | it is sent as it is: dead |
 
 use std::collections::VecDeque;
 
@@ -58,7 +59,8 @@ impl Remove {
     pub const BOTH: Remove = Remove { key: true, companion: true };
 }
 
-/// What is there of two that belong together.
+/// What is there of two that belong together. A companion that an invalidation has
+/// killed is not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct There {
     /// The native key.
@@ -95,6 +97,8 @@ pub enum Event<'a> {
 enum Waits {
     /// The companion, for its key.
     Companion,
+    /// The companion, for being sent where its key is: dead or alive.
+    Sending,
     /// Nobody: both were invalidated, and the key has yet to come.
     Nobody,
     /// The key, for being sent where its companion is; its tags.
@@ -126,7 +130,7 @@ impl Companions {
         let waits = self.take(db, key);
         let (next, remove) = match (event, waits) {
             (Event::KeyWent, _) => (None, Remove { companion: there.companion, ..Remove::NONE }),
-            (Event::KeySent, _) => (there.companion.then_some(Waits::Companion), Remove::NONE),
+            (Event::KeySent, _) => (there.companion.then_some(Waits::Sending), Remove::NONE),
             // Another has come in its place.
             (Event::CompanionWent | Event::CompanionSent(_), waits) if there.companion => {
                 (waits, Remove::NONE)
@@ -137,12 +141,18 @@ impl Companions {
             (Event::CompanionCame { dead: true }, _) => (Some(Waits::Nobody), Remove::COMPANION),
             (Event::CompanionCame { dead: false }, _) => (Some(Waits::Companion), Remove::NONE),
             (Event::KeyCame, Some(Waits::Nobody)) => (None, Remove { key: there.key, ..Remove::NONE }),
-            (Event::KeyCame, Some(Waits::Companion)) => (None, Remove::NONE),
+            // It has come back, and its companion is dead by now.
+            (Event::KeyCame, Some(Waits::Sending)) if !there.companion => {
+                (None, Remove { key: there.key, companion: true })
+            }
+            (Event::KeyCame, Some(Waits::Companion | Waits::Sending)) => (None, Remove::NONE),
             (Event::KeyCame, _) => (None, Remove { companion: there.companion, ..Remove::NONE }),
             (Event::Invalidated, _) if there.key => (None, Remove::KEY),
             (Event::Invalidated, Some(Waits::Companion | Waits::Nobody)) => {
                 (Some(Waits::Nobody), Remove::NONE)
             }
+            // The other server finds it dead, and there its key is.
+            (Event::Invalidated, Some(Waits::Sending)) => (Some(Waits::Sending), Remove::NONE),
             (Event::Invalidated, _) => (None, Remove::NONE),
         };
         if let Some(waits) = next {
@@ -163,7 +173,7 @@ impl Companions {
         let all = self.waiting.get(&db).into_iter().flatten();
         let hit = |wait: &Wait| match &wait.waits {
             Waits::Key(own) => own.iter().any(|tag| tags.contains(&tag.as_slice())),
-            Waits::Companion | Waits::Nobody => false,
+            Waits::Companion | Waits::Sending | Waits::Nobody => false,
         };
         all.filter(|(_, wait)| hit(wait)).map(|(key, _)| key.to_vec()).collect()
     }
@@ -171,7 +181,13 @@ impl Companions {
     /// Whether a companion waits for its key.
     pub fn waits(&self, db: Db, key: &[u8]) -> bool {
         let wait = self.waiting.get(&db).and_then(|all| all.get(key));
-        wait.is_some_and(|wait| wait.waits == Waits::Companion)
+        wait.is_some_and(|wait| matches!(wait.waits, Waits::Companion | Waits::Sending))
+    }
+
+    /// Whether a companion waits to be sent.
+    pub fn is_to_be_sent(&self, db: Db, key: &[u8]) -> bool {
+        let wait = self.waiting.get(&db).and_then(|all| all.get(key));
+        wait.is_some_and(|wait| wait.waits == Waits::Sending)
     }
 
     /// Whether a key waits to be sent where its companion is.
@@ -199,6 +215,8 @@ impl Companions {
     pub fn end(&mut self, db: Db, key: &[u8], there: There) -> Remove {
         match self.take(db, key) {
             Some(Waits::Companion) if there.companion && !there.key => Remove::COMPANION,
+            // Dead it is not said to be there.
+            Some(Waits::Sending) if !there.key => Remove::COMPANION,
             Some(Waits::Key(_)) if there.key && !there.companion => Remove::KEY,
             _ => Remove::NONE,
         }

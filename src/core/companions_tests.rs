@@ -51,6 +51,21 @@ fn invalidated_on_the_way() {
 }
 
 #[test]
+fn invalidated_before_it_is_sent() {
+    let mut all = Companions::default();
+    assert_eq!(all.happened(0, KEY, Event::KeySent, there(false, true), UNTIL), Remove::NONE);
+    assert_eq!(all.happened(0, KEY, Event::Invalidated, there(false, false), UNTIL), Remove::NONE);
+    assert!(all.is_to_be_sent(0, KEY) && all.waits(0, KEY));
+    let tags = [b"a".to_vec()];
+    assert_eq!(all.happened(0, KEY, Event::CompanionSent(&tags), there(false, false), UNTIL), Remove::NONE);
+    assert!(all.is_empty());
+    all.happened(0, KEY, Event::KeySent, there(false, true), UNTIL);
+    all.happened(0, KEY, Event::Invalidated, there(false, false), UNTIL);
+    assert_eq!(all.next_due(UNTIL), Some((0, KEY.into())));
+    assert_eq!(all.end(0, KEY, there(false, false)), Remove::COMPANION, "nobody sent it");
+}
+
+#[test]
 fn left_behind() {
     let mut all = Companions::default();
     let tags = [b"a".to_vec(), b"b".to_vec()];
@@ -110,17 +125,22 @@ fn step() -> impl Strategy<Value = Step> {
 struct Server {
     keys: BTreeMap<u8, u64>,
     companions: BTreeMap<u8, u64>,
+    invalidations: u64,
     all: Companions,
 }
 
 impl Server {
     fn there(&self, key: u8) -> There {
-        there(self.keys.contains_key(&key), self.companions.contains_key(&key))
+        there(self.keys.contains_key(&key), self.lives(key))
     }
 
     fn tell(&mut self, key: u8, event: Event<'_>, now: Time) {
         let remove = self.all.happened(0, &[key], event, self.there(key), Time(now.0 + 10));
         self.remove(key, remove);
+    }
+
+    fn lives(&self, key: u8) -> bool {
+        self.companions.get(&key).is_some_and(|born| *born >= self.invalidations)
     }
 
     fn remove(&mut self, key: u8, remove: Remove) {
@@ -158,7 +178,8 @@ proptest! {
                     }
                 }
                 Step::DeleteCompanion(key) => {
-                    if server.companions.remove(&key).is_some() {
+                    let lived = server.lives(key);
+                    if server.companions.remove(&key).is_some() && lived {
                         server.tell(key, Event::CompanionWent, now);
                     }
                 }
@@ -169,8 +190,10 @@ proptest! {
                     }
                 }
                 Step::SendCompanion(key) if !companions.contains_key(&key) => {
-                    if let Some(born) = server.companions.remove(&key) {
-                        companions.insert(key, born);
+                    let lived = server.lives(key);
+                    let Some(born) = server.companions.remove(&key) else { continue };
+                    companions.insert(key, born);
+                    if lived {
                         server.tell(key, Event::CompanionSent(&tags), now);
                     }
                 }
@@ -190,7 +213,12 @@ proptest! {
                 Step::Invalidate => {
                     invalidations += 1;
                     for server in &mut servers {
-                        for key in std::mem::take(&mut server.companions).into_keys() {
+                        server.invalidations = invalidations;
+                        let all: Vec<u8> = server.companions.keys().copied().collect();
+                        for key in all {
+                            if !server.all.is_to_be_sent(0, &[key]) {
+                                server.companions.remove(&key);
+                            }
                             server.tell(key, Event::Invalidated, now);
                         }
                         for key in server.all.left_behind(0, &[b"t"]) {
@@ -215,12 +243,13 @@ proptest! {
             for server in &servers {
                 for (key, value) in &server.keys {
                     // Where the companion is, or has been a moment ago, it is heard of.
-                    if server.companions.contains_key(key) {
-                        prop_assert!(*value >= invalidations || server.companions[key] >= invalidations);
+                    if let Some(born) = server.companions.get(key) {
+                        prop_assert!(*value >= invalidations || *born >= invalidations);
                     }
                 }
                 for (key, born) in &server.companions {
-                    prop_assert!(*born >= invalidations, "the companion of {key} is dead and there");
+                    let is_to_be_sent = server.all.is_to_be_sent(0, &[*key]);
+                    prop_assert!(*born >= invalidations || is_to_be_sent, "the companion of {} is dead", key);
                 }
             }
         }

@@ -133,39 +133,6 @@ struct Tag {
     natives: Option<Box<Segments<Slot>>>,
 }
 
-impl Stamps {
-    /// The last one that kills.
-    fn fatal(&self, companion: bool) -> Stamp {
-        if companion {
-            self.last()
-        } else {
-            self.hard
-        }
-    }
-}
-
-impl Tag {
-    /// Where the membership of an entry is noted, or of a companion.
-    fn of(&mut self, companion: bool) -> &mut Segments<Slot> {
-        if companion {
-            self.natives.get_or_insert_with(Box::default)
-        } else {
-            &mut self.members
-        }
-    }
-
-    fn natives(&self) -> usize {
-        self.natives.as_ref().map_or(0, |natives| natives.len())
-    }
-
-    /// Bytes that its members take.
-    fn allocated(&self) -> usize {
-        let natives = self.natives.as_ref();
-        let natives = natives.map_or(0, |all| block(size_of::<Segments<Slot>>()) + all.allocated());
-        self.members.allocated() + natives
-    }
-}
-
 /// A tag's name: a short one in place, so that a look-up need not fetch it.
 type TagName = SmallVec<[u8; 16]>;
 

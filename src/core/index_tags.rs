@@ -7,6 +7,39 @@ use super::*;
 /// Room for tombstones that is not worth giving back.
 const SMALL: usize = 1024;
 
+impl Stamps {
+    /// The last one that kills.
+    pub(super) fn fatal(&self, companion: bool) -> Stamp {
+        if companion {
+            self.last()
+        } else {
+            self.hard
+        }
+    }
+}
+
+impl Tag {
+    /// Where the membership of an entry is noted, or of a companion.
+    pub(super) fn of(&mut self, companion: bool) -> &mut Segments<Slot> {
+        if companion {
+            self.natives.get_or_insert_with(Box::default)
+        } else {
+            &mut self.members
+        }
+    }
+
+    pub(super) fn natives(&self) -> usize {
+        self.natives.as_ref().map_or(0, |natives| natives.len())
+    }
+
+    /// Bytes that its members take.
+    pub(super) fn allocated(&self) -> usize {
+        let natives = self.natives.as_ref();
+        let natives = natives.map_or(0, |all| block(size_of::<Segments<Slot>>()) + all.allocated());
+        self.members.allocated() + natives
+    }
+}
+
 impl Index {
     /// The number of a tag, made if need be; whoever asks refers to it until
     /// [`Index::release`].

@@ -2,7 +2,7 @@
 //! recomputes everything, each step followed by `validate`.
 
 use super::*;
-use crate::entry::{build, Meta};
+use crate::entry::{build, build_companion, Meta};
 use crate::units::Millis;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -51,16 +51,34 @@ fn namespace_of(key: u8) -> u8 {
     key % 3
 }
 
+/// Some keys are native ones, of which the index has the companions.
+fn is_native(key: u8) -> bool {
+    key >= 10
+}
+
+/// Whether an invalidation kills such a key, if it hits it.
+fn is_fatal(mode: Mode, key: u8) -> bool {
+    mode == Mode::Hard || is_native(key)
+}
+
+/// Whether an invalidation is of something that a key has.
+fn is_of(what: u8, key: u8, tags: &BTreeSet<u8>) -> bool {
+    tags.contains(&what) || (what == 100 + namespace_of(key) && !is_native(key))
+}
+
 impl World {
     fn tick(&mut self) -> Stamp {
         self.stamp += 1;
         Stamp(self.stamp)
     }
 
-    fn make(&mut self, db: Db, tags: &BTreeSet<u8>, born: Stamp) -> Handle {
+    fn make(&mut self, (db, key): Key, tags: &BTreeSet<u8>, born: Stamp) -> Handle {
         let (mut ids, names) = (Vec::new(), tags.iter().map(std::slice::from_ref));
         self.index.intern_all(db, names, |id| ids.push(id));
-        let bytes = build(&Meta { born, ..Meta::default() }, b"n", b"v", &ids).expect("memory");
+        let meta = Meta { born, ..Meta::default() };
+        let bytes =
+            if is_native(key) { build_companion(&meta, b"n", &ids) } else { build(&meta, b"n", b"v", &ids) };
+        let bytes = bytes.expect("memory");
         self.next += 2;
         self.heap.0.insert(Handle(self.next), bytes);
         Handle(self.next)
@@ -82,7 +100,7 @@ impl World {
     }
 
     fn set(&mut self, key: Key, tags: BTreeSet<u8>, born: Stamp) {
-        let new = self.make(key.0, &tags, born);
+        let new = self.make(key, &tags, born);
         let old = self.keys.insert(key, new);
         let succeeded = old.is_some_and(|old| self.index.succeed(key.0, old, new, &mut self.heap));
         if let Some(old) = old {
@@ -102,12 +120,13 @@ impl World {
         let truth = &self.truth[&key];
         let mut soft: BTreeMap<u8, u64> = BTreeMap::new();
         for &(mode, db, what, stamp) in &self.invalidations {
-            let hits = db == key.0 && (truth.tags.contains(&what) || what == 100 + namespace_of(key.1));
+            let hits = db == key.0 && is_of(what, key.1, &truth.tags);
             if !hits || stamp <= truth.born {
                 continue;
             }
             match mode {
-                Mode::Hard => return Verdict::Dead,
+                _ if is_fatal(mode, key.1) => return Verdict::Dead,
+                Mode::Hard => {}
                 // Each remembers its last soft one.
                 Mode::Soft => {
                     soft.insert(what, stamp);
@@ -124,7 +143,9 @@ impl World {
             let verdict = self.index.verdict(key.0, View::new(self.heap.bytes(handle)));
             prop_assert_eq!(verdict, self.naive(key), "{:?}", key);
         }
-        prop_assert_eq!(self.index.counts().entries, self.keys.len() as u64);
+        let natives = self.keys.keys().filter(|key| is_native(key.1)).count();
+        prop_assert_eq!(self.index.counts().entries, (self.keys.len() - natives) as u64);
+        prop_assert_eq!(self.index.counts().companions, natives as u64);
         Ok(())
     }
 }
@@ -179,9 +200,17 @@ fn run(world: &mut World, step: Step) -> Result<(), TestCaseError> {
                 let gone = world
                     .invalidations
                     .iter()
-                    .any(|&(m, d, w, s)| m == Mode::Hard && d == db && w == what && s > truth.born);
-                !gone && (truth.tags.contains(&what) || what == 100 + namespace_of(key.1))
+                    .any(|&(m, d, w, s)| is_fatal(m, key.1) && d == db && w == what && s > truth.born);
+                !gone && is_of(what, key.1, &truth.tags)
             };
+            let lives = |key: &&Key| is_native(key.1) && world.naive(**key) == Verdict::Untouched;
+            let natives: BTreeSet<Slot> = before
+                .iter()
+                .filter(|key| by_tag(key) && lives(key))
+                .map(|key| View::new(world.heap.bytes(world.keys[key])).slot())
+                .collect();
+            let found = world.index.natives(db, &[what], &world.heap).into_iter();
+            prop_assert_eq!(found.collect::<BTreeSet<_>>(), natives, "those whose native key is to go");
             let expected = before.iter().filter(by_tag).count() as u64;
             let hit = if what >= 100 {
                 world.index.invalidate_namespace(db, &[what - 100], stamp, mode)
@@ -444,7 +473,7 @@ fn lists_tell_everything_once() {
 fn the_last_invalidation_of_what_lies_there() {
     let mut world = World::default();
     assert_eq!(world.index.invalidated_at(0, b"n", None), Stamp(0));
-    let handle = world.make(0, &BTreeSet::from([b'a', b'b']), Stamp(10));
+    let handle = world.make((0, 0), &BTreeSet::from([b'a', b'b']), Stamp(10));
     let World { index, heap: memory, .. } = &mut world;
     index.invalidate_tag(0, b"a", Stamp(5), Mode::Hard);
     assert_eq!(index.invalidated_at(0, b"n", Some(View::new(memory.bytes(handle)))), Stamp(0), "before it");

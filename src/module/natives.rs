@@ -17,6 +17,7 @@ use cacheflow_core::companions::{Event, Remove, There};
 use cacheflow_core::decide;
 use cacheflow_core::entry::Meta;
 use cacheflow_core::index::{Db, Verdict};
+use cacheflow_core::leases;
 use cacheflow_core::slots::Slot;
 use cacheflow_core::units::Millis;
 
@@ -56,19 +57,19 @@ pub fn removes() -> bool {
     OWN.load(Relaxed)
 }
 
-/// The companion under an open key.
-fn companion_in(key: &Key) -> Option<Stored> {
-    match key.kind(ours()) {
-        // SAFETY: a value of our type.
-        Kind::Ours(value) => Some(unsafe { Stored::new(value) }).filter(|entry| entry.is_companion()),
-        _ => None,
-    }
+/// The companion of a native key, where that opened holds it.
+fn companion_in(opened: &Key, key: &[u8]) -> Option<Stored> {
+    let Kind::Ours(value) = opened.kind(ours()) else { return None };
+    // SAFETY: a value of our type.
+    let entry = unsafe { Stored::new(value) };
+    // Under its name may lie what was moved there, and goes in a moment.
+    (entry.is_companion() && entry.view().name() == key).then_some(entry)
 }
 
 /// The same, unless an invalidation has killed it: then it waits for the sweep.
-fn live_in(ctx: Ctx, key: &Key) -> Option<Stored> {
+fn live_in(ctx: Ctx, opened: &Key, key: &[u8]) -> Option<Stored> {
     let db = ctx.database();
-    companion_in(key).filter(|entry| shard::verdict_of_held(db, *entry) == Verdict::Untouched)
+    companion_in(opened, key).filter(|entry| shard::verdict_of_held(db, *entry) == Verdict::Untouched)
 }
 
 /// What is there of a native key and its companion, in the context's database. An
@@ -78,7 +79,7 @@ pub fn there(ctx: Ctx, key: &[u8]) -> There {
     let kind = Key::look(ctx, name.get()).kind(ours());
     There {
         key: matches!(kind, Kind::String | Kind::Other),
-        companion: live_in(ctx, &Key::look(ctx, companion.get())).is_some(),
+        companion: live_in(ctx, &Key::look(ctx, companion.get()), key).is_some(),
     }
 }
 
@@ -89,7 +90,18 @@ pub fn look(ctx: Ctx, key: &[u8]) -> Option<(Meta, Vec<Vec<u8>>)> {
     }
     let companion = Owned::new(&companion_of(key));
     let opened = Key::look(ctx, companion.get());
-    live_in(ctx, &opened).map(|entry| (entry.view().meta(), shard::tag_names(entry)))
+    live_in(ctx, &opened, key).map(|entry| (entry.view().meta(), shard::tag_names(entry)))
+}
+
+/// The tags of what a read has found: an entry, or a native key.
+pub fn tags_read(ctx: Ctx, name: Str<'_>, there: leases::There, entry: Option<Stored>) -> Vec<Vec<u8>> {
+    match entry {
+        Some(entry) => shard::tag_names(entry),
+        None if there == leases::There::Native => {
+            look(ctx, name.bytes()).map(|(_, tags)| tags).unwrap_or_default()
+        }
+        None => Vec::new(),
+    }
 }
 
 /// Gives a native key that is there these tags, which differ; with none its
@@ -148,9 +160,7 @@ pub fn apply(ctx: Ctx, name: Str<'_>, key: &[u8], meta: &Meta, tags: &[&[u8]]) -
 /// A companion was brought to the context's database.
 pub fn came(ctx: Ctx, key: &[u8], meta: &Meta, tags: &[&[u8]]) {
     if !follows(ctx) {
-        let dead = is_invalidated(ctx, meta, tags);
-        let event = Event::CompanionCame { dead };
-        happened(ctx, key, event, there(ctx, key));
+        told::companion_came(ctx.database(), key, is_invalidated(ctx, meta, tags));
     }
 }
 
@@ -197,7 +207,7 @@ fn unlink(ctx: Ctx, name: Str<'_>, companion: Str<'_>, what: Remove) -> Remove {
     let by_us = OWN.swap(true, Relaxed);
     if what.companion {
         let opened = Key::write_untouched(ctx, companion);
-        gone.companion = companion_in(&opened).is_some();
+        gone.companion = companion_in(&opened, name.bytes()).is_some();
         if gone.companion {
             opened.unlink();
         }

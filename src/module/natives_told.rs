@@ -8,11 +8,12 @@
 //! | `expired` | it went; noted | the same |
 //! | `rename_from`, `rename_to`; `move_from`, `move_to` | its companion goes along | it went |
 //! | `copy_to` | its companion is copied | a copy is none |
-//! | `restore` | it came | it came |
+//! | `restore` | it came; noted | the same |
 //!
 //! What is noted is done before the next command of ours, and at the end of the
 //! turn at the latest ([`settle`]): while the server walks its keys (it expires
-//! some, it has lost a slot) no other key may be removed under it.
+//! some, it has lost a slot) no other key may be removed under it; and what is
+//! replicated within the event of an arrival would go before the arrival.
 //!
 //! The server does not say whether a key is deleted or sent elsewhere (MIGRATE),
 //! nor of what a key is a copy. That is read off the commands, seen before they
@@ -51,6 +52,10 @@ enum Note {
     KeySent,
     CompanionWent,
     CompanionSent(Vec<Vec<u8>>),
+    KeyCame,
+    CompanionCame {
+        dead: bool,
+    },
     /// Under this name, which is no key's then, lies what must not.
     Astray,
 }
@@ -191,11 +196,7 @@ fn take_in(ctx: Ctx, event: &[u8], name: Str<'_>) {
         // As of entries: the key knows its own database.
         b"rename_to" | b"move_to" => passed(Key::look(ctx, name).database(), key),
         b"copy_to" => copied(Key::look(ctx, name).database(), key),
-        b"restore" => {
-            if let Some(ctx) = natives::context(db) {
-                natives::happened(ctx, key, Event::KeyCame, natives::there(ctx, key));
-            }
-        }
+        b"restore" => note(db, key, Note::KeyCame),
         _ => {}
     }
 }
@@ -220,6 +221,8 @@ fn copied(db: Db, to: &[u8]) {
     }
     let Some((_, from, elsewhere)) = copy else { return give(db, to, None) };
     let databases = if elsewhere { 0..shard::with(|index| index.extent()) } else { db..db + 1 };
+    // Not what it replaced.
+    let databases = databases.filter(|&of| of != db || from != to);
     let found = databases.filter_map(|db| natives::look(natives::context(db)?, &from));
     // Which database it was is not told. Where keys of that name are tagged in
     // several, the copy has the tags of all.
@@ -255,6 +258,11 @@ pub fn companion_left(db: Db, entry: Stored) {
     let sent = RUNNING.load(Relaxed) == MIGRATE;
     let note_it = if sent { Note::CompanionSent(shard::tag_names(entry)) } else { Note::CompanionWent };
     note(db, entry.view().name(), note_it);
+}
+
+/// A companion was brought by another than us.
+pub fn companion_came(db: Db, key: &[u8], dead: bool) {
+    note(db, key, Note::CompanionCame { dead });
 }
 
 /// Under this name lies what must not.
@@ -330,6 +338,8 @@ fn settle_noted() {
             Note::KeySent => Event::KeySent,
             Note::CompanionWent => Event::CompanionWent,
             Note::CompanionSent(tags) => Event::CompanionSent(tags),
+            Note::KeyCame => Event::KeyCame,
+            Note::CompanionCame { dead } => Event::CompanionCame { dead: *dead },
             Note::Astray => {
                 natives::remove_astray(ctx, &key);
                 continue;
@@ -364,6 +374,11 @@ pub fn left_behind(db: Db, tags: &[&[u8]]) -> Vec<Vec<u8>> {
 /// Whether a companion waits for its key.
 pub fn waits(db: Db, key: &[u8]) -> bool {
     TOLD.with(|told| told.companions.waits(db, key))
+}
+
+/// Whether a companion waits to be sent where its key is.
+pub fn is_to_be_sent(db: Db, key: &[u8]) -> bool {
+    !is_quiet() && TOLD.with(|told| told.companions.is_to_be_sent(db, key))
 }
 
 /// Whether a key's companion is on another server already.

@@ -149,8 +149,12 @@ fn slice(ctx: Ctx) -> Option<Millis> {
     let after = loop {
         match shard::with(|index| index.sweep(&Memory, may_remove)) {
             Sweep::Remove(db, handle) => {
-                // What watches it is told what it is told of any invalidation.
-                if removal::remove(ctx, db, shard::stored(handle), c"cache.invalidated") {
+                let entry = shard::stored(handle);
+                let name = entry.view().name();
+                // What watches it is told what it is told of any invalidation. A companion
+                // that is to follow its key takes along that it is dead.
+                let stays = entry.is_companion() && natives_told::is_to_be_sent(db, name);
+                if !stays && removal::remove(ctx, db, entry, c"cache.invalidated") {
                     COUNTERS.swept.add(1);
                 }
             }

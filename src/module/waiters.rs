@@ -27,6 +27,7 @@ use crate::held::{self, Held};
 use crate::hot;
 use crate::leases;
 use crate::locks;
+use crate::natives;
 use crate::shard;
 use crate::sight::{see, see_any, Seen};
 use crate::slots;
@@ -183,7 +184,7 @@ fn look_for_fetch(ctx: Ctx, id: WaiterId, db: Db, name: Str<'_>, values: &mut Va
         None => None,
     };
     let with_tags = HELD.with(|held| held.get(id).is_some_and(|client| client.with_tags));
-    let tags = with_tags.then(|| entry.map(shard::tag_names).unwrap_or_default());
+    let tags = with_tags.then(|| natives::tags_read(ctx, name, seen.there, entry));
     Some(Sent::Fetch { state, value, token, left, tags })
 }
 

@@ -32,6 +32,7 @@ use crate::ffi::key::Key;
 use crate::ffi::raw::{REDISMODULE_CMD_KEY_ACCESS as ACCESS, REDISMODULE_CMD_KEY_RO as RO};
 use crate::ffi::register::{Arg, Keys, Spec};
 use crate::leases;
+use crate::natives;
 use crate::shard;
 use crate::sight::{glance, see, Seen};
 use crate::state::{MainThread, COUNTERS};
@@ -120,7 +121,7 @@ impl Command for FetchOf {
             _ => native.as_deref(),
         };
         let entry = seen.live().filter(|_| with_value);
-        let tags = options.with_tags.then(|| entry.map(shard::tag_names).unwrap_or_default());
+        let tags = options.with_tags.then(|| natives::tags_read(ctx, name, seen.there, entry));
         Fetch { state, value, token, left, tags: tags.as_deref() }.reply(ctx);
         Ok(())
     }

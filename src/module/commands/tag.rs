@@ -24,6 +24,7 @@ use crate::locks;
 use crate::natives;
 use crate::natives_told;
 use crate::propagation;
+use crate::slots;
 use crate::state;
 
 pub struct Tag;
@@ -76,7 +77,12 @@ pub fn retag<'a>(
         if natives_told::is_left_behind(ctx.database(), name.bytes()) {
             return Err(Error::TryAgain);
         }
-        let there = natives::look(ctx, name.bytes()).map(|(_, tags)| tags).unwrap_or_default();
+        let there = match natives::look(ctx, name.bytes()) {
+            Some((_, tags)) => tags,
+            // It may be on its way here.
+            None if slots::is_imported(ctx, name.bytes()) => return Err(Error::TryAgain),
+            None => Vec::new(),
+        };
         let there: Vec<&[u8]> = there.iter().map(Vec::as_slice).collect();
         let (tags, changed) = change(&there, &mut args.from(2))?;
         if changed > 0 {

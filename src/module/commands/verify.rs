@@ -154,11 +154,9 @@ fn check(
         }
         hidden.iter().for_each(|&entry| shard::arrived(db, &entry.key_name(), entry));
     }
-    let hidden = hidden.iter().filter(|entry| !entry.is_companion()).count();
     // Last: it may remove some of those seen.
     problems.extend(lonely(ctx, db, &companions, repair));
-    let entries = seen.len() - companions.len();
-    (entries + hidden) as u64
+    (seen.len() + hidden.len()) as u64
 }
 
 /// Companions whose key is not there, nor on its way; with `repair` they go.
