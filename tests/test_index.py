@@ -325,7 +325,7 @@ class Churn:
                     keys = sorted(key for key, entry in db.entries.items() if tag in entry.tags)
                     assert keys_of(connection, tag, "COUNT", 3) == keys, when
             connection.close()
-            db.ghosts.clear()
+            db.swept()
         for server in self.topology.servers:
             assert_verified(server)
 

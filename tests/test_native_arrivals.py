@@ -203,6 +203,7 @@ def test_migrated_in_every_order_of_many(pair):
             migrate(source, target, name, copy=True)
         assert all_tags(target) == {b"a": 2, b"x": 1, b"y": 1}, order
         assert target("CACHE.INVALIDATE", "TAGS", "y") == 1 and keys_of(target, "a") == [b"x"]
+        target.wait_swept()
         assert target("CACHE.INVALIDATE", "TAGS", "a") == 1
         assert_nothing(target, order)
         # What was taken before that is not to come back: the next round is of keys tagged anew.

@@ -210,6 +210,7 @@ def test_a_promoted_node_of_a_cluster(cluster, how):
     assert keys_of(new, "a") == sorted(map(str.encode, names))
     assert new("DEL", names[0]) == 1
     assert new("CACHE.INVALIDATE", "LOCAL", "TAGS", "a") == len(names) - 1
+    new.wait_swept()
     assert new("CACHE.INVALIDATE", "LOCAL", "TAGS", "b") == len(names)
     await_nothing(new)
 

@@ -25,8 +25,10 @@ def fixture_held(fresh_server):
 
 
 def test_nothing_of_them_shows(held):
-    assert all_tags(held) == {} and keys_of(held, "a") == keys_of(held, "b") == []
-    assert held("CACHE.INVALIDATE", "TAGS", "a", "b") == 0
+    """CACHE.TAGS and INVALIDATE may count what died through another tag until it is swept, as of entries."""
+    assert b"a" not in all_tags(held) and keys_of(held, "a") == keys_of(held, "b") == []
+    assert held("CACHE.INVALIDATE", "TAGS", "a") == 0
+    assert held("CACHE.INVALIDATE", "TAGS", "b") <= len(kinds(held))
     for kind in kinds(held):
         assert held("CACHE.META", kind) is None
         assert held("CACHE.TAG", kind, "c") is None and held("CACHE.UNTAG", kind, "a") is None
@@ -67,7 +69,7 @@ def test_what_is_made_anew_stays(held, what):
             held(*[kind if word == "{}" else word for word in words])
         assert tags_of(held, kind) == tags, kind
     listed = sorted(map(str.encode, kinds(held)))
-    assert all_tags(held) == dict.fromkeys(tags, len(listed))
+    assert all(keys_of(held, tag) == (listed if tag in tags else []) for tag in (b"a", b"b", b"c"))
     let_go(held)
     assert held("EXISTS", *listed) == len(listed)
     assert all_tags(held) == dict.fromkeys(tags, len(listed))
@@ -97,7 +99,7 @@ def test_dead_ones_in_payloads_are_dead(held):
     let_go(held)
     for own, payload in pairs:
         held("RESTORE", own, 0, payload)
-    assert all_tags(held) == {}
+    assert keys_of(held, "a") == keys_of(held, "b") == []
     let_go(held)
     assert_nothing(held)
 
@@ -112,7 +114,7 @@ def test_dead_ones_in_files_take_nobody_along(held, how):
         held("SAVE")
         held.restart()
     left = kinds(held)[::2]
-    assert held("EXISTS", *kinds(held)) == len(left) and all_tags(held) == {}
+    assert held("EXISTS", *kinds(held)) == len(left) and keys_of(held, "a") == keys_of(held, "b") == []
     let_go(held)
     wait_for(lambda: companions(held) == [], "the companions' end")
     assert held("DBSIZE") == len(left) and [tags_of(held, kind) for kind in left] == [[]] * len(left)
@@ -134,7 +136,8 @@ def test_a_replica_that_is_promoted_meanwhile(fresh_server):
     make(primary, "list", "list")
     replica.wait_replica_of(primary, swept=False)
     replica("REPLICAOF", "NO", "ONE")
-    assert all_tags(replica) == {b"c": 1} and tags_of(replica, "list") == []
+    assert keys_of(replica, "c") == [b"hash"] and tags_of(replica, "list") == []
+    assert keys_of(replica, "a") == keys_of(replica, "b") == []
     let_go(replica)
     assert replica("EXISTS", "hash", "list") == 2 and len(companions(replica)) == 1
     assert_verified(replica)

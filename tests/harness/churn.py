@@ -42,6 +42,7 @@ class Database:
 
     def __init__(self):
         self.entries, self.ghosts = {}, {}
+        self.left = []  # the tags of companions whose keys an invalidation removed: they may count still
         self.hard, self.soft = {}, {}
 
     def marks(self, stamps, key, tags):
@@ -53,6 +54,16 @@ class Database:
         """Whatever lies there."""
         self.ghosts.pop(key, None)
         return self.entries.pop(key, None)
+
+    def swept(self):
+        """Nothing dead is there any more."""
+        self.ghosts.clear()
+        self.left.clear()
+
+    def clear(self):
+        """Nothing at all is."""
+        self.entries.clear()
+        self.swept()
 
     def put(self, key, entry, tags=frozenset()):
         """An entry, or None for a dead one (that may count for these tags)."""
@@ -296,13 +307,15 @@ class Model:
 
             found = {k for k, e in self.db.entries.items() if concerns(k, e.tags, e.native)}
             least += len(found)
-            most += len(found) + sum(concerns(key, tags) for key, tags in self.db.ghosts.items())
+            dead = [*self.db.ghosts.items(), *((None, tags) for tags in self.db.left)]
+            most += len(found) + sum(concerns(key, tags, key is None) for key, tags in dead)
             hit |= found
         assert (0 if self.lossy else least) <= reply <= most, (request, reply, least, most)
         for key in hit:
             entry = self.db.entries[key]
             if entry.native:
-                self.db.remove(key)  # before the reply, and not by the sweep
+                self.db.remove(key)  # before the reply; its companion is left to the sweep
+                self.db.left.append(entry.tags)
             elif soft:
                 self.db.entries[key] = replace(entry, stale=True)
             else:
@@ -367,13 +380,11 @@ class Model:
         self.dbs[one], self.dbs[other] = self.dbs[other], self.dbs[one]
 
     def _flushdb(self, request, reply):
-        self.db.entries.clear()
-        self.db.ghosts.clear()
+        self.db.clear()
 
     def _flushall(self, request, reply):
         for db in self.dbs:
-            db.entries.clear()
-            db.ghosts.clear()
+            db.clear()
 
     # --- looking -------------------------------------------------------------------------------
     def compare(self, server, when):
