@@ -120,6 +120,7 @@ def test_copy_takes_tags_along_and_leaves_them(server, target):
         assert all_tags(server) == {b"a": 2, b"b": 2} and len(companions(server)) == 2
         assert server("CACHE.UNTAG", OTHER, "b") == 1 and tags_of(server, "k") == [b"a", b"b"]
         assert server("CACHE.INVALIDATE", "LOCAL", "TAGS", "b") == 1 and server("EXISTS", OTHER) == 1
+        await_sweep(server)
         assert_bound(server, OTHER, [b"a"], kind)
         assert_nothing(server, kind)
 
@@ -186,6 +187,7 @@ def test_they_go_along_to_another_database(server, how):
     for kind in kinds(server):
         tagged(server, kind, "k", "a", "b")
         assert two("CACHE.INVALIDATE", "TAGS", "a") == 0, "earlier, there"
+        await_sweep(server)
         request = ("MOVE", "k", 2) if how == "MOVE" else ("COPY", "k", "k", "DB", 2)
         assert server(*request) == 1, kind
         assert all_tags(two) == {b"a": 1, b"b": 1} and len(companions(server, two)) == 1

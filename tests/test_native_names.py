@@ -103,6 +103,7 @@ def test_a_name_may_begin_as_any_other_does(server):
         assert tags_of(server, name) == [b"b"], name
     assert tags_of(server, "k") == [b"a"]
     assert server("CACHE.INVALIDATE", "LOCAL", "TAGS", "b") == len(at_home(names))
+    await_sweep(server)
     assert tags_of(server, "k") == [b"a"] and companions(server) == [inner]
 
 

@@ -303,7 +303,7 @@ class Model:
             (self.db.soft if soft else self.db.hard)[kind, name] = self.now
 
             def concerns(key, tags, native=False, name=name):
-                return name in tags if kind == "TAGS" else name == namespace(key) and not native
+                return name in tags if kind == "TAGS" else not native and name == namespace(key)
 
             found = {k for k, e in self.db.entries.items() if concerns(k, e.tags, e.native)}
             least += len(found)

@@ -4,7 +4,7 @@ What a companion is called is the module's affair but for its prefix, which a di
 companions by it, as an operator would.
 """
 
-from .dataset import scan
+from .dataset import databases, scan
 from .resp import ReplyError
 from .server import wait_for
 from .tagged import all_tags, await_sweep, tags_of
@@ -62,11 +62,25 @@ def prefix(server):
     return server.config(PREFIX).encode()
 
 
-def companions(server, connection=None):
-    """The names of all companions in a connection's database, by default database 0: what SCAN shows."""
+def _pattern(server):
     special = b"*?[]\\^-"
     escaped = [b"\\%c" % byte if byte in special else b"%c" % byte for byte in prefix(server)]
-    return scan(connection or server, "MATCH", b"".join(escaped) + b"*")
+    return b"".join(escaped) + b"*"
+
+
+def companions(server, connection=None):
+    """The names of all companions in a connection's database, by default database 0: what SCAN shows."""
+    return scan(connection or server, "MATCH", _pattern(server))
+
+
+def companions_everywhere(server):
+    """How many there are in all databases of this very server, what else is under the prefix aside."""
+    connection, found = server.reader(), 0
+    for db in databases(connection):
+        connection("SELECT", db)
+        found += len(scan(connection, "MATCH", _pattern(server), "TYPE", "cacheflow"))
+    connection.close()
+    return found
 
 
 def companion(server, connection=None):
