@@ -52,6 +52,29 @@ def test_restored_in_either_order(server, order):
 
 
 @orders
+@pytest.mark.parametrize("again", [False, True], ids=["first time", "a second time"])
+@pytest.mark.parametrize("how", ["MULTI", "pipeline"])
+def test_restored_in_one_turn(server, order, how, again):
+    """Both are there before anything else is done, among other pairs; also where the two have been before."""
+    connection = server.connect()
+    for kind in kinds(server):
+        pair = taken(server, kind, "k", "a", "b")
+        tagged(server, kind, "other{k}", "c")
+        requests = [("RESTORE", pair[at][0], 0, pair[at][1]) for at in order]
+        if again:
+            assert connection.pipeline(requests) == [b"OK", b"OK"]
+            connection.pipeline([("DEL", request[1]) for request in requests])
+        if how == "MULTI":
+            assert connection.pipeline([("MULTI",), *requests, ("EXEC",)])[-1] == [b"OK", b"OK"], kind
+        else:
+            assert connection.pipeline(requests) == [b"OK", b"OK"], kind
+        assert keys_of(server, "b") == [b"k"] and len(companions(server)) == 2, kind
+        assert_bound(server, "k", [b"a", b"b"], kind)
+        assert_bound(server, "other{k}", [b"c"], kind)
+        assert_nothing(server, kind)
+
+
+@orders
 @pytest.mark.parametrize("when", ["before", "between"])
 @pytest.mark.parametrize("mode", [(), ("SOFT",)], ids=["hard", "soft"])
 def test_invalidated_on_the_way(server, order, when, mode):

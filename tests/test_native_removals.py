@@ -22,7 +22,8 @@ def test_they_are_gone_when_the_reply_comes(server, mode, how):
         tagged(server, kind, kind, "a", "b")
         make(server, kind, f"plain {kind}")
     assert within(server, how, "CACHE.INVALIDATE", *MODES[mode], "TAGS", "a") == len(listed)
-    assert server("EXISTS", *listed) == 0 and keys_of(server, "a") == keys_of(server, "b") == []
+    assert not any(server("EXISTS", kind) for kind in listed)
+    assert keys_of(server, "a") == keys_of(server, "b") == []
     await_sweep(server)
     assert server("DBSIZE") == len(listed) and all_tags(server) == {}, "those without tags stay"
     assert within(server, how, "CACHE.INVALIDATE", *MODES[mode], "TAGS", "a", "b") == 0
@@ -36,7 +37,7 @@ def test_memberships_are_counted(server):
     assert all_tags(server) == {b"a": 3, b"b": 2, b"c": 1}
     assert keys_of(server, "a", "COUNT", 1) == [b"e", b"j", b"k"]
     assert server("CACHE.INVALIDATE", "TAGS", "a", "b", "a", "none") == 5
-    assert server("EXISTS", "k", "j") == 0 and server("CACHE.GET", "e") is None
+    assert server("EXISTS", "k") == server("EXISTS", "j") == 0 and server("CACHE.GET", "e") is None
     await_sweep(server)
     assert_nothing(server)
 
@@ -68,7 +69,7 @@ def test_namespaces_touch_entries_alone(server, mode):
     assert tags_of(server, "n:k") == tags_of(server, "plain") == [b"a"]
     await_sweep(server)
     assert server("CACHE.INVALIDATE", "TAGS", "a") == 2 + (mode == "soft")
-    assert server("EXISTS", "n:k", "plain") == 0
+    assert server("EXISTS", "n:k") == server("EXISTS", "plain") == 0
 
 
 def test_a_tag_binds_from_then_on(server):
@@ -136,9 +137,8 @@ def test_tracking(server, mode, options):
         tracker("OBJECT", "ENCODING", "k")
         tracker("EXISTS", "k")
         server("CACHE.INVALIDATE", *MODES[mode], "TAGS", "a")
-        told = []
-        while [b"k"] not in told:
-            told.append(tracker.push()[1])
+        while b"k" not in tracker.push()[1]:  # what goes in one turn may be told in one message
+            pass
         tracker.close()
 
 
