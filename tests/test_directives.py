@@ -16,6 +16,8 @@ EXAMPLE = os.path.join(ROOT, "redis.conf.example")
 # In the order of redis.conf.example.
 DEFAULTS = {
     "cacheflow.max-value-size": str(512 << 20),
+    "cacheflow.compress-min-size": "0",
+    "cacheflow.compress-max-size": str(128 << 10),
     "cacheflow.namespace-delimiter": ":",
     "cacheflow.companion-prefix": "~cf",
     "cacheflow.max-tags-per-entry": "256",

@@ -195,7 +195,8 @@ def test_tags_end_with_the_last_element(server, command):
     for words in commands:
         server(*words)
     assert server("EXISTS", "k") == 0
-    assert_nothing(server)
+    # A module that deletes its key tells nobody: it is found out in a moment.
+    (await_nothing if "VREM" in command else assert_nothing)(server)
 
 
 def test_tags_end_with_the_last_field_that_expires(server):

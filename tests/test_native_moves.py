@@ -8,6 +8,7 @@ from harness.native import (
     assert_bound,
     assert_nothing,
     companions,
+    copied_kinds,
     kinds,
     make,
     outcome,
@@ -112,7 +113,7 @@ def test_names_that_change_places(server):
 
 @targets
 def test_copy_takes_tags_along_and_leaves_them(server, target):
-    for kind in kinds(server):
+    for kind in copied_kinds(server):
         tagged(server, kind, "k", "a", "b")
         target(server)
         assert server("COPY", "k", OTHER, "REPLACE") == 1, kind
@@ -127,7 +128,7 @@ def test_copy_takes_tags_along_and_leaves_them(server, target):
 
 @targets
 def test_copy_of_what_has_no_tags_leaves_none(server, target):
-    for kind in kinds(server):
+    for kind in copied_kinds(server):
         make(server, kind, "k")
         target(server)
         assert server("COPY", "k", OTHER, "REPLACE") == 1
@@ -137,7 +138,7 @@ def test_copy_of_what_has_no_tags_leaves_none(server, target):
 
 def test_what_was_invalidated_before_at_that_name_does_not_touch_it(server):
     """It was valid just now; what comes later does."""
-    for kind in kinds(server):
+    for kind in copied_kinds(server):
         for command in ("RENAME", "COPY"):
             tagged(server, kind, "k", "a")
             server("CACHE.TAG", "k", "late")
@@ -184,7 +185,7 @@ def test_restores_that_fail_or_are_over_before_they_begin(server):
 @pytest.mark.parametrize("how", ["MOVE", "COPY"])
 def test_they_go_along_to_another_database(server, how):
     two = server.connect(db=2)
-    for kind in kinds(server):
+    for kind in copied_kinds(server):
         tagged(server, kind, "k", "a", "b")
         assert two("CACHE.INVALIDATE", "TAGS", "a") == 0, "earlier, there"
         await_sweep(server)

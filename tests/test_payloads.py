@@ -49,6 +49,14 @@ def dumps(server):
         ("many tags", "v", "GRACE", 9, "COST", 3, "TAGS", "dumped", "", BINARY, *range(20)),
     ):
         assert server("CACHE.SET", name, value, *options) == b"OK"
+    server.config("cacheflow.compress-min-size", 64)
+    for name, value, *options in (
+        ("packed", b"<li>large and compressible</li>" * 40, "EX", 1000, "TAGS", "dumped"),
+        ("adaptive, packed", b"<li>of a source</li>" * 500, "EXAUTO", 500, 5000),
+    ):
+        assert server("CACHE.SET", name, value, *options) == b"OK"
+    server.config("cacheflow.compress-min-size", 0)
+    assert server.info()["cacheflow_packed_entries"] == "2"
     server("CACHE.GET", "tagged")
     server("CACHE.STALE", "tagged")
     server("CACHE.TOUCH", "adaptive")

@@ -41,6 +41,7 @@
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::entry::Meta;
+use crate::packing::Content;
 use crate::units::{Millis, Stamp, Time};
 
 /// Bytes of it in an entry.
@@ -93,6 +94,15 @@ pub struct Digest(pub u32);
 pub fn digest(value: &[u8]) -> Digest {
     // The low half: all bits of xxh3 are as good.
     Digest(xxh3_64(value) as u32)
+}
+
+/// The same of a value in an entry: packed or not, of what it is to a reader. One
+/// that does not unpack is another than any refill brings.
+fn digest_of(value: Content<'_>) -> Digest {
+    match value {
+        Content::Plain(bytes) => digest(bytes),
+        Content::Packed(packed) => digest(packed.unpack(&mut Vec::new()).unwrap_or(value.stored())),
+    }
 }
 
 /// Why a TTL is what it is.
@@ -302,9 +312,9 @@ pub struct Past {
 
 impl Past {
     /// That of an entry which is there.
-    pub fn of(meta: &Meta, value: &[u8]) -> Past {
+    pub fn of(meta: &Meta, value: Content<'_>) -> Past {
         Past {
-            digest: meta.adaptive.map_or_else(|| digest(value), |adaptive| adaptive.digest),
+            digest: meta.adaptive.map_or_else(|| digest_of(value), |adaptive| adaptive.digest),
             record: meta.adaptive.map(|adaptive| adaptive.record).unwrap_or_default(),
             written: meta.written,
             teaches: meta.staled_at.is_none() && !meta.dead,

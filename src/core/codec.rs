@@ -1,8 +1,8 @@
 //! An entry's metadata as it travels: in RDB files, DUMP payloads, the AOF and
-//! the replication stream. The value travels raw beside it.
+//! the replication stream. The value travels beside it, as it is stored.
 //!
 //! ```text
-//! version   u8      1; 2: with ADAPTIVE
+//! version   u8      1; 2: with ADAPTIVE; 3: with PACKED, be there ADAPTIVE or not
 //! fields    varint  which of the following are there
 //! born      varint  stamp, µs
 //! END       varint  fresh until, Unix ms
@@ -13,6 +13,7 @@
 //! HITS      varint  not 0
 //! DEAD      nothing: it was invalidated
 //! ADAPTIVE  varints min and max, s; digest; T, refills, marks as in `adaptive`
+//! PACKED    varint  the value's length unpacked: it is packed (`packing`)
 //! TAGS      varint  how many; each: varint length, bytes
 //! ```
 //!
@@ -24,18 +25,22 @@
 //! A new version gets a new number and an arm in [`decode`]; the old arm stays
 //! for as long as files of it may be about. An entry of a later version is
 //! refused, never misread. What needs no later version is written in the
-//! earlier: a build that does not know EXAUTO reads every entry without it.
+//! earlier: a build that does not know EXAUTO reads every entry without it, and one
+//! that does not know packing every entry that is not packed.
 
 use std::fmt;
 
 use crate::adaptive::{Adaptive, Bounds, Digest};
 use crate::entry::{Cost, Meta};
+use crate::packing::Content;
 use crate::tag::{self, Names, LONGEST_TAG, MOST_TAGS};
 use crate::units::{Millis, Stamp, Time};
 
 const VERSION: u8 = 1;
 /// That of entries with `EXAUTO`.
 const VERSION_ADAPTIVE: u8 = 2;
+/// That of entries whose value is packed.
+const VERSION_PACKED: u8 = 3;
 
 const END: u64 = 1;
 const TIMES: u64 = 1 << 1;
@@ -46,7 +51,8 @@ const HITS: u64 = 1 << 5;
 const DEAD: u64 = 1 << 6;
 const TAGS: u64 = 1 << 7;
 const ADAPTIVE: u64 = 1 << 8;
-const KNOWN: u64 = (1 << 9) - 1;
+const PACKED: u64 = 1 << 9;
+const KNOWN: u64 = (1 << 10) - 1;
 
 /// What stands in place of metadata that could not be saved.
 pub const UNSAVED: &[u8] = &[0];
@@ -68,6 +74,9 @@ pub enum CodecError {
     Unsound,
     /// More tags, or a longer one, than an entry can carry.
     Tags,
+    /// A value that does not unpack to what the metadata says, or is packed where
+    /// there is none.
+    Packed,
     /// Bytes behind the end.
     Trailing,
 }
@@ -82,6 +91,7 @@ impl fmt::Display for CodecError {
             CodecError::Number => f.write_str("a number in the metadata is malformed or out of range"),
             CodecError::Unsound => f.write_str("metadata contradicts itself"),
             CodecError::Tags => f.write_str("more or longer tags than an entry can carry"),
+            CodecError::Packed => f.write_str("the packed value is not what its metadata says"),
             CodecError::Trailing => f.write_str("bytes behind the metadata"),
         }
     }
@@ -94,13 +104,27 @@ pub struct Decoded<'a> {
     pub meta: Meta,
     /// The tags' names, all different, in the entry's order.
     pub tags: Names<'a>,
+    /// How long the value is unpacked, where it is packed.
+    pub unpacked: Option<u32>,
 }
 
-/// Appends the encoding of `meta` and the names of its tags to `out`.
+impl Decoded<'_> {
+    /// The value that came with it. Whether it unpacks is not looked at.
+    ///
+    /// # Errors
+    /// Where it cannot be.
+    pub fn content<'v>(&self, value: &'v [u8]) -> Result<Content<'v>, CodecError> {
+        Content::arrived(value, self.unpacked).ok_or(CodecError::Packed)
+    }
+}
+
+/// Appends the encoding of `meta` and the names of its tags to `out`; `unpacked`:
+/// how long the value that goes with it is, where that is packed.
 /// `with_hits` is false where two servers must agree (replication, digests):
 /// each counts its own reads.
 pub fn encode<'a>(
     meta: &Meta,
+    unpacked: Option<u32>,
     tags: impl ExactSizeIterator<Item = &'a [u8]>,
     with_hits: bool,
     out: &mut Vec<u8>,
@@ -118,7 +142,12 @@ pub fn encode<'a>(
     set(DEAD, meta.dead);
     set(TAGS, tags.len() != 0);
     set(ADAPTIVE, meta.adaptive.is_some());
-    out.push(if meta.adaptive.is_some() { VERSION_ADAPTIVE } else { VERSION });
+    set(PACKED, unpacked.is_some());
+    out.push(match (unpacked, meta.adaptive) {
+        (Some(_), _) => VERSION_PACKED,
+        (None, Some(_)) => VERSION_ADAPTIVE,
+        (None, None) => VERSION,
+    });
     put(out, fields);
     put(out, meta.born.0);
     if let Some(end) = meta.fresh_until {
@@ -148,6 +177,9 @@ pub fn encode<'a>(
         let (exposure, refills, marks) = adaptive.marks();
         [exposure, refills, u16::from(marks)].into_iter().for_each(|n| put(out, u64::from(n)));
     }
+    if let Some(length) = unpacked {
+        put(out, u64::from(length));
+    }
     if tags.len() != 0 {
         put(out, tags.len() as u64);
         for tag in tags {
@@ -165,10 +197,14 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded<'_>, CodecError> {
     match bytes {
         [] => Err(CodecError::Truncated),
         UNSAVED => Err(CodecError::Unsaved),
-        [VERSION, rest @ ..] => decode_fields(rest, KNOWN & !ADAPTIVE),
-        // It says nothing that the one before could not, but for that field.
-        [VERSION_ADAPTIVE, rest @ ..] => match decode_fields(rest, KNOWN) {
+        [VERSION, rest @ ..] => decode_fields(rest, KNOWN & !ADAPTIVE & !PACKED),
+        // Each says nothing that the one before could not, but for that field.
+        [VERSION_ADAPTIVE, rest @ ..] => match decode_fields(rest, KNOWN & !PACKED) {
             Ok(Decoded { meta: Meta { adaptive: None, .. }, .. }) => Err(CodecError::Field),
+            other => other,
+        },
+        [VERSION_PACKED, rest @ ..] => match decode_fields(rest, KNOWN) {
+            Ok(Decoded { unpacked: None, .. }) => Err(CodecError::Field),
             other => other,
         },
         [version, ..] => Err(CodecError::Version(*version)),
@@ -200,6 +236,8 @@ fn decode_fields(bytes: &[u8], known: u64) -> Result<Decoded<'_>, CodecError> {
     let cost = nonzero(number(COST)?)?;
     let hits = nonzero(number(HITS)?)?;
     let adaptive = if fields & ADAPTIVE == 0 { None } else { Some(take_adaptive(&mut rest)?) };
+    let unpacked = if fields & PACKED == 0 { None } else { Some(take(&mut rest)?) };
+    let unpacked = unpacked.map(u32::try_from).transpose().map_err(|_| CodecError::Number)?;
     let tags = if fields & TAGS == 0 { Names::new() } else { take_tags(&mut rest)? };
     if !rest.is_empty() {
         return Err(CodecError::Trailing);
@@ -219,7 +257,7 @@ fn decode_fields(bytes: &[u8], known: u64) -> Result<Decoded<'_>, CodecError> {
     if !meta.is_sound() || (written.is_some() && meta.times_are_implied()) {
         return Err(CodecError::Unsound);
     }
-    Ok(Decoded { meta, tags })
+    Ok(Decoded { meta, tags, unpacked })
 }
 
 fn take_adaptive(bytes: &mut &[u8]) -> Result<Adaptive, CodecError> {
@@ -323,151 +361,5 @@ fn take(bytes: &mut &[u8]) -> Result<u64, CodecError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::entry::tests::any_meta;
-    use proptest::prelude::*;
-    use std::collections::BTreeSet;
-
-    fn encoded(meta: &Meta, tags: &[&[u8]]) -> Vec<u8> {
-        let mut out = Vec::new();
-        encode(meta, tags.iter().copied(), true, &mut out);
-        out
-    }
-
-    fn any_tags() -> impl Strategy<Value = BTreeSet<Vec<u8>>> {
-        proptest::collection::btree_set(proptest::collection::vec(any::<u8>(), 0..5), 0..4)
-    }
-
-    fn slices(tags: &BTreeSet<Vec<u8>>) -> Vec<&[u8]> {
-        tags.iter().map(Vec::as_slice).collect()
-    }
-
-    /// What was decoded, with tags of its own.
-    fn owned(bytes: &[u8]) -> Result<(Meta, Vec<Vec<u8>>), CodecError> {
-        decode(bytes).map(|Decoded { meta, tags }| (meta, tags.iter().map(|tag| tag.to_vec()).collect()))
-    }
-
-    fn own(tags: &[&[u8]]) -> Vec<Vec<u8>> {
-        tags.iter().map(|tag| tag.to_vec()).collect()
-    }
-
-    fn again(meta: &Meta, tags: &[Vec<u8>]) -> Vec<u8> {
-        encoded(meta, &tags.iter().map(Vec::as_slice).collect::<Vec<_>>())
-    }
-
-    proptest! {
-        #[test]
-        fn round_trip(meta in any_meta(), tags in any_tags()) {
-            let tags = slices(&tags);
-            prop_assert_eq!(owned(&encoded(&meta, &tags)), Ok((meta, own(&tags))));
-        }
-
-        #[test]
-        fn without_hits_nothing_else_is_lost(meta in any_meta(), tags in any_tags()) {
-            let (mut out, tags) = (Vec::new(), slices(&tags));
-            encode(&meta, tags.iter().copied(), false, &mut out);
-            prop_assert_eq!(owned(&out), Ok((Meta { hits: 0, ..meta }, own(&tags))));
-        }
-
-        #[test]
-        fn any_bytes_are_answered(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
-            if let Ok((meta, tags)) = owned(&bytes) {
-                prop_assert!(meta.is_sound());
-                prop_assert_eq!(again(&meta, &tags), bytes, "one metadata, one encoding");
-            }
-        }
-
-        #[test]
-        fn any_bytes_behind_a_right_head_are_answered(
-            version in VERSION..=VERSION_ADAPTIVE,
-            fields in 0..=KNOWN,
-            rest in proptest::collection::vec(any::<u8>(), 0..80),
-        ) {
-            let mut bytes = vec![version];
-            put(&mut bytes, fields);
-            bytes.extend_from_slice(&rest);
-            if let Ok((meta, tags)) = owned(&bytes) {
-                prop_assert!(meta.is_sound());
-                prop_assert_eq!(again(&meta, &tags), bytes);
-            }
-        }
-
-        #[test]
-        fn every_truncation_and_every_flip_is_answered(meta in any_meta(), tags in any_tags(), bit in 0usize..8) {
-            let tags = slices(&tags);
-            let good = encoded(&meta, &tags);
-            for end in 0..good.len() {
-                prop_assert!(decode(&good[..end]).is_err());
-            }
-            for at in 0..good.len() {
-                let mut bad = good.clone();
-                bad[at] ^= 1 << bit;
-                if let Ok(other) = owned(&bad) {
-                    prop_assert!(other.0.is_sound());
-                    prop_assert_ne!(other, (meta, own(&tags)));
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_short_value_lies_with_its_metadata_and_a_long_one_apart() {
-        for (len, apart) in [(0, false), (1, false), (TOGETHER, false), (TOGETHER + 1, true)] {
-            for meta in [&[][..], UNSAVED, &[7; 300]] {
-                let value = vec![5; len];
-                let (first, second) = pack(meta, &value);
-                assert_eq!(second.is_some(), apart);
-                let (read, together) = unpack(&first).unwrap();
-                assert_eq!((read, together.or(second)), (meta, Some(&value[..])));
-            }
-        }
-        assert_eq!(unpack(&[]), Err(CodecError::Truncated));
-        assert_eq!(unpack(&[4, 1]), Err(CodecError::Truncated), "shorter than it says");
-        assert_eq!(unpack(&[3, 1, 2]), Err(CodecError::Trailing), "a value here and one apart");
-        assert_eq!(unpack(&[0x82, 0, 1]), Err(CodecError::Number));
-        assert_eq!(unpack(&[0xff; 11]), Err(CodecError::Number));
-    }
-
-    #[test]
-    fn each_error_is_told() {
-        assert_eq!(decode(&[]), Err(CodecError::Truncated));
-        assert_eq!(decode(UNSAVED), Err(CodecError::Unsaved));
-        assert_eq!(decode(&[9, 0, 0]), Err(CodecError::Version(9)));
-        assert_eq!(decode(&[1, 0x80, 0x02, 0]), Err(CodecError::Field), "of a later version");
-        assert_eq!(decode(&[2, 0x80, 0x04, 0]), Err(CodecError::Field));
-        assert_eq!(decode(&[2, 0, 1]), Err(CodecError::Field), "what the version is for is not there");
-        assert_eq!(decode(&[1, 0x80, 0x00, 0]), Err(CodecError::Number), "not the shortest form");
-        assert_eq!(decode(&[1, 0, 0x80, 0x00]), Err(CodecError::Number));
-        assert_eq!(decode(&[1, GRACE as u8, 1, 5]), Err(CodecError::Unsound), "grace without an end");
-        assert_eq!(decode(&[1, 0, 1, 1]), Err(CodecError::Trailing));
-        assert_eq!(decode(&[1, COST as u8, 1, 0x80, 0x80, 0x80, 0x80, 0x10]), Err(CodecError::Number));
-        let adaptive = |rest: &[u8]| {
-            let bytes = [&[2, 0x81, 0x02, 1, 9][..], rest].concat();
-            decode(&bytes).map(|decoded| decoded.meta.adaptive.is_some())
-        };
-        assert_eq!(adaptive(&[5, 60, 7, 3, 1, 0x41]), Ok(true));
-        assert_eq!(adaptive(&[0, 60, 7, 3, 1, 0]), Err(CodecError::Unsound), "no time at all");
-        assert_eq!(adaptive(&[61, 60, 7, 3, 1, 0]), Err(CodecError::Unsound));
-        assert_eq!(adaptive(&[5, 60, 7, 3, 1, 0xa0, 1]), Err(CodecError::Number), "a reason that is none");
-        assert_eq!(adaptive(&[5, 60, 7, 3, 0x80, 0x80, 4, 0]), Err(CodecError::Number));
-        assert_eq!(adaptive(&[5, 60, 7, 3]), Err(CodecError::Truncated));
-        assert_eq!(
-            decode(&[2, 0x80, 0x02, 1, 5, 60, 7, 3, 1, 0]),
-            Err(CodecError::Unsound),
-            "without an end"
-        );
-        let tagged = |rest: &[u8]| {
-            let bytes = [&[1, 0x80, 0x01, 7][..], rest].concat();
-            decode(&bytes).map(|decoded| decoded.tags.len())
-        };
-        assert_eq!(tagged(&[0]), Err(CodecError::Unsound), "no tags, and the field is there");
-        assert_eq!(tagged(&[2, 1, b'a', 1, b'a']), Err(CodecError::Unsound), "a tag twice");
-        assert_eq!(tagged(&[2, 1, b'a', 1, b'b']), Ok(2));
-        assert_eq!(tagged(&[1, 0]), Ok(1), "the empty tag is a tag");
-        assert_eq!(tagged(&[2, 1, b'a']), Err(CodecError::Truncated));
-        assert_eq!(tagged(&[1, 9, b'a']), Err(CodecError::Truncated));
-        assert_eq!(tagged(&[0x80, 0x80, 0x04]), Err(CodecError::Tags), "2^16 of them");
-        assert_eq!(tagged(&[1, 0x80, 0x80, 0x04]), Err(CodecError::Tags), "2^16 bytes");
-    }
-}
+#[path = "codec_tests.rs"]
+mod tests;

@@ -6,6 +6,7 @@ use crate::entry::{Cost, Meta};
 use crate::index::{Stamps, Verdict};
 use crate::leases::There;
 use crate::number::parse_i64;
+use crate::packing::Content;
 use crate::refresh::{may_elect, smooth};
 use crate::request::{Condition, SetOptions, TouchOptions};
 use crate::times::{Defaults, Ends, Expiry, InvalidTime};
@@ -29,7 +30,7 @@ pub struct Live<'a> {
     /// What is known of it.
     pub meta: Meta,
     /// The value.
-    pub value: &'a [u8],
+    pub value: Content<'a>,
 }
 
 /// What the invalidations since its birth leave of an entry: nothing, the
@@ -279,6 +280,8 @@ pub fn incr(
             (0, Meta::default(), ends)
         }
         Found::Entry(Live { meta, value }) => {
+            // What is packed is longer than any integer.
+            let Content::Plain(value) = value else { return Err(IncrError::NotAnInteger) };
             let value = parse_i64(value).ok_or(IncrError::NotAnInteger)?;
             (value, meta, Ends::kept(&meta, expire))
         }

@@ -4,6 +4,7 @@
 use super::*;
 use crate::adaptive::{Mean, Why};
 use crate::index::Verdict;
+use crate::packing::{Packed, Packer};
 use proptest::prelude::*;
 
 const PRIOR: f64 = 300_000.0;
@@ -108,7 +109,9 @@ struct Store {
 
 impl Store {
     fn found(&self) -> Found<'_> {
-        self.entry.as_ref().map_or(Found::Absent, |(meta, value)| Found::Entry(Live { meta: *meta, value }))
+        self.entry.as_ref().map_or(Found::Absent, |(meta, value)| {
+            Found::Entry(Live { meta: *meta, value: Content::Plain(value) })
+        })
     }
 
     fn leave(&mut self, touched: bool, now: u64) {
@@ -186,7 +189,7 @@ proptest! {
                 Step::Touch | Step::TouchAuto | Step::TouchEx => {
                     let Found::Entry(live) = store.found() else { continue };
                     let options = TouchOptions { expiry: expiry(step), ..TouchOptions::default() };
-                    let (write, value) = (touch(&options, live, at, none, store.outlook()), live.value.to_vec());
+                    let (write, value) = (touch(&options, live, at, none, store.outlook()), live.value.stored().to_vec());
                     store.perform(write.expect("in range"), value);
                     match (step, model.auto) {
                         (Step::TouchAuto, _) | (Step::Touch, true) => model.refill(model.value, now),
@@ -236,9 +239,23 @@ proptest! {
 }
 
 #[test]
+fn a_packed_value_is_compared_as_what_it_is_to_a_reader() {
+    let value = [7; 500];
+    let mut packer = Packer::default();
+    let packed = packer.pack(&value, |_| true).expect("it is packed");
+    let past = |content| Past::of(&Meta::default(), content).digest;
+    assert_eq!(past(Content::Packed(packed)), past(Content::Plain(&value)));
+    assert_ne!(past(Content::kept(packed_bytes(packed), Some(501))), past(Content::Plain(&value)), "corrupt");
+}
+
+fn packed_bytes(packed: Packed<'_>) -> &[u8] {
+    Content::Packed(packed).stored()
+}
+
+#[test]
 fn over_a_native_key_nothing_is_known_and_the_namespace_may_ask_for_it() {
     let at = Moment { now: Time(100_000), stamp: Stamp(1) };
-    let past = Past::of(&Meta::default(), b"v");
+    let past = Past::of(&Meta::default(), Content::Plain(b"v"));
     let outlook = |_| Outlook { target: TARGET, prior: Mean::new(PRIOR), past: Some(past), dice: 0 };
     let namespace = Defaults { auto: Some(bounds()), grace: Millis(7), ..Defaults::default() };
     let set = |options: SetOptions, found| set(&options, b"v", found, || None, at, namespace, outlook);

@@ -69,7 +69,7 @@ impl Store {
             None => (Found::Absent, None),
             Some((bytes, expire)) => {
                 let view = View::new(bytes);
-                (Found::Entry(Live { meta: view.meta(), value: view.value() }), *expire)
+                (Found::Entry(Live { meta: view.meta(), value: view.content() }), *expire)
             }
         }
     }
@@ -80,13 +80,14 @@ impl Store {
             Write::Remove => self.entry = None,
             Write::Store { meta, expire, .. } => {
                 assert!(meta.is_sound(), "{meta:?}");
-                self.entry = Some((build(&meta, b"key", value, &[]).expect("memory"), expire));
+                self.entry =
+                    Some((build(&meta, b"key", Content::Plain(value), &[]).expect("memory"), expire));
             }
         }
     }
 
     fn value(&self) -> Vec<u8> {
-        self.entry.as_ref().map(|(bytes, _)| View::new(bytes).value().to_vec()).unwrap_or_default()
+        self.entry.as_ref().map(|(bytes, _)| View::new(bytes).content().stored().to_vec()).unwrap_or_default()
     }
 }
 
@@ -266,7 +267,7 @@ proptest! {
             match (found, &model) {
                 (Found::Absent, None) => {}
                 (Found::Entry(Live { meta, value }), Some(m)) => {
-                    prop_assert_eq!(value, &m.value[..]);
+                    prop_assert_eq!(value, Content::Plain(&m.value));
                     prop_assert_eq!(expire.map(|t| t.0), m.ttl);
                     let ages = ages(&meta, expire, Time(now));
                     prop_assert_eq!(ages.fresh, m.fresh(now), "{:?}", m);
@@ -298,13 +299,16 @@ fn a_native_key_keeps_its_ttl_where_asked() {
 fn increments_that_cannot_be() {
     let at = Moment { now: Time(1000), stamp: Stamp(1) };
     let run = |value: &[u8], by| {
-        let live = Live { meta: Meta::default(), value };
+        let live = Live { meta: Meta::default(), value: Content::Plain(value) };
         incr(by, Found::Entry(live), None, at, Defaults::default()).map(|(sum, _)| sum)
     };
     assert_eq!(run(b"41", 1), Ok(42));
     assert_eq!(run(b"4x", 1), Err(IncrError::NotAnInteger));
     assert_eq!(run(b"", 1), Err(IncrError::NotAnInteger));
     assert_eq!(run(b"9223372036854775807", 1), Err(IncrError::Overflow));
+    let live = Live { meta: Meta::default(), value: Content::kept(b"41", Some(64)) };
+    let packed = incr(1, Found::Entry(live), None, at, Defaults::default());
+    assert_eq!(packed, Err(IncrError::NotAnInteger), "a packed value is longer");
     let native = incr(1, Found::Native, None, at, Defaults::default());
     assert_eq!(native, Err(IncrError::WrongType));
 }

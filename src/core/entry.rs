@@ -42,9 +42,12 @@
 //! and what has none of them costs nothing.
 //!
 //! ```text
-//! MARKS: 1  ADAPTIVE   17 bytes  EXAUTO: drawn in `adaptive`
-//!        2  COMPANION            no entry: drawn in `companion`
+//! MARKS: 1  ADAPTIVE  17 bytes  EXAUTO: drawn in `adaptive`
+//!        2  PACKED     4 bytes  u32, the value's length unpacked: see `packing`
 //! ```
+//!
+//! A companion is none of this: its marks of eviction, which it does not have, say a
+//! class that there is not ([`companion`] draws it).
 //!
 //! When you add a field: `FIELDS` (or a mark, and `extent`), `Meta`,
 //! `Meta::fields`, [`build`], the accessor in [`View`], the codec, and the
@@ -54,6 +57,7 @@ use std::collections::TryReserveError;
 
 use crate::adaptive::{self, Adaptive};
 use crate::hits;
+use crate::packing::Content;
 use crate::refresh::may_elect;
 use crate::units::{Millis, Stamp, Time, LAST_TIME, STAMP_LIMIT};
 
@@ -91,18 +95,18 @@ const TAGS_AT: u32 = STAMP_BITS + FIELDS.len() as u32;
 const FEW: u64 = 3;
 /// The mark of an entry with `EXAUTO`, in place of that number.
 const ADAPTIVE: u64 = 1;
+/// That of an entry whose value is packed.
+const PACKED: u64 = 1 << 1;
+const PACKED_BYTES: usize = 4;
 /// The bits of the fields and those above them, which together say how long the
 /// head is.
 const SHAPES: usize = 1 << (FIELDS.len() + 2);
 /// Bytes a tag membership takes in the entry.
 const TAG_BYTES: usize = 8;
 
-/// Bytes before the name: the base and the optional fields.
-const fn head(shape: usize) -> usize {
-    if companion::is_shape(shape) {
-        return companion::head(shape);
-    }
-    let mut sum = BASE;
+/// Bytes of the optional fields.
+const fn extent(shape: usize) -> usize {
+    let mut sum = 0;
     let mut i = 0;
     while i < FIELDS.len() {
         if shape & FIELDS[i].0 as usize != 0 {
@@ -110,18 +114,20 @@ const fn head(shape: usize) -> usize {
         }
         i += 1;
     }
-    if shape & MANY as usize != 0 && shape >> FIELDS.len() == ADAPTIVE as usize {
-        sum += adaptive::BYTES;
+    if shape & MANY as usize != 0 {
+        let marks = shape >> FIELDS.len();
+        sum += if marks & ADAPTIVE as usize != 0 { adaptive::BYTES } else { 0 };
+        sum += if marks & PACKED as usize != 0 { PACKED_BYTES } else { 0 };
     }
     sum
 }
 
-/// [`head`] of all shapes, looked up: on the path of every read.
-const HEADS: [u8; SHAPES] = {
+/// [`extent`] of all shapes, looked up: on the path of every read.
+const EXTENTS: [u8; SHAPES] = {
     let mut table = [0; SHAPES];
     let mut shape = 0;
     while shape < table.len() {
-        table[shape] = head(shape) as u8;
+        table[shape] = extent(shape) as u8;
         shape += 1;
     }
     table
@@ -147,78 +153,11 @@ pub type TagId = u32;
 /// The position of a membership that stands in no tag's vector.
 pub const NO_POSITION: u32 = u32::MAX;
 
-/// Lays an entry out, in no index yet. The caller guarantees a sound `meta` and
-/// tags that differ.
-///
-/// # Errors
-/// [`BuildError`]; nothing is allocated then.
-pub fn build(meta: &Meta, name: &[u8], value: &[u8], tags: &[TagId]) -> Result<Box<[u8]>, BuildError> {
-    let count = u16::try_from(tags.len()).map_err(|_| BuildError::TooLong)?;
-    if value.len() > LONGEST_VALUE || name.len() > LONGEST_VALUE {
-        return Err(BuildError::TooLong);
-    }
-    let mut fields = meta.fields();
-    let narrow = u16::try_from(value.len()).ok().zip(u8::try_from(name.len()).ok());
-    if narrow.is_none() {
-        fields |= WIDE;
-    }
-    let few = Some(u64::from(count)).filter(|&few| few <= FEW && meta.adaptive.is_none());
-    if few.is_none() {
-        fields |= MANY;
-    }
-    let marks = few.unwrap_or(if meta.adaptive.is_some() { ADAPTIVE } else { 0 });
-    let shape = usize::from(fields) | (marks as usize) << FIELDS.len();
-    let (value_len, name_len) = narrow.unwrap_or((0, 0));
-    let size = usize::from(HEADS[shape]) + name.len() + value.len() + tags.len() * TAG_BYTES;
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(size)?;
-
-    let mut base = [0; BASE];
-    let born = meta.born.0 | (shape as u64) << STAMP_BITS;
-    base[..8].copy_from_slice(&born.to_le_bytes());
-    base[8..14].copy_from_slice(&time_bytes(meta.fresh_until.map_or(NO_END, |end| end.0)));
-    base[24..27].copy_from_slice(&hits::encode(meta.hits).to_le_bytes()[..3]);
-    base[27..29].copy_from_slice(&value_len.to_le_bytes());
-    base[29] = name_len;
-    bytes.extend_from_slice(&base);
-    if fields & GRACE != 0 {
-        bytes.extend_from_slice(&time_bytes(meta.grace.0));
-    }
-    if fields & TIMES != 0 {
-        bytes.extend_from_slice(&time_bytes(meta.written.0));
-        bytes.extend_from_slice(&time_bytes(meta.length.map_or(NO_END, |length| length.0)));
-    }
-    if let Some(at) = meta.staled_at {
-        bytes.extend_from_slice(&time_bytes(at.0));
-    }
-    if fields & COST != 0 {
-        bytes.extend_from_slice(&meta.cost.0.to_le_bytes());
-    }
-    if fields & WIDE != 0 {
-        // Both fit: LONGEST_VALUE is below 2^32.
-        bytes.extend_from_slice(&(value.len() as u32).to_le_bytes());
-        bytes.extend_from_slice(&(name.len() as u32).to_le_bytes());
-    }
-    if fields & MANY != 0 {
-        bytes.extend_from_slice(&count.to_le_bytes());
-    }
-    if let Some(adaptive) = meta.adaptive {
-        bytes.extend_from_slice(&adaptive.to_bytes());
-    }
-    bytes.extend_from_slice(name);
-    bytes.extend_from_slice(value);
-    for tag in tags {
-        bytes.extend_from_slice(&tag.to_le_bytes());
-        bytes.extend_from_slice(&NO_POSITION.to_le_bytes());
-    }
-    Ok(bytes.into_boxed_slice())
-}
-
 /// The bytes to look at before [`size`] can be told, given the first
 /// [`BASE`] of them.
 #[inline]
 pub fn head_size(base: &[u8; BASE]) -> usize {
-    usize::from(HEADS[shape_of(base)])
+    View { bytes: base }.names_at()
 }
 
 /// The size of the whole entry, given its first [`head_size`] bytes.
@@ -229,15 +168,6 @@ pub fn size(head: &[u8]) -> usize {
     let size = view.names_at() + name + value + view.tag_count() * TAG_BYTES;
     // A companion may be smaller than what is read of whatever it is.
     size.max(BASE)
-}
-
-/// Where the value lies: its offset and its length, given the entry's first
-/// [`head_size`] bytes.
-#[inline]
-pub fn value_span(head: &[u8]) -> (usize, usize) {
-    let view = View { bytes: head };
-    let (value, name) = view.lengths();
-    (head.len() + name, value)
 }
 
 /// Whether a read at `now` is answered with a fresh value.
@@ -325,12 +255,15 @@ impl<'a> View<'a> {
     fn field(&self, field: u8) -> Option<usize> {
         let fields = self.fields();
         // Their order in memory is that of their bits.
-        (fields & field != 0).then(|| usize::from(HEADS[usize::from(fields & (field - 1))]))
+        (fields & field != 0).then(|| BASE + usize::from(EXTENTS[usize::from(fields & (field - 1))]))
     }
 
     #[inline]
     fn names_at(&self) -> usize {
-        usize::from(HEADS[shape_of(self.bytes)])
+        if self.is_companion() {
+            return companion::head(self.fields());
+        }
+        BASE + usize::from(EXTENTS[shape_of(self.bytes)])
     }
 
     /// Lengths of the value and the name.
@@ -340,12 +273,16 @@ impl<'a> View<'a> {
             return (0, companion::name_len(self.bytes));
         }
         match self.field_wide() {
-            None => {
-                let value = u16::from_le_bytes([self.bytes[27], self.bytes[28]]);
-                (usize::from(value), usize::from(self.bytes[29]))
-            }
+            None => self.narrow_lengths(),
             Some(at) => (half(self.bytes, at) as usize, half(self.bytes, at + 4) as usize),
         }
+    }
+
+    /// The same where WIDE is not there.
+    #[inline]
+    fn narrow_lengths(&self) -> (usize, usize) {
+        let value = u16::from_le_bytes([self.bytes[27], self.bytes[28]]);
+        (usize::from(value), usize::from(self.bytes[29]))
     }
 
     #[inline]
@@ -366,14 +303,6 @@ impl<'a> View<'a> {
             return (word(self.bytes, 0) >> TAGS_AT & FEW) as usize;
         }
         self.field(MANY).map_or(0, |at| usize::from(u16::from_le_bytes([self.bytes[at], self.bytes[at + 1]])))
-    }
-
-    /// The value.
-    #[inline]
-    pub fn value(&self) -> &'a [u8] {
-        let (value, name) = self.lengths();
-        let at = self.names_at() + name;
-        &self.bytes[at..at + value]
     }
 
     /// The key's name at the time when the entry was laid out.
@@ -461,11 +390,11 @@ impl<'a> View<'a> {
     /// What it carries where it was written with `EXAUTO`.
     pub fn adaptive(&self) -> Option<Adaptive> {
         let fields = self.fields();
-        if fields & MANY == 0 || word(self.bytes, 0) >> TAGS_AT & FEW != ADAPTIVE {
+        if fields & MANY == 0 || word(self.bytes, 0) >> TAGS_AT & ADAPTIVE == 0 {
             return None;
         }
         // Behind all that have a bit.
-        let at = usize::from(HEADS[usize::from(fields)]);
+        let at = BASE + usize::from(EXTENTS[usize::from(fields)]);
         self.bytes[at..].first_chunk().and_then(Adaptive::of_bytes)
     }
 
@@ -498,16 +427,22 @@ impl<'a> View<'a> {
     }
 }
 
+#[path = "entry_build.rs"]
+mod build;
 #[path = "entry_companion.rs"]
 mod companion;
 #[path = "entry_marks.rs"]
 mod marks;
 #[path = "entry_meta.rs"]
 mod meta;
+#[path = "entry_value.rs"]
+mod value;
 
+pub use build::{build, size_of};
 pub use companion::{build_companion, COMPANION};
 pub use marks::*;
 pub use meta::*;
+pub use value::*;
 
 #[cfg(test)]
 #[path = "entry_tests.rs"]

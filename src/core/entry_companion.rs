@@ -20,10 +20,8 @@ use super::*;
 /// gets it.
 pub const COMPANION: u16 = u16::MAX;
 
-/// The mark, in place of the number of tags.
-const MARK: u64 = 2;
-const SHAPE: usize = MANY as usize | (MARK as usize) << FIELDS.len();
-const SHAPE_BITS: usize = MANY as usize | (FEW as usize) << FIELDS.len();
+/// Both bits of eviction in the first word: the classes end before.
+const MARK: u64 = 0b11 << 62;
 
 pub(super) const SLOT_AT: usize = 8;
 const TAGS_AT: usize = 12;
@@ -31,12 +29,8 @@ const NAME_AT: usize = 14;
 const NARROW_HEAD: usize = 16;
 const WIDE_HEAD: usize = 18;
 
-pub(super) const fn is_shape(shape: usize) -> bool {
-    shape & SHAPE_BITS == SHAPE
-}
-
-pub(super) const fn head(shape: usize) -> usize {
-    if shape & WIDE as usize != 0 {
+pub(super) const fn head(fields: u8) -> usize {
+    if fields & WIDE != 0 {
         WIDE_HEAD
     } else {
         NARROW_HEAD
@@ -67,7 +61,7 @@ impl View<'_> {
     /// Whether this is the companion of a native key, whose name it has then.
     #[inline]
     pub fn is_companion(&self) -> bool {
-        is_shape(shape_of(self.bytes))
+        word(self.bytes, 0) >= MARK
     }
 }
 
@@ -82,13 +76,12 @@ pub fn build_companion(meta: &Meta, name: &[u8], tags: &[TagId]) -> Result<Box<[
         return Err(BuildError::TooLong);
     }
     let narrow = u16::try_from(name.len()).ok();
-    let wide = if narrow.is_none() { usize::from(WIDE) } else { 0 };
-    let shape = SHAPE | wide | if meta.dead { usize::from(DEAD) } else { 0 };
+    let fields = if narrow.is_none() { WIDE } else { 0 } | if meta.dead { DEAD } else { 0 };
     let pairs = tags.len() * TAG_BYTES;
-    let size = (head(shape) + name.len() + pairs).max(BASE);
+    let size = (head(fields) + name.len() + pairs).max(BASE);
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(size)?;
-    bytes.extend_from_slice(&(meta.born.0 | (shape as u64) << STAMP_BITS).to_le_bytes());
+    bytes.extend_from_slice(&(meta.born.0 | u64::from(fields) << STAMP_BITS | MARK).to_le_bytes());
     bytes.extend_from_slice(&[0; TAGS_AT - SLOT_AT]);
     bytes.extend_from_slice(&count.to_le_bytes());
     match narrow {
@@ -109,6 +102,8 @@ pub fn build_companion(meta: &Meta, name: &[u8], tags: &[TagId]) -> Result<Box<[
 mod tests {
     use super::*;
     use crate::entry::{self, set_namespace, set_position, set_slot};
+    use crate::evict_class::{Marks, CLASSES};
+    use crate::packing::Content;
     use proptest::prelude::*;
 
     proptest! {
@@ -131,7 +126,7 @@ mod tests {
                 set_position(&mut bytes, i, i as u32);
             }
             let view = View::new(&bytes);
-            prop_assert!(view.is_companion() && view.value().is_empty());
+            prop_assert!(view.is_companion() && view.content().stored().is_empty());
             prop_assert_eq!((view.name(), view.slot(), view.namespace()), (&name[..], 77, COMPANION));
             prop_assert!(view.tags().eq(tags.iter().copied()));
             prop_assert!((0..tags.len()).all(|i| view.position(i) == i as u32));
@@ -144,9 +139,11 @@ mod tests {
 
         /// No entry is taken for one.
         #[test]
-        fn an_entry_is_none(count in 0u32..10, value in proptest::collection::vec(any::<u8>(), 0..10)) {
+        fn an_entry_is_none(count in 0u32..10, class in 0..CLASSES, last in any::<u32>()) {
             let tags: Vec<TagId> = (0..count).collect();
-            let bytes = entry::build(&Meta::default(), b"k", &value, &tags).expect("memory");
+            let mut bytes = entry::build(&Meta::default(), b"k", Content::Plain(b"v"), &tags).expect("memory");
+            let base = bytes.first_chunk_mut::<BASE>().expect("an entry");
+            entry::set_marks(base, Marks::from_bits(last, class as u8));
             prop_assert!(!View::new(&bytes).is_companion());
         }
     }

@@ -40,17 +40,20 @@ proptest! {
     #[test]
     fn reads_what_was_built(
         meta in any_meta(), name in bytes(300), value in bytes(70_000), tags in proptest::collection::vec(any::<u32>(), 0..5),
+        unpacked in option::of(any::<u32>()),
     ) {
+        let content = Content::kept(&value, unpacked);
         prop_assert!(meta.is_sound());
-        let entry = build(&meta, &name, &value, &tags).expect("memory");
+        let entry = build(&meta, &name, content, &tags).expect("memory");
+        prop_assert_eq!(size_of(&meta, name.len(), value.len(), unpacked.is_some(), tags.len()), Some(entry.len()));
         let base: &[u8; BASE] = entry[..BASE].try_into().expect("a base");
         prop_assert_eq!(size(&entry[..head_size(base)]), entry.len());
-        let (at, len) = value_span(&entry[..head_size(base)]);
-        prop_assert_eq!(&entry[at..at + len], &value[..]);
+        let (at, len, long) = value_span(&entry[..head_size(base)]);
+        prop_assert_eq!((&entry[at..at + len], long), (&value[..], unpacked));
         let view = View::new(&entry);
         prop_assert_eq!(view.meta(), meta);
         prop_assert_eq!(view.name(), &name[..]);
-        prop_assert_eq!(view.value(), &value[..]);
+        prop_assert_eq!(view.content(), content);
         prop_assert_eq!(view.tags().collect::<Vec<_>>(), tags.clone());
         let mut entry = entry.clone();
         set_slot(&mut entry, 7);
@@ -62,7 +65,7 @@ proptest! {
         let view = View::new(&entry);
         prop_assert_eq!((view.slot(), view.namespace()), (7, 65_535));
         prop_assert_eq!(view.meta(), meta);
-        prop_assert_eq!((view.name(), view.value()), (&name[..], &value[..]));
+        prop_assert_eq!((view.name(), view.content()), (&name[..], content));
         prop_assert!((0..tags.len()).all(|i| view.position(i) == i as u32));
         for now in [0, meta.fresh_until.map_or(5, |end| end.0), LAST_TIME] {
             prop_assert_eq!(is_fresh(base, Time(now)), meta.is_fresh(Time(now)));
@@ -85,18 +88,23 @@ fn the_plain_entry_fits_the_size_class_of_160() {
         length: Some(Millis(60_000)),
         ..Meta::default()
     };
-    let entry = build(&meta, &[b'k'; 30], &[b'v'; 100], &[]).expect("memory");
+    let entry = build(&meta, &[b'k'; 30], Content::Plain(&[b'v'; 100]), &[]).expect("memory");
     assert_eq!(entry.len(), 160, "one byte more costs 32 an entry");
-    let kept = build(&Meta { cost: Cost(7), grace: Millis(9), ..meta }, b"", b"", &[]).expect("memory");
+    let kept = build(&Meta { cost: Cost(7), grace: Millis(9), ..meta }, b"", Content::Plain(b""), &[])
+        .expect("memory");
     assert_eq!(kept.len(), BASE + 4 + 6);
     let adaptive = crate::adaptive::Bounds::new(1, 2)
         .and_then(|bounds| Adaptive::of_marks(bounds, Default::default(), (0, 0, 0)));
-    assert_eq!(build(&Meta { adaptive, ..meta }, b"", b"", &[1]).expect("memory").len(), BASE + 2 + 17 + 8);
+    let length = |meta, value, tags: &[TagId]| build(&meta, b"", value, tags).expect("memory").len();
+    assert_eq!(length(Meta { adaptive, ..meta }, Content::NOTHING, &[1]), BASE + 2 + 17 + 8);
+    let packed = Content::kept(b"", Some(64));
+    assert_eq!(length(meta, packed, &[]), BASE + 2 + 4);
+    assert_eq!(length(Meta { adaptive, ..meta }, packed, &[1, 2, 3, 4]), BASE + 2 + 17 + 4 + 4 * 8);
 }
 
 #[test]
 fn hits_are_exact_to_two_to_the_seventeen() {
-    let mut entry = build(&Meta::default(), b"", b"", &[]).expect("memory");
+    let mut entry = build(&Meta::default(), b"", Content::Plain(b""), &[]).expect("memory");
     let base: &mut [u8; BASE] = (&mut entry[..]).try_into().expect("a base");
     for _ in 0..1 << 17 {
         count_hit(base, || unreachable!("no chance below 2^17"));
@@ -122,18 +130,18 @@ fn hits_past_that_are_right_in_the_mean() {
 }
 
 #[test]
-fn the_heads_are_the_sums_of_their_fields() {
-    for (shape, head) in HEADS.into_iter().enumerate().filter(|(shape, _)| !companion::is_shape(*shape)) {
+fn the_extents_are_the_sums_of_their_fields() {
+    for (shape, extent) in EXTENTS.into_iter().enumerate() {
         let sum: usize = FIELDS.iter().filter(|f| shape & usize::from(f.0) != 0).map(|f| f.1).sum();
-        let marked = shape & usize::from(MANY) != 0 && shape >> FIELDS.len() == 1;
-        assert_eq!(usize::from(head), BASE + sum + if marked { 17 } else { 0 });
+        let marks = if shape & usize::from(MANY) != 0 { shape >> FIELDS.len() } else { 0 };
+        assert_eq!(usize::from(extent), sum + [0, 17, 4, 21][marks]);
     }
 }
 
 #[test]
 fn what_is_too_long_is_refused() {
     let long = vec![0; LONGEST_VALUE + 1];
-    assert_eq!(build(&Meta::default(), b"k", &long, &[]), Err(BuildError::TooLong));
+    assert_eq!(build(&Meta::default(), b"k", Content::Plain(&long), &[]), Err(BuildError::TooLong));
 }
 
 proptest! {
@@ -143,7 +151,7 @@ proptest! {
             (true, Some(end)) => Time(end.0.saturating_sub(now % 3000)),
             _ => Time(now),
         };
-        let bytes = build(&meta, b"name", b"value", &[]).expect("memory");
+        let bytes = build(&meta, b"name", Content::Plain(b"value"), &[]).expect("memory");
         let base = bytes.first_chunk::<BASE>().expect("an entry");
         if let Some(left) = left_at_a_glance(base, now) {
             let closely = crate::decide::fetch(&meta, false, || None, now, |_, _, _| panic!("near its end"));
@@ -164,7 +172,7 @@ proptest! {
     fn marks_lie_beside_all_else(meta in any_meta(), last in any::<u32>(), class in 0u8..43, tags in 0usize..6) {
         use crate::evict_class::Marks;
         let tags: Vec<TagId> = (0..tags as u32).collect();
-        let mut bytes = build(&meta, b"name", b"value", &tags).expect("memory");
+        let mut bytes = build(&meta, b"name", Content::Plain(b"value"), &tags).expect("memory");
         let base = bytes.first_chunk_mut::<BASE>().expect("an entry");
         prop_assert_eq!(marks(base), Marks::default());
         let given = Marks::from_bits(last, class);

@@ -3,8 +3,8 @@
 //! counters, halved in five minutes.
 //!
 //! A figure is never too low, and too high by 1/1024 of all that was counted at
-//! most, beside what sampling does to it: while few read, every read and every
-//! write counts; under load one in many does ([`Sampler`]), for all of them.
+//! most, beside what sampling does to it: up to 500 reads and writes a second every
+//! one counts; under load one in many does ([`Sampler`]), for all of them.
 
 use crate::entry::Cost;
 use crate::hitters::{HalfLife, Hitters};
@@ -100,8 +100,11 @@ impl HotKeys {
 }
 
 /// Which reads and writes are counted: each while they are few, one in so many
-/// when they are more, so that counting costs a server under load no more than
-/// one that idles.
+/// when they are more.
+///
+/// What it may cost is a budget: [`WANTED`] are counted a second in the mean, and
+/// what was not needed is saved up to [`SAVED`], whatever comes: a server under
+/// load, bursts, load that comes and goes.
 ///
 /// The gaps are drawn from 1 up to twice the mean, so that no rhythm of the
 /// clients' falls in with ours; each that is counted stands for the mean gap.
@@ -109,28 +112,32 @@ impl HotKeys {
 pub struct Sampler {
     /// The mean gap.
     interval: u32,
-    /// Counted since the last tick.
+    /// How many may be counted, in thousandths.
+    budget: u64,
+    /// Counted since the last tick, or since the gaps grew.
     taken: u32,
-    /// What they stand for.
+    /// What was counted since the last tick stands for.
     seen: u64,
     last: Time,
 }
 
 impl Default for Sampler {
     fn default() -> Self {
-        Sampler { interval: 1, taken: 0, seen: 0, last: Time(0) }
+        Sampler { interval: 1, budget: SAVED * 1000, taken: 0, seen: 0, last: Time(0) }
     }
 }
 
-/// Reads and writes a second up to which each is counted.
-const FEW: u64 = 10_000;
-/// How many of more than those are.
+/// How many are counted a second, in the mean: up to so many, each.
 const WANTED: u64 = 500;
+/// How many of those that were not needed may be counted later.
+const SAVED: u64 = 2000;
+/// While more than that is saved, each is counted.
+const PLENTY: u64 = SAVED * 1000 / 2;
 /// The longest mean gap.
 const LONGEST: u64 = 1024;
 /// Counted between two ticks, after which the gaps grow at once: a burst is not to
 /// wait for the next.
-const BURST: u32 = 1000;
+const BURST: u32 = 64;
 
 impl Sampler {
     /// One is counted: for how many it stands, and after how many the next is to
@@ -138,10 +145,13 @@ impl Sampler {
     pub fn take(&mut self, dice: impl FnOnce() -> u32) -> (u64, u32) {
         let stands_for = u64::from(self.interval);
         self.seen += stands_for;
-        self.taken += 1;
-        if self.taken >= BURST {
-            self.taken = 0;
-            self.interval = (self.interval * 2).min(LONGEST as u32);
+        self.budget = self.budget.saturating_sub(1000);
+        if self.budget < PLENTY {
+            self.taken += 1;
+            if self.taken >= BURST {
+                self.taken = 0;
+                self.interval = (self.interval * 2).min(LONGEST as u32);
+            }
         }
         (stands_for, self.gap(dice))
     }
@@ -159,8 +169,15 @@ impl Sampler {
         let passed = now.since(self.last).max(Millis(1));
         let rate = self.seen.saturating_mul(1000) / passed.0;
         (self.last, self.seen, self.taken) = (now, 0, 0);
+        self.budget = passed.0.saturating_mul(WANTED).saturating_add(self.budget).min(SAVED * 1000);
         let before = self.interval;
-        self.interval = if rate <= FEW { 1 } else { (rate / WANTED).clamp(1, LONGEST) as u32 };
+        self.interval = if self.budget > PLENTY {
+            1
+        } else {
+            let wanted = if self.budget < PLENTY / 2 { WANTED / 2 } else { WANTED };
+            // Halved at most: a load that paused may come back.
+            ((rate / wanted).clamp(1, LONGEST) as u32).max(before / 2)
+        };
         (self.interval < before).then(|| self.gap(dice))
     }
 }
@@ -210,27 +227,28 @@ mod tests {
     #[test]
     fn few_are_counted_each() {
         let mut sampler = Sampler::default();
-        for tick in 1..20 {
-            for _ in 0..999 {
+        for tick in 1..100 {
+            for _ in 0..WANTED / 10 {
                 assert_eq!(sampler.take(|| panic!("rolled")), (1, 1));
             }
             assert_eq!(sampler.tick(Time(tick * 100), || panic!("rolled")), None);
         }
+        for _ in 0..SAVED / 2 {
+            assert_eq!(sampler.take(|| panic!("rolled")), (1, 1), "what was saved");
+        }
     }
 
-    /// As many as there were are counted, whatever the load, and not too many
-    /// looked at.
-    #[test]
-    fn what_is_counted_stands_for_all() {
+    /// So many counted, and so many looked at, where `load` says how many come in
+    /// each of the 100-ms ticks.
+    fn counted(load: &[u64]) -> (u64, u64) {
         let (mut sampler, dice) = (Sampler::default(), std::cell::Cell::new(7u32));
         let roll = || {
             dice.set(dice.get().wrapping_mul(747_796_405).wrapping_add(2_891_336_453));
             dice.get() >> 3
         };
         let (mut next, mut counted, mut looks) = (1, 0, 0);
-        let (ticks, a_tick) = (100u64, 30_000u64);
-        for tick in 1..=ticks {
-            for _ in 0..a_tick {
+        for (tick, come) in (1..).zip(load) {
+            for _ in 0..*come {
                 next -= 1;
                 if next == 0 {
                     let (stands_for, gap) = sampler.take(roll);
@@ -239,9 +257,42 @@ mod tests {
             }
             next = sampler.tick(Time(tick * 100), roll).unwrap_or(next);
         }
-        let share = counted as f64 / (ticks * a_tick) as f64;
-        assert!((0.98..1.02).contains(&share), "{share}");
-        assert!(looks < ticks * WANTED / 10 * 11 / 10 + 10 * u64::from(BURST), "{looks}");
-        assert_eq!(sampler.tick(Time(ticks * 100 + 100), roll), Some(1), "few again: each again");
+        (counted, looks)
+    }
+
+    /// As many as there were are counted, and the budget is kept, whatever comes.
+    #[test]
+    fn what_is_counted_stands_for_all() {
+        let bursts = |of: u64, pause: u64| move |tick: u64| if tick / pause % 2 == 0 { of } else { 0 };
+        let loads: [(&str, Box<dyn Fn(u64) -> u64>); 6] = [
+            ("steady", Box::new(|_| 30_000)),
+            ("little", Box::new(|_| 200)),
+            ("growing", Box::new(|tick| 10 * tick)),
+            ("short bursts", Box::new(bursts(30_000, 3))),
+            ("long bursts", Box::new(bursts(10_000, 20))),
+            ("now and then", Box::new(|tick| if tick % 50 == 0 { 50_000 } else { 1 })),
+        ];
+        for (name, load) in loads {
+            let ticks = 1000;
+            let load: Vec<u64> = (0..ticks).map(load).collect();
+            let (counted, looks) = counted(&load);
+            let share = counted as f64 / load.iter().sum::<u64>() as f64;
+            assert!((0.97..1.03).contains(&share), "{name}: {share}");
+            let most = SAVED + ticks * WANTED / 10 + 10 * u64::from(BURST);
+            assert!(looks <= most, "{name}: {looks} of {most}");
+            println!("{name}: {share:.3}, {looks} of {most}");
+        }
+    }
+
+    #[test]
+    fn after_a_load_each_is_counted_again() {
+        let load: Vec<u64> = [30_000; 20].into_iter().chain([5; 40]).collect();
+        let (mut before, _) = counted(&load);
+        for more in 1..5 {
+            let load: Vec<u64> = load.iter().copied().chain([more; 10]).collect();
+            let (after, _) = counted(&load);
+            assert_eq!(after - before, 10 * more);
+            before = counted(&load[..load.len() - 10]).0;
+        }
     }
 }

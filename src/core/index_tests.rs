@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::entry::{build, build_companion, Meta};
+use crate::packing::Content;
 use crate::units::Millis;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -76,8 +77,11 @@ impl World {
         let (mut ids, names) = (Vec::new(), tags.iter().map(std::slice::from_ref));
         self.index.intern_all(db, names, |id| ids.push(id));
         let meta = Meta { born, ..Meta::default() };
-        let bytes =
-            if is_native(key) { build_companion(&meta, b"n", &ids) } else { build(&meta, b"n", b"v", &ids) };
+        let bytes = if is_native(key) {
+            build_companion(&meta, b"n", &ids)
+        } else {
+            build(&meta, b"n", Content::Plain(b"v"), &ids)
+        };
         let bytes = bytes.expect("memory");
         self.next += 2;
         self.heap.0.insert(Handle(self.next), bytes);

@@ -30,6 +30,7 @@
 //! | [`codec`] | the bytes of an entry's metadata in RDB, AOF, DUMP and replication |
 //! | [`decide`] | what a command does with what it finds under a key |
 //! | [`saved`], [`saved_settings`], [`saved_hot`] | the state of a shard that is no entry's (aux data) |
+//! | [`packing`] | values kept in fewer bytes than they came in |
 //! | [`footprint`] | what an entry costs the server beside its own bytes |
 //! | [`gate`] | whether anybody listens to the replication stream |
 //! | [`index`] | which entries there are, their tags, what was invalidated when |
@@ -91,6 +92,7 @@ pub mod namespace;
 pub mod number;
 pub mod origin;
 mod packed;
+pub mod packing;
 pub mod rates;
 pub mod recent;
 pub mod refresh;

@@ -110,7 +110,7 @@ fn tell(ctx: Ctx, db: Db, name: &[u8]) {
     let meta = settled.unwrap_or(Meta { dead: true, ..entry.view().meta() });
     let expire = key.expire().and_then(|at| i64::try_from(at).ok()).unwrap_or(apply::NO_EXPIRE);
     let mut encoded = Vec::new();
-    shard::encode(&meta, entry, false, &mut encoded);
+    shard::encode(&meta, entry, false, false, &mut encoded);
     drop(key);
     ctx.replicate(apply::NAME, name.get(), expire, &encoded, None);
 }

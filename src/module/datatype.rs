@@ -2,11 +2,14 @@
 //! and freed.
 //!
 //! An entry in an RDB file or a DUMP payload is a string of its metadata and its
-//! value, raw (`cacheflow_core::codec::pack`), or two where the value is long.
+//! value as it is stored (`cacheflow_core::codec::pack`), or two where the value is long.
 //! Its TTL is the key's own and saved by the server. In the AOF it is one
 //! `CACHE.APPLY`.
 //!
-//! Payloads are hostile until they have passed the codec. `max-value-size` is
+//! Payloads are hostile until they have passed the codec, and a packed value of one
+//! until it has been unpacked. That of a file, which has a checksum over all of it,
+//! is not: a million of them would take seconds. Reads of it are total all the same.
+//! `max-value-size` is
 //! not asked: an entry that was stored before it was lowered must still load and
 //! migrate. A birth stamp that one brings cannot push this shard's clock
 //! (`StampClock::admit`).
@@ -27,6 +30,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering::Relaxed};
 use cacheflow_core::codec::{self, CodecError, Decoded};
 use cacheflow_core::decide;
 use cacheflow_core::entry::{Cost, Meta};
+use cacheflow_core::packing::Content;
 use cacheflow_core::saved::Saved;
 use cacheflow_core::settings::Table;
 use cacheflow_core::tag::Names;
@@ -43,6 +47,7 @@ use crate::ffi::{api, raw};
 use crate::hooks;
 use crate::locks;
 use crate::memory;
+use crate::packing;
 use crate::settings;
 use crate::shard;
 use crate::state::{self, COUNTERS};
@@ -112,12 +117,16 @@ fn restore(db: usize, meta: &[u8], name: &[u8], value: &[u8]) -> Result<Stored, 
     let decoded = match codec::decode(meta) {
         // A file is loaded for what it has; a user is told.
         Err(CodecError::Unsaved) if Ctx::none().is_loading() => {
-            Decoded { meta: Meta { dead: true, ..Meta::default() }, tags: Names::new() }
+            Decoded { meta: Meta { dead: true, ..Meta::default() }, tags: Names::new(), unpacked: None }
         }
         other => other.map_err(|error| error.to_string())?,
     };
+    let content = decoded.content(value).map_err(|error| error.to_string())?;
+    if !Ctx::none().is_loading() {
+        packing::check(content).map_err(|error| error.to_string())?;
+    }
     let meta = Meta { born: state::admit(decoded.meta.born), ..decoded.meta };
-    shard::make(db, &meta, name, value, &decoded.tags)
+    shard::make(db, &meta, name, content, &decoded.tags)
         .map_err(|error| format!("the entry cannot be built: {error:?}"))
 }
 
@@ -167,11 +176,11 @@ fn with_encoded<R>(db: usize, entry: Stored, saved: bool, body: impl FnOnce(&[u8
             // Of what is softly invalidated twice, each server knows since when
             // it is stale as far as its own sweep had come in between.
             let staled_at = if saved { settled.staled_at } else { settled.staled_at.map(|_| Time(0)) };
-            shard::encode(&Meta { staled_at, ..settled }, entry, saved, &mut meta);
-            body(&meta, entry.view().value())
+            shard::encode(&Meta { staled_at, ..settled }, entry, true, saved, &mut meta);
+            body(&meta, entry.content().stored())
         }
         None => {
-            codec::encode(&DEAD, std::iter::empty(), false, &mut meta);
+            codec::encode(&DEAD, None, std::iter::empty(), false, &mut meta);
             body(&meta, &[])
         }
     }
@@ -309,13 +318,13 @@ unsafe extern "C" fn copy2(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c_
         // The companion of a copy is made by us, where the key is copied.
         meta.dead |= entry.is_companion() || key_of_companion(name).is_some();
         let made = if meta.dead {
-            Stored::build(&meta, name, &[], &[])
+            Stored::build(&meta, name, Content::NOTHING, &[])
         } else if from == to {
-            shard::remake(&meta, name, entry.view().value(), entry)
+            shard::remake(&meta, name, entry.content(), entry)
         } else {
             let tags = shard::tag_names(entry);
             let tags: Vec<&[u8]> = tags.iter().map(Vec::as_slice).collect();
-            shard::make(to, &meta, name, entry.view().value(), &tags)
+            shard::make(to, &meta, name, entry.content(), &tags)
         };
         made.map_or(null_mut(), |copy| copy.raw().as_ptr())
     })

@@ -34,6 +34,13 @@ pub static MAX_VALUE_SIZE: Number = Number {
     changed: None,
 };
 
+/// From how many bytes on a value is packed where that saves memory; 0: none is.
+pub static COMPRESS_MIN_SIZE: Number =
+    Number { bytes: true, ..count(c"compress-min-size", 0, 0, LONGEST_VALUE as i64) };
+/// Up to how many: a byte takes some 5 ns (`bench compression`), on the server's one
+/// thread, and nothing of ours is to hold that up for a millisecond.
+pub static COMPRESS_MAX_SIZE: Number =
+    Number { bytes: true, ..count(c"compress-max-size", 128 << 10, 1, LONGEST_VALUE as i64) };
 /// How many µs of each millisecond the sweep may have.
 pub static SWEEP_BUDGET_US: Number = count(c"sweep-budget-us", 100, 10, 1000);
 /// How long an invalidation is remembered of which no entry reminds, in ms.
@@ -138,6 +145,8 @@ pub fn is_reserved(name: &[u8]) -> bool {
 
 static NUMBERS: &[&Number] = &[
     &MAX_VALUE_SIZE,
+    &COMPRESS_MIN_SIZE,
+    &COMPRESS_MAX_SIZE,
     &SWEEP_BUDGET_US,
     &TOMBSTONE_TTL,
     &MAX_TOMBSTONES,

@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, Ordering::Relaxed};
 use cacheflow_core::entry::{mark_dead, Meta};
 use cacheflow_core::index::Db;
 use cacheflow_core::leases::Change;
+use cacheflow_core::packing::Content;
 
 use crate::ahead;
 use crate::arrivals;
@@ -222,7 +223,7 @@ fn become_of(key: &Key, name: Str<'_>, entry: Stored, meta: &Meta) {
     let db = key.database();
     let tags = if meta.dead { Vec::new() } else { shard::tag_names(entry) };
     let tags: Vec<&[u8]> = tags.iter().map(Vec::as_slice).collect();
-    let value = if meta.dead { &[] } else { entry.view().value() };
+    let value = if meta.dead { Content::NOTHING } else { entry.content() };
     match shard::make(db, meta, name.bytes(), value, &tags) {
         Ok(changed) => {
             // SAFETY: a new entry; the old one is in no index (`unlink2` has

@@ -3,7 +3,7 @@
 
 use std::ffi::CStr;
 use std::os::raw::c_int;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
 use cacheflow_core::leases::Refusal;
 
@@ -16,6 +16,7 @@ use crate::ffi::{api, raw};
 use crate::hot;
 use crate::leases;
 use crate::memory;
+use crate::packing;
 use crate::relay;
 use crate::relay_bus::BUS;
 use crate::relay_clients;
@@ -68,6 +69,7 @@ unsafe extern "C" fn info(info: *mut raw::RedisModuleInfoCtx, _for_crash_report:
             info.number(c"evicted_server", EVICTED.server.get());
             info.number(c"unlinked", UNLINKED.get());
             info.number(c"refused_payloads", COUNTERS.refused_payloads.get());
+            info.number(c"corrupt_values", packing::CORRUPT.get());
             info.number(c"panics", PANICS.load(Relaxed));
         }
         if info.section(c"memory") {
@@ -76,6 +78,12 @@ unsafe extern "C" fn info(info: *mut raw::RedisModuleInfoCtx, _for_crash_report:
             info.number(c"entries", shard::counts().entries);
             info.number(c"allocated_entries", u64::try_from(ENTRIES.load(Relaxed)).unwrap_or(0));
             info.number(c"bytes", memory::entries());
+            // Packed values: entries, bytes of them as stored and as they came.
+            let of = |count: &AtomicI64| u64::try_from(count.load(Relaxed)).unwrap_or(0);
+            info.number(c"packed_entries", of(&packing::COUNTS.entries));
+            info.number(c"packed_bytes", of(&packing::COUNTS.packed));
+            info.number(c"unpacked_bytes", of(&packing::COUNTS.unpacked));
+            info.number(c"packing_bytes", packing::allocated() as u64);
             info.number(c"keyspace_bytes", memory::keyspace());
             info.number(c"index_bytes", shard::allocated() as u64);
             info.number(c"hot_bytes", (hot::allocated() + ahead::allocated()) as u64);

@@ -66,6 +66,7 @@ mod locks;
 mod memory;
 mod natives;
 mod natives_told;
+mod packing;
 mod propagation;
 mod relay;
 mod relay_bus;

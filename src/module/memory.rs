@@ -14,6 +14,7 @@ use crate::ffi::io;
 use crate::hot;
 use crate::leases;
 use crate::natives_told;
+use crate::packing;
 use crate::shard;
 use crate::state::{MainThread, BYTES};
 use crate::stored::Stored;
@@ -26,18 +27,23 @@ struct Server {
 
 static SERVER: MainThread<Option<Server>> = MainThread::new(None);
 
+/// How the server's allocator rounds.
+pub fn classes() -> Classes {
+    SERVER.with(|server| server.as_ref().map(|server| server.footprint.classes).unwrap_or_default())
+}
+
 /// Learns how the server keeps its keys and how its allocator rounds. Before
 /// the first entry.
 pub fn learn(ctx: Ctx) {
     let (valkey, version) = ctx.version();
     let keyspace = Keyspace::of(valkey, version, ctx.is_cluster());
-    let footprint = Footprint { keyspace, classes: classes(), companion: companion_of(b"").len() };
+    let footprint = Footprint { keyspace, classes: measured_classes(), companion: companion_of(b"").len() };
     SERVER.with(|server| *server = Some(Server { footprint, version }));
     shard::with(|index| index.measure_by(footprint));
 }
 
-/// How the allocator rounds: what it makes of two sizes that tell.
-fn classes() -> Classes {
+/// The same: what it makes of two sizes that tell.
+fn measured_classes() -> Classes {
     let taken = |bytes: usize| {
         let probe = vec![0_u8; bytes].into_boxed_slice();
         // SAFETY: a live allocation of ours.
@@ -68,9 +74,14 @@ pub fn expected(name: usize, value: usize, tags: usize) -> u64 {
 
 /// Bytes of everything.
 pub fn total() -> u64 {
-    let beside =
-        shard::allocated() + leases::allocated() + evict::allocated() + hot::allocated() + ahead::allocated();
-    entries() + keyspace() + (beside + natives_told::allocated()) as u64
+    let beside = shard::allocated()
+        + leases::allocated()
+        + evict::allocated()
+        + hot::allocated()
+        + ahead::allocated()
+        + packing::allocated()
+        + natives_told::allocated();
+    entries() + keyspace() + beside as u64
 }
 
 /// What MEMORY USAGE is told of an entry, so that with what the server adds it

@@ -18,6 +18,7 @@ use cacheflow_core::decide;
 use cacheflow_core::entry::Meta;
 use cacheflow_core::index::{Db, Verdict};
 use cacheflow_core::leases;
+use cacheflow_core::packing::Content;
 use cacheflow_core::slots::Slot;
 use cacheflow_core::units::Millis;
 
@@ -118,7 +119,7 @@ pub fn set_tags(ctx: Ctx, key: &[u8], meta: &Meta, tags: &[&[u8]]) -> Result<(),
     let entry = put(ctx, companion.get(), meta, tags)?;
     if propagation::is_heard(ctx) {
         let mut encoded = state::scratch();
-        shard::encode(meta, entry, false, &mut encoded);
+        shard::encode(meta, entry, true, false, &mut encoded);
         ctx.replicate(apply::NAME, companion.get(), apply::NO_EXPIRE, &encoded, Some(&[]));
         state::give_back(encoded);
     }
@@ -132,7 +133,7 @@ pub fn set_tags(ctx: Ctx, key: &[u8], meta: &Meta, tags: &[&[u8]]) -> Result<(),
 pub fn put(ctx: Ctx, name: Str<'_>, meta: &Meta, tags: &[&[u8]]) -> Result<Stored, Error> {
     let db = ctx.database();
     let key = Key::write_untouched(ctx, name);
-    let new = shard::make(db, meta, name.bytes(), &[], tags)?;
+    let new = shard::make(db, meta, name.bytes(), Content::Plain(&[]), tags)?;
     // SAFETY: a new entry; nothing looks at the old one after this.
     unsafe {
         match key.kind(ours()) {

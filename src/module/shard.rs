@@ -20,6 +20,7 @@ use cacheflow_core::decide;
 use cacheflow_core::entry::{mark_dead, BuildError, Meta, TagId};
 use cacheflow_core::index::{Counts, Db, Entries, Index, Tally, Verdict};
 use cacheflow_core::namespace;
+use cacheflow_core::packing::Content;
 use cacheflow_core::slots::{Handle, Slot};
 use cacheflow_core::units::Stamp;
 use lazy_static::lazy_static;
@@ -197,7 +198,13 @@ pub fn verdict_of_held(db: Db, entry: Stored) -> Verdict {
 ///
 /// # Errors
 /// See [`Stored::build`].
-pub fn make(db: Db, meta: &Meta, name: &[u8], value: &[u8], tags: &[&[u8]]) -> Result<Stored, BuildError> {
+pub fn make(
+    db: Db,
+    meta: &Meta,
+    name: &[u8],
+    value: Content<'_>,
+    tags: &[&[u8]],
+) -> Result<Stored, BuildError> {
     if tags.is_empty() {
         return Stored::build(meta, name, value, &[]);
     }
@@ -214,7 +221,7 @@ pub fn make(db: Db, meta: &Meta, name: &[u8], value: &[u8], tags: &[&[u8]]) -> R
 ///
 /// # Errors
 /// See [`Stored::build`].
-pub fn remake(meta: &Meta, name: &[u8], value: &[u8], like: Stored) -> Result<Stored, BuildError> {
+pub fn remake(meta: &Meta, name: &[u8], value: Content<'_>, like: Stored) -> Result<Stored, BuildError> {
     heir(meta, name, value, like).inspect(|&made| retain_all(made))
 }
 
@@ -223,7 +230,7 @@ pub fn remake(meta: &Meta, name: &[u8], value: &[u8], like: Stored) -> Result<St
 ///
 /// # Errors
 /// See [`Stored::build`].
-pub fn heir(meta: &Meta, name: &[u8], value: &[u8], of: Stored) -> Result<Stored, BuildError> {
+pub fn heir(meta: &Meta, name: &[u8], value: Content<'_>, of: Stored) -> Result<Stored, BuildError> {
     let ids: Ids = of.view().tags().collect();
     Stored::build(meta, name, value, &ids)
 }
@@ -242,7 +249,7 @@ pub fn has_tags(entry: Stored, names: &[&[u8]]) -> bool {
 /// Numbers of tags, few of them in place: a write allocates none for them.
 type Ids = SmallVec<[TagId; 8]>;
 
-fn build_with(meta: &Meta, name: &[u8], value: &[u8], ids: &[TagId]) -> Result<Stored, BuildError> {
+fn build_with(meta: &Meta, name: &[u8], value: Content<'_>, ids: &[TagId]) -> Result<Stored, BuildError> {
     Stored::build(meta, name, value, ids).inspect_err(|_| release(ids.iter().copied()))
 }
 
@@ -287,11 +294,13 @@ pub fn with_first_tag<R>(entry: Stored, body: impl FnOnce(Option<&[u8]>) -> R) -
     with(|index| body(entry.view().tag(0).and_then(|id| index.name(id))))
 }
 
-/// Appends the encoding of `meta` with an entry's tags.
-pub fn encode(meta: &Meta, entry: Stored, with_hits: bool, out: &mut Vec<u8>) {
+/// Appends the encoding of `meta` with an entry's tags; `with_value`: its value goes
+/// with it, so that whoever reads it must know how that is stored.
+pub fn encode(meta: &Meta, entry: Stored, with_value: bool, with_hits: bool, out: &mut Vec<u8>) {
     let tags = entry.view().tags();
+    let unpacked = if with_value { entry.content().unpacked() } else { None };
     with(|index| {
-        codec::encode(meta, tags.map(|id| index.name(id).unwrap_or_default()), with_hits, out);
+        codec::encode(meta, unpacked, tags.map(|id| index.name(id).unwrap_or_default()), with_hits, out);
     });
 }
 

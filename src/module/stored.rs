@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
 use cacheflow_core::entry::{self, BuildError, Meta, TagId, View, BASE};
 use cacheflow_core::evict_class::Marks;
+use cacheflow_core::packing::Content;
 use cacheflow_core::units::{Millis, Time};
 
 use crate::directives::{companion_of, key_of_companion};
@@ -15,6 +16,7 @@ use crate::evict;
 use crate::ffi::prefetch;
 use crate::hooks;
 use crate::natives;
+use crate::packing;
 use crate::shard;
 use crate::state::{dice, BYTES, COMPANIONS, ENTRIES};
 
@@ -30,7 +32,7 @@ impl Stored {
     ///
     /// # Errors
     /// See [`entry::build`].
-    pub fn build(meta: &Meta, name: &[u8], value: &[u8], tags: &[TagId]) -> Result<Stored, BuildError> {
+    pub fn build(meta: &Meta, name: &[u8], value: Content<'_>, tags: &[TagId]) -> Result<Stored, BuildError> {
         hooks::on_entry();
         let bytes = match key_of_companion(name) {
             None => entry::build(meta, name, value, tags)?,
@@ -43,6 +45,7 @@ impl Stored {
         let stored = Stored { ptr: unsafe { NonNull::new_unchecked(Box::into_raw(bytes).cast()) } };
         stored.counter().fetch_add(1, Relaxed);
         BYTES.fetch_add(stored.allocated() as i64, Relaxed);
+        packing::count(stored.content(), 1);
         Ok(stored)
     }
 
@@ -116,12 +119,13 @@ impl Stored {
     /// The value, without a look at the rest: the path of every hit. `'a` as
     /// in [`Stored::view`].
     #[inline]
-    pub fn value<'a>(self) -> &'a [u8] {
+    pub fn content<'a>(self) -> Content<'a> {
         // SAFETY: as in `view`.
         unsafe {
             let ptr = self.ptr.as_ptr().cast_const();
-            let (at, len) = entry::value_span(std::slice::from_raw_parts(ptr, entry::head_size(self.base())));
-            std::slice::from_raw_parts(ptr.add(at), len)
+            let head = std::slice::from_raw_parts(ptr, entry::head_size(self.base()));
+            let (at, len, unpacked) = entry::value_span(head);
+            Content::kept(std::slice::from_raw_parts(ptr.add(at), len), unpacked)
         }
     }
 
@@ -210,6 +214,7 @@ impl Stored {
     pub unsafe fn free_as_succeeded(self) {
         self.counter().fetch_sub(1, Relaxed);
         BYTES.fetch_sub(self.allocated() as i64, Relaxed);
+        packing::count(self.content(), -1);
         let size = self.view().size();
         // SAFETY: the box that `build` leaked, of that size.
         drop(unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(self.ptr.as_ptr(), size)) });

@@ -193,11 +193,11 @@ fn note_staleness(db: Db, key: &Key, name: &[u8], entry: Stored) {
     leases::changed(db, name, Change::Invalidated(sight::invalidated(db, name, Some(entry))));
     let view = entry.view();
     let Some(settled) = shard::settled(db, name, entry) else { return };
-    if settled.staled_at == view.meta().staled_at || view.value().len() > LONGEST_COPIED {
+    if settled.staled_at == view.meta().staled_at || entry.content().stored().len() > LONGEST_COPIED {
         return;
     }
     // Without memory for it it stays as it is: stale by its tag.
-    if let Ok(noted) = shard::heir(&settled, name, view.value(), entry) {
+    if let Ok(noted) = shard::heir(&settled, name, entry.content(), entry) {
         // SAFETY: a new entry; nothing looks at the old one after this.
         unsafe { shard::replace(db, name, key, noted, Tagged::AsHeir) };
     }

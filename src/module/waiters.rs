@@ -11,12 +11,14 @@ use std::rc::Rc;
 
 use cacheflow_core::index::Db;
 use cacheflow_core::leases::{Answer, Event, There, WaiterId};
+use cacheflow_core::packing::UnpackError;
 use cacheflow_core::units::{Millis, Stamp};
 use lazy_static::lazy_static;
 
 use crate::border::cross;
 use crate::commands::fetch::{Fetch, State};
 use crate::commands::read::native_string;
+use crate::commands::Error;
 use crate::ffi::args::Str;
 use crate::ffi::blocked::{Blocked, Calls, DONE};
 use crate::ffi::ctx::Ctx;
@@ -28,6 +30,7 @@ use crate::hot;
 use crate::leases;
 use crate::locks;
 use crate::natives;
+use crate::packing;
 use crate::shard;
 use crate::sight::{see, see_any, Seen};
 use crate::slots;
@@ -55,6 +58,8 @@ enum Sent {
     },
     Lock(Option<Stamp>),
     WrongType,
+    /// Why the value is not to be had.
+    Unreadable(UnpackError),
     Unblocked,
     Moved(String),
     Lost,
@@ -79,14 +84,14 @@ pub struct Values {
 }
 
 impl Values {
-    fn of(&mut self, entry: Stored) -> Rc<[u8]> {
+    fn of(&mut self, entry: Stored) -> Result<Rc<[u8]>, UnpackError> {
         let (place, born) = (entry.raw().as_ptr(), entry.head().born());
         match &self.last {
-            Some((of, at, value)) if (*of, *at) == (place, born) => value.clone(),
+            Some((of, at, value)) if (*of, *at) == (place, born) => Ok(value.clone()),
             _ => {
-                let value: Rc<[u8]> = entry.value().into();
+                let value: Rc<[u8]> = packing::with(entry.content(), |bytes| bytes.into())?;
                 self.last = Some((place, born, value.clone()));
-                value
+                Ok(value)
             }
         }
     }
@@ -179,7 +184,10 @@ fn look_for_fetch(ctx: Ctx, id: WaiterId, db: Db, name: Str<'_>, values: &mut Va
     let (state, with_value, token, left) = outcome(&seen, answer);
     let entry = seen.live().filter(|_| with_value);
     let value = match entry {
-        Some(entry) => Some(values.of(entry)),
+        Some(entry) => match values.of(entry) {
+            Ok(value) => Some(value),
+            Err(why) => return Some(Sent::Unreadable(why)),
+        },
         None if seen.there == There::Native => native_string(ctx, name).map(Rc::from),
         None => None,
     };
@@ -275,6 +283,7 @@ fn reply(ctx: Ctx, sent: &Sent) {
         Sent::WrongType => {
             ctx.reply_error("WRONGTYPE Operation against a key holding the wrong kind of value");
         }
+        Sent::Unreadable(why) => ctx.reply_error(&Error::from(*why).text("cache.fetch")),
         Sent::Unblocked => {
             ctx.reply_error("UNBLOCKED force unblock from blocking operation, the server became a replica");
         }

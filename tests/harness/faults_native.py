@@ -30,8 +30,8 @@ def _natives(server):
     tagged(server, "native", "PX", 20)
     wait_for(lambda: server("EXISTS", "native") == 0, "the key's end")
     tagged(server, "native")
-    assert server("CACHE.INVALIDATE", "TAGS", "natives") == 1
-    wait_for(lambda: companions(server) == [], "the sweep")
+    assert server("DEL", "native") == 1
+    wait_for(lambda: companions(server) == [], "both companions to go")
 
 
 OF_NATIVES = (_command, _native_end_event, _natives)

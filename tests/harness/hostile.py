@@ -1,7 +1,7 @@
 """Metadata of entries by hand: what the module must refuse, what is strange and sound, and at random."""
 
 from . import payload
-from .payload import ADAPTIVE, LAST_TIME, MOST_TAGS, STAMP_LIMIT, TAGS, Meta, encode, varint
+from .payload import ADAPTIVE, LAST_TIME, MOST_TAGS, PACKED, STAMP_LIMIT, TAGS, Meta, encode, varint
 
 NOW = 1_800_000_000_000  # ms
 EDGES = [
@@ -125,6 +125,29 @@ HOSTILE |= {
     "adaptive and cut short": adaptive(1, 2, 3, 4, 5, 6)[:-1],
     "adaptive and a number more": adaptive(1, 2, 3, 4, 5, 6, 7),
 }
+
+
+def packed(length):
+    """Metadata that says of its value that it is packed, and was that long."""
+    return encode(Meta(born=1, unpacked=length))
+
+
+# None is that of "v" or "value 0", which the tests send with it.
+HOSTILE |= {
+    "packed, of the first version": b"\x01" + packed(64)[1:],
+    "packed, of the version before": b"\x02" + packed(64)[1:],
+    "packed, and nothing said of it": b"\x03\x00\x01",
+    "packed and cut short": packed(64)[:-1],
+    "packed of nothing": packed(0),
+    "packed and no shorter": packed(1),
+    "packed and shorter than any is": packed(63),
+    "packed, the shortest": packed(64),
+    "packed, more than can be of it": packed(255 * 7 + 1),
+    "packed of 512 MB": packed(512 << 20),
+    "packed of 4 GB": packed(2**32 - 1),
+    "packed of more than 32 bits": packed(2**32),
+    "packed of 2^64-1": packed(2**64 - 1),
+}
 STRANGE = {
     "all zero": Meta(),
     "all at their ends": Meta(
@@ -157,11 +180,12 @@ STRANGE = {
 def fuzz(dice, count):
     """Random metadata: fields with numbers at the edges, some of it broken afterwards."""
     for _ in range(count):
-        fields = dice.randrange(payload.KNOWN + 1) if dice.random() < 0.95 else dice.randrange(1024)
+        fields = dice.randrange(payload.KNOWN + 1) if dice.random() < 0.95 else dice.randrange(4096)
         # Most are alive, else there is little to look at; and one in four has tags.
         fields &= ~payload.DEAD if dice.random() < 0.7 else ~0
         fields &= ~TAGS if dice.random() < 0.5 else ~0
         fields &= ~ADAPTIVE if dice.random() < 0.7 else ~0
+        fields &= ~PACKED if dice.random() < 0.9 else ~0
         numbers = payload.numbers_of(fields)
         edges = EDGES if dice.random() < 0.5 else EDGES[:6]
         parts = [varint(dice.choice(edges)) for _ in range(numbers + dice.choice((0, 0, 0, 0, -1, 1)))]
@@ -175,10 +199,11 @@ def fuzz(dice, count):
                 dice.randrange(2**16),
                 dice.randrange(160),
             )
-            parts[-6:] = [varint(n) for n in small[-6:]]
+            end = len(parts) - bool(fields & PACKED)
+            parts[end - 6 : end] = [varint(n) for n in small]
         if fields & TAGS:
             parts += random_tags(dice)
-        version = 2 if fields & ADAPTIVE and dice.random() < 0.95 else 1
+        version = payload.version_of(fields) if dice.random() < 0.95 else dice.choice((1, 2, 3))
         data = bytes([version]) + varint(fields) + b"".join(parts)
         if dice.random() < 0.3:
             broken = bytearray(data)

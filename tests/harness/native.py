@@ -23,6 +23,7 @@ MAKE = {
     "vectorset": ("VADD", "{}", "VALUES", 2, 1, 0, "a"),
 }
 KINDS = tuple(MAKE)
+UNCOPIED = ("vectorset",)  # refused by COPY
 
 # What takes everything out of such a key, but for a stream, which may be empty.
 TAKE = {
@@ -43,6 +44,11 @@ def knows(server, command):
 def kinds(server):
     """The types that this engine has."""
     return [kind for kind in KINDS if knows(server, MAKE[kind][0])]
+
+
+def copied_kinds(server):
+    """Those that COPY copies."""
+    return [kind for kind in kinds(server) if kind not in UNCOPIED]
 
 
 def make(connection, kind, key):

@@ -11,6 +11,7 @@ must take them.
 import os
 from dataclasses import dataclass
 
+from . import lz4
 from .engines import ROOT
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
@@ -19,9 +20,9 @@ FOOTER = 10  # bytes: the version's two and the checksum's eight
 
 LAST_TIME = (1 << 48) - 2
 STAMP_LIMIT = 1 << 53
-VERSION, WITH_ADAPTIVE = 1, 2
-END, TIMES, GRACE, STALED, COST, HITS, DEAD, TAGS, ADAPTIVE = (1 << bit for bit in range(9))
-KNOWN = (1 << 9) - 1
+VERSION, WITH_ADAPTIVE, WITH_PACKED = 1, 2, 3
+END, TIMES, GRACE, STALED, COST, HITS, DEAD, TAGS, ADAPTIVE, PACKED = (1 << bit for bit in range(10))
+KNOWN = (1 << 10) - 1
 WITHOUT_A_NUMBER = DEAD | TAGS | ADAPTIVE  # fields that are not one number each
 MOST_TAGS = LONGEST_TAG = 65535
 TOGETHER = 4096  # bytes: of the longest value that lies with its metadata
@@ -30,7 +31,7 @@ TOGETHER = 4096  # bytes: of the longest value that lies with its metadata
 def _no_field_is_new():
     """This file knows the fields that this tree's codec takes."""
     with open(os.path.join(ROOT, "src", "core", "codec.rs"), encoding="utf-8") as codec:
-        assert "const KNOWN: u64 = (1 << 9) - 1;" in codec.read(), "a field that this file does not know"
+        assert "const KNOWN: u64 = (1 << 10) - 1;" in codec.read(), "a field that this file does not know"
 
 
 _no_field_is_new()
@@ -131,6 +132,7 @@ class Meta:
     dead: bool = False
     tags: tuple = ()
     auto: tuple = ()  # EXAUTO: min, max, digest, exposure, refills, marks
+    unpacked: int | None = None  # how long the value is, where it is packed
 
 
 def encode(meta):
@@ -152,11 +154,21 @@ def encode(meta):
     if meta.auto:
         fields |= ADAPTIVE
         numbers += meta.auto
+    if meta.unpacked is not None:
+        fields |= PACKED
+        numbers.append(meta.unpacked)
     out = b"".join(varint(n) for n in numbers)
     if meta.tags:
         fields |= TAGS
         out += varint(len(meta.tags)) + b"".join(varint(len(tag)) + tag for tag in meta.tags)
-    return bytes([WITH_ADAPTIVE if meta.auto else VERSION]) + varint(fields) + out
+    return bytes([version_of(fields)]) + varint(fields) + out
+
+
+def version_of(fields):
+    """The version that metadata with these fields is of."""
+    if fields & PACKED:
+        return WITH_PACKED
+    return WITH_ADAPTIVE if fields & ADAPTIVE else VERSION
 
 
 def read_varint(data, at):
@@ -199,10 +211,8 @@ def numbers_of(fields):
 
 def decode(data):
     """The Meta that bytes hold, or None where the module must refuse them."""
-    if len(data) < 2 or data[0] not in (VERSION, WITH_ADAPTIVE):
-        return None
-    found = read_varint(data, 1)
-    if found is None or found[0] & ~KNOWN or bool(found[0] & ADAPTIVE) is not (data[0] == WITH_ADAPTIVE):
+    found = read_varint(data, 1) if len(data) >= 2 else None
+    if found is None or found[0] & ~KNOWN or data[0] != version_of(found[0]):
         return None
     (fields, at), numbers, tags = found, [], ()
     wanted = numbers_of(fields)
@@ -231,14 +241,21 @@ def decode(data):
     meta.staled = next(take) if fields & STALED else None
     meta.cost = next(take) if fields & COST else 0
     meta.hits = next(take) if fields & HITS else 0
+    meta.unpacked = numbers.pop() if fields & PACKED else None
     meta.auto = tuple(take)
     meta.dead, meta.tags = bool(fields & DEAD), tags
     return meta if _is_sound(meta, fields) else None
 
 
-def sound(data):
-    """Whether the module must take these bytes as metadata."""
-    return decode(data) is not None
+def sound(data, value=b"v"):
+    """Whether the module must take these bytes as metadata, with that value."""
+    meta = decode(data)
+    return meta is not None and read(meta, value) is not None
+
+
+def read(meta, value):
+    """What a reader gets of a value that is stored so, or None where it does not unpack."""
+    return value if meta.unpacked is None else lz4.intact(value, meta.unpacked)
 
 
 def _is_sound(meta, fields):
@@ -253,6 +270,8 @@ def _is_sound(meta, fields):
             return False
         if marks >> 5 > 4 or meta.end is None:
             return False
+    if meta.unpacked is not None and meta.unpacked >= 1 << 32:
+        return False
     return (
         meta.born < STAMP_LIMIT
         and all(time is None or time <= LAST_TIME for time in times)
@@ -343,7 +362,7 @@ def entry(payload):
     except (AssertionError, IndexError, KeyError):
         return None
     meta = decode(meta)
-    return meta and (meta, value)
+    return (meta, value) if meta and read(meta, value) is not None else None
 
 
 def meta_of(payload):

@@ -3,8 +3,8 @@
 //! restart takes (`reload`), what many misses of one key cost (`stampede`), what
 //! keeping hot keys fresh is worth (`refresh`), what a cluster makes of it all
 //! (`cluster`), what TTLs do that are chosen by how often sources change (`ttl`),
-//! what a cache does for a workload (`replay`), and which entries are worth their
-//! room (`eviction`).
+//! what a cache does for a workload (`replay`), which entries are worth their
+//! room (`eviction`), and what packing values saves and costs (`compression`).
 
 mod cache;
 mod clients;
@@ -16,6 +16,7 @@ mod cluster_failover;
 mod cluster_nodes;
 mod cluster_shards;
 mod cluster_truth;
+mod compression;
 mod eviction;
 mod eviction_figures;
 mod eviction_page;
@@ -70,6 +71,8 @@ pub enum Bench {
     Replay(replay::Options),
     /// What policies of eviction miss on traces, against exact LRU.
     Eviction(eviction::Options),
+    /// Values packed and not: memory and server CPU of both.
+    Compression(compression::Options),
     /// For `stampede`: the process that computes, and is killed.
     #[command(hide = true)]
     Hold(stampede_killed::HolderOptions),
@@ -88,6 +91,7 @@ pub fn run(bench: Bench) -> anyhow::Result<()> {
         Bench::Ttl(options) => ttl::run(&options),
         Bench::Replay(options) => replay::run(&options),
         Bench::Eviction(options) => eviction::run(&options),
+        Bench::Compression(options) => compression::run(&options),
         Bench::Hold(options) => stampede_killed::hold(&options),
     }
 }

@@ -12,9 +12,10 @@
 
 use std::ffi::CStr;
 
-use cacheflow_core::codec::{self, Decoded};
+use cacheflow_core::codec::{self, CodecError, Decoded};
 use cacheflow_core::decide::Write;
 use cacheflow_core::number::parse_u64;
+use cacheflow_core::packing::{Content, UnpackError};
 use cacheflow_core::request::RequestError;
 use cacheflow_core::units::{Time, LAST_TIME};
 
@@ -28,6 +29,7 @@ use crate::ffi::raw::{REDISMODULE_CMD_KEY_OW as OW, REDISMODULE_CMD_KEY_UPDATE a
 use crate::ffi::register::{Arg, Keys, Spec};
 use crate::natives;
 use crate::natives_told;
+use crate::packing;
 use crate::slots;
 use crate::state::{self, COUNTERS};
 
@@ -75,14 +77,16 @@ impl Command for Apply {
         // Of what moves here with its slot nothing may be lost on the way.
         let imported = slots::is_imported(ctx, args.get(1).bytes());
         if !trusted && !imported {
-            check_size(value.unwrap_or_default())?;
+            check_size(value.unwrap_or_default().len())?;
             if ctx.is_out_of_memory() {
                 return Err(Error::OutOfMemory);
             }
         }
         if let Some(key) = directives::key_of_companion(args.get(1).bytes()) {
             natives_told::settle();
-            let decoded = read(args.get(3).bytes(), trusted)?;
+            let mut decoded =
+                codec::decode(args.get(3).bytes()).inspect_err(|_| COUNTERS.refused_payloads.add(1))?;
+            admit(&mut decoded, trusted);
             natives::apply(ctx, args.get(1), key, &decoded.meta, &decoded.tags)?;
             ctx.reply_ok();
             return Ok(());
@@ -98,7 +102,15 @@ impl Command for Apply {
             }
             return Err(Error::NothingToApplyTo);
         }
-        let mut decoded = read(args.get(3).bytes(), trusted)?;
+        let (mut decoded, value) =
+            read(args.get(3).bytes(), value).inspect_err(|_| COUNTERS.refused_payloads.add(1))?;
+        if let (Value::Stored(content), false) = (value, trusted) {
+            if !imported {
+                check_size(content.length())?;
+            }
+            verify(content).inspect_err(|_| COUNTERS.refused_payloads.add(1))?;
+        }
+        admit(&mut decoded, trusted);
         // What is dead here is not put: if anything lies there it is older.
         if ctx.is_primary_in_cluster() {
             let (db, tags) = (ctx.database(), decoded.tags.iter().copied());
@@ -122,13 +134,31 @@ impl Command for Apply {
     }
 }
 
-/// The metadata that was sent, its birth known to the clock from now on.
-fn read(bytes: &[u8], trusted: bool) -> Result<Decoded<'_>, Error> {
-    let mut decoded = codec::decode(bytes).inspect_err(|_| COUNTERS.refused_payloads.add(1))?;
+/// The clock knows the birth that was sent from now on.
+fn admit(decoded: &mut Decoded<'_>, trusted: bool) {
     if trusted {
         state::observe(decoded.meta.born);
     } else {
         decoded.meta.born = state::admit(decoded.meta.born);
     }
-    Ok(decoded)
+}
+
+/// Metadata, and the value that it speaks of.
+fn read<'a>(meta: &'a [u8], value: Option<&'a [u8]>) -> Result<(Decoded<'a>, Value<'a>), CodecError> {
+    let decoded = codec::decode(meta)?;
+    let value = match value {
+        Some(bytes) => Value::Stored(decoded.content(bytes)?),
+        // It keeps what it has, as that is stored.
+        None if decoded.unpacked.is_some() => return Err(CodecError::Packed),
+        None => Value::Same,
+    };
+    Ok((decoded, value))
+}
+
+/// A client's word for it is not enough that a value unpacks.
+fn verify(content: Content<'_>) -> Result<(), Error> {
+    match packing::check(content) {
+        Err(UnpackError::Corrupt) => Err(CodecError::Packed.into()),
+        other => Ok(other?),
+    }
 }

@@ -3,6 +3,7 @@
 use cacheflow_core::codec::CodecError;
 use cacheflow_core::decide::IncrError;
 use cacheflow_core::entry::{BuildError, LONGEST_VALUE};
+use cacheflow_core::packing::UnpackError;
 use cacheflow_core::request::RequestError;
 use cacheflow_core::saved::SavedError;
 use cacheflow_core::settings::{self, SettingsError};
@@ -24,6 +25,7 @@ pub enum Error {
     NoRoom,
     OverBudget,
     Payload(CodecError),
+    Corrupt,
     NothingToApplyTo,
     TooManyLeases,
     Tags(TagError),
@@ -61,6 +63,9 @@ impl Error {
             }
             Error::NoRoom => "OOM the allocator has no room for this entry".into(),
             Error::Payload(why) => format!("ERR refused payload: {why}"),
+            Error::Corrupt => {
+                "ERR the stored value does not unpack: delete the key, or write it again".into()
+            }
             Error::TooManyLeases => "OOM more keys with leases or locks than cacheflow.max-leases".into(),
             Error::NothingToApplyTo => "ERR no entry to apply this to".into(),
             Error::Request(RequestError::Cursor) => "ERR invalid cursor".into(),
@@ -100,6 +105,15 @@ impl From<RequestError> for Error {
 impl From<CodecError> for Error {
     fn from(error: CodecError) -> Self {
         Error::Payload(error)
+    }
+}
+
+impl From<UnpackError> for Error {
+    fn from(error: UnpackError) -> Self {
+        match error {
+            UnpackError::Corrupt => Error::Corrupt,
+            UnpackError::OutOfMemory => Error::NoRoom,
+        }
     }
 }
 

@@ -33,6 +33,7 @@ use crate::ffi::raw::{REDISMODULE_CMD_KEY_ACCESS as ACCESS, REDISMODULE_CMD_KEY_
 use crate::ffi::register::{Arg, Keys, Spec};
 use crate::leases;
 use crate::natives;
+use crate::packing;
 use crate::shard;
 use crate::sight::{glance, see, Seen};
 use crate::state::{MainThread, COUNTERS};
@@ -92,39 +93,52 @@ impl Command for FetchOf {
         if let Some((entry, left)) = glance(db, name.bytes(), &key) {
             count_hit(db, entry);
             let tags = options.with_tags.then(|| shard::tag_names(entry));
-            Fetch {
-                state: State::Fresh,
-                value: Some(entry.value()),
-                token: None,
-                left,
-                tags: tags.as_deref(),
-            }
-            .reply(ctx);
+            packing::with(entry.content(), |value| {
+                Fetch { state: State::Fresh, value: Some(value), token: None, left, tags: tags.as_deref() }
+                    .reply(ctx);
+            })?;
             return Ok(());
         }
         let beta = options.beta.unwrap_or_else(|| directives::XFETCH_BETA.get());
         let seen = see(db, name.bytes(), &key, beta).ok_or(Error::WrongType)?;
-        let answer = match seen.there {
-            There::Fresh { elected: false } | There::Native => Answer::Fresh { token: None },
-            _ => decide(ctx, db, name, &options, &seen),
-        };
-        if let Answer::Wait(id) = answer {
-            drop(key);
-            waiters::hold(ctx, name.bytes(), id, false, options.with_tags);
-            return Ok(());
+        match seen.live() {
+            // Before a lease is granted: where it does not unpack, nothing is changed.
+            Some(entry) => packing::with(entry.content(), |value| {
+                answer(ctx, db, name, key, &options, &seen, Some(value));
+            })?,
+            None => answer(ctx, db, name, key, &options, &seen, None),
         }
-        waiters::count(db, name.bytes(), &seen, answer);
-        let (state, with_value, token, left) = waiters::outcome(&seen, answer);
-        let native = if seen.there == There::Native { native_string(ctx, name) } else { None };
-        let value = match seen.live() {
-            Some(entry) if with_value => Some(entry.value()),
-            _ => native.as_deref(),
-        };
-        let entry = seen.live().filter(|_| with_value);
-        let tags = options.with_tags.then(|| natives::tags_read(ctx, name, seen.there, entry));
-        Fetch { state, value, token, left, tags: tags.as_deref() }.reply(ctx);
         Ok(())
     }
+}
+
+/// Answers who finds no simply fresh value, the key being open; `value`: that of the
+/// live entry which is there.
+fn answer(
+    ctx: Ctx,
+    db: usize,
+    name: Str<'_>,
+    key: Key,
+    options: &FetchOptions,
+    seen: &Seen,
+    value: Option<&[u8]>,
+) {
+    let answer = match seen.there {
+        There::Fresh { elected: false } | There::Native => Answer::Fresh { token: None },
+        _ => decide(ctx, db, name, options, seen),
+    };
+    if let Answer::Wait(id) = answer {
+        drop(key);
+        waiters::hold(ctx, name.bytes(), id, false, options.with_tags);
+        return;
+    }
+    waiters::count(db, name.bytes(), seen, answer);
+    let (state, with_value, token, left) = waiters::outcome(seen, answer);
+    let native = if seen.there == There::Native { native_string(ctx, name) } else { None };
+    let entry = seen.live().filter(|_| with_value);
+    let value = if entry.is_some() { value } else { native.as_deref() };
+    let tags = options.with_tags.then(|| natives::tags_read(ctx, name, seen.there, entry));
+    Fetch { state, value, token, left, tags: tags.as_deref() }.reply(ctx);
 }
 
 /// What somebody gets who finds no simply fresh value.

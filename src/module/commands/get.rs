@@ -17,6 +17,7 @@ use crate::ffi::args::{Args, Str};
 use crate::ffi::ctx::Ctx;
 use crate::ffi::raw::{REDISMODULE_CMD_KEY_ACCESS as ACCESS, REDISMODULE_CMD_KEY_RO as RO};
 use crate::ffi::register::{Arg, Keys, Spec};
+use crate::packing;
 
 pub struct Get;
 
@@ -45,6 +46,7 @@ impl Command for Get {
         let name = args.get(1);
         match read(ctx, name, stale_will_do) {
             Read::Value(value, _key) => ctx.reply_bytes(value),
+            Read::Packed(packed, _key) => packing::with_unpacked(packed, |value| ctx.reply_bytes(value))?,
             Read::Nothing => ctx.reply_null(),
             Read::NativeString => reply_native_string(ctx, name),
             Read::OtherType => return Err(Error::WrongType),

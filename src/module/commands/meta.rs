@@ -74,7 +74,7 @@ impl Command for MetaOf {
                 let sheet = Sheet {
                     state: state_of(&ages),
                     kind: b"cacheflow",
-                    bytes: entry.view().value().len(),
+                    bytes: entry.content().length(),
                     meta,
                     ages,
                     tags: shard::tag_names(entry),

@@ -13,6 +13,7 @@ use crate::ffi::args::Args;
 use crate::ffi::ctx::Ctx;
 use crate::ffi::raw::{REDISMODULE_CMD_KEY_ACCESS as ACCESS, REDISMODULE_CMD_KEY_RO as RO};
 use crate::ffi::register::{Arg, Keys, Spec};
+use crate::packing;
 
 pub struct MGet;
 
@@ -37,6 +38,9 @@ impl Command for MGet {
         for name in keys {
             match read(ctx, name, false) {
                 Read::Value(value, _key) => ctx.reply_bytes(value),
+                // One that does not unpack is no reason to answer none of the others.
+                Read::Packed(packed, _key) => packing::with_unpacked(packed, |value| ctx.reply_bytes(value))
+                    .unwrap_or_else(|why| ctx.reply_error(&Error::from(why).text("cache.mget"))),
                 Read::NativeString => reply_native_string(ctx, name),
                 Read::Nothing | Read::OtherType => ctx.reply_null(),
             }

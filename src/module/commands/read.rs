@@ -1,6 +1,7 @@
 //! How a command reads: a key looked up for GET and MGET.
 
 use cacheflow_core::index::Verdict;
+use cacheflow_core::packing::{Content, Packed};
 
 use crate::datatype::ours;
 use crate::ffi::args::Str;
@@ -15,6 +16,9 @@ use crate::stored::Stored;
 pub enum Read<'a> {
     /// An entry's value, there as long as the key is open.
     Value(&'a [u8], Key),
+    /// The same of one that is packed. (Not a `Content` in one arm: that is more to
+    /// be written and looked at again, on the path of every hit.)
+    Packed(Packed<'a>, Key),
     /// A native string.
     NativeString,
     Nothing,
@@ -54,7 +58,10 @@ pub fn read<'a>(ctx: Ctx, name: Str<'_>, stale_will_do: bool) -> Read<'a> {
             }
             entry.count_hit();
             hot::read(db, entry);
-            Read::Value(entry.value(), key)
+            match entry.content() {
+                Content::Plain(value) => Read::Value(value, key),
+                Content::Packed(packed) => Read::Packed(packed, key),
+            }
         }
         Kind::Absent => {
             COUNTERS.misses.add(1);

@@ -85,7 +85,7 @@ impl Command for Set {
         let mut options = SetOptions::parse(args.from(3))?;
         let value = args.get(2).bytes();
         natives::check_name(args.get(1).bytes())?;
-        check_size(value)?;
+        check_size(value.len())?;
         let mut tags = Names::new();
         tag::once(args.last(options.tags).bytes(), directives::tag_limits(), &mut tags)?;
         evict::admit(ctx, args.get(1).bytes(), value.len(), tags.len())?;

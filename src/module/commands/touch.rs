@@ -13,6 +13,7 @@
 
 use cacheflow_core::decide::{self, Found, Live, Write};
 use cacheflow_core::entry::Meta;
+use cacheflow_core::packing::Content;
 use cacheflow_core::request::TouchOptions;
 
 use super::set::{EX, EXAT, EXAUTO, GRACE, PX, PXAT};
@@ -62,7 +63,7 @@ impl Command for Touch {
         let found = target.found();
         let mut old = match found {
             Found::Entry(live) => live,
-            Found::Absent | Found::Native => Live { meta: Meta::default(), value: &[] },
+            Found::Absent | Found::Native => Live { meta: Meta::default(), value: Content::NOTHING },
         };
         if let Some(token) = options.lease {
             let tags = target.tags();

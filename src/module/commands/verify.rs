@@ -10,14 +10,17 @@
 //! ```
 //! Walks everything: every entry of the index against the keyspace and back,
 //! every count anew. An operator's command: it holds the server up for about a
-//! microsecond a key. With REPAIR what is wrong between index and keyspace is
-//! put right, and told all the same.
+//! microsecond a key, and where values are packed for as long as it takes to unpack
+//! them. With REPAIR what is wrong between index and keyspace is put right, and told
+//! all the same. A packed value that does not unpack is told; nothing can put it right
+//! but a write.
 
 use std::collections::{HashMap, HashSet};
 use std::os::raw::c_void;
 use std::ptr::NonNull;
 
 use cacheflow_core::companions::Remove;
+use cacheflow_core::packing::UnpackError;
 use cacheflow_core::request::RequestError;
 use cacheflow_core::slot::{self, Set};
 
@@ -32,6 +35,7 @@ use crate::hooks::{self, Came};
 use crate::leases;
 use crate::natives;
 use crate::natives_told;
+use crate::packing;
 use crate::shard;
 use crate::slots;
 use crate::stored::Stored;
@@ -110,6 +114,7 @@ fn check(
 ) -> u64 {
     let mut expected: HashSet<NonNull<c_void>> = shard::entries(db).into_iter().map(Stored::raw).collect();
     let (wrong, mut companions) = (problems.len(), Vec::new());
+    let mut corrupt = 0;
     let mut seen: HashMap<NonNull<c_void>, Vec<u8>> = HashMap::new();
     ctx.each_value(ours(), |name, value| {
         // The walk may tell of a key twice.
@@ -121,6 +126,7 @@ fn check(
         if entry.is_companion() {
             companions.push(entry.view().name().to_vec());
         }
+        corrupt += u64::from(packing::check(entry.content()) == Err(UnpackError::Corrupt));
         if !expected.remove(&value) {
             problems.push(format!("db {db}: a key's entry is not in the index"));
         } else if *entry.key_name() != *name.bytes() {
@@ -154,6 +160,7 @@ fn check(
         }
         hidden.iter().for_each(|&entry| shard::arrived(db, &entry.key_name(), entry));
     }
+    problems.extend((corrupt > 0).then(|| format!("db {db}: {corrupt} packed values do not unpack")));
     // Last: it may remove some of those seen.
     problems.extend(lonely(ctx, db, &companions, repair));
     (seen.len() + hidden.len()) as u64

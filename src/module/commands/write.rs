@@ -6,8 +6,9 @@ use std::ffi::CStr;
 use cacheflow_core::adaptive::{Bounds, Lesson, Outlook};
 use cacheflow_core::codec::Decoded;
 use cacheflow_core::decide::{self, Found, Live, Write};
-use cacheflow_core::entry::{Cost, Meta};
+use cacheflow_core::entry::{size_of, Cost, Meta};
 use cacheflow_core::leases::{Change, Evidence, Under};
+use cacheflow_core::packing::Content;
 use cacheflow_core::times::Defaults;
 use cacheflow_core::units::{Stamp, Time};
 
@@ -21,6 +22,7 @@ use crate::ffi::key::{Key, Kind};
 use crate::hot;
 use crate::leases::{self, Fill};
 use crate::natives;
+use crate::packing;
 use crate::propagation;
 use crate::settings;
 use crate::shard::{self, Tagged};
@@ -33,12 +35,12 @@ use crate::ttl;
 ///
 /// # Errors
 /// [`Error::TooBig`].
-pub fn check_size(value: &[u8]) -> Result<(), Error> {
+pub fn check_size(bytes: usize) -> Result<(), Error> {
     let limit = MAX_VALUE_SIZE.get();
-    if i64::try_from(value.len()).is_ok_and(|len| len <= limit) {
+    if i64::try_from(bytes).is_ok_and(|len| len <= limit) {
         Ok(())
     } else {
-        Err(Error::TooBig { bytes: value.len(), limit })
+        Err(Error::TooBig { bytes, limit })
     }
 }
 
@@ -123,7 +125,7 @@ impl<'a> Target<'a> {
 
     pub fn found(&self) -> Found<'a> {
         match (self.old, self.settled) {
-            (Some(entry), Some(meta)) => Found::Entry(Live { meta, value: entry.view().value() }),
+            (Some(entry), Some(meta)) => Found::Entry(Live { meta, value: entry.content() }),
             (None, _) if self.present => Found::Native,
             _ => Found::Absent,
         }
@@ -164,12 +166,30 @@ impl<'a> Target<'a> {
         tags: Tags<'_>,
         expire: Option<Time>,
     ) -> Result<Stored, Error> {
+        match (value, self.old) {
+            (Value::New(bytes), _) if packing::is_tried(bytes.len()) => {
+                let tagged = match tags {
+                    Tags::These(names) => names.len(),
+                    Tags::Same => self.old.map_or(0, |old| old.view().tags().len()),
+                };
+                let size = |length, packed| size_of(meta, self.name.bytes().len(), length, packed, tagged);
+                packing::packed(bytes, size, |content| self.put_stored(meta, content, tags, expire))
+            }
+            (Value::New(bytes), _) => self.put_stored(meta, Content::Plain(bytes), tags, expire),
+            (Value::Stored(content), _) => self.put_stored(meta, content, tags, expire),
+            (Value::Same, Some(old)) => self.put_stored(meta, old.content(), tags, expire),
+            (Value::Same, None) => Err(Error::NothingToApplyTo),
+        }
+    }
+
+    fn put_stored(
+        &self,
+        meta: &Meta,
+        value: Content<'_>,
+        tags: Tags<'_>,
+        expire: Option<Time>,
+    ) -> Result<Stored, Error> {
         let (name, old) = (self.name.bytes(), self.old);
-        let value = match (value, old) {
-            (Value::New(bytes), _) => bytes,
-            (Value::Same, Some(old)) => old.view().value(),
-            (Value::Same, None) => return Err(Error::NothingToApplyTo),
-        };
         let (new, tagged) = match (tags, old) {
             // A refill: no name is looked up.
             (Tags::These(names), Some(old)) if shard::has_tags(old, names) => {
@@ -261,13 +281,7 @@ impl<'a> Target<'a> {
     ///
     /// # Errors
     /// Where it cannot be built; nothing is changed then.
-    pub fn apply(
-        self,
-        decoded: &Decoded<'_>,
-        expire: Option<Time>,
-        value: Option<&[u8]>,
-    ) -> Result<(), Error> {
-        let value = value.map_or(Value::Same, Value::New);
+    pub fn apply(self, decoded: &Decoded<'_>, expire: Option<Time>, value: Value<'_>) -> Result<(), Error> {
         self.store(&decoded.meta, expire, None, value, Tags::These(&decoded.tags), c"cache.set")
     }
 
@@ -317,13 +331,14 @@ impl<'a> Target<'a> {
         if self.fill.is_none() && !propagation::is_heard(self.ctx) {
             return self.ctx.replicate_verbatim();
         }
+        // As it is stored: a replica has what its primary has.
         let sent = match value {
-            Value::New(bytes) => Some(bytes),
+            Value::New(_) | Value::Stored(_) => Some(new.content().stored()),
             Value::Same => None,
         };
         let expire = expire.and_then(|at| i64::try_from(at.0).ok()).unwrap_or(apply::NO_EXPIRE);
         let mut encoded = state::scratch();
-        shard::encode(meta, new, false, &mut encoded);
+        shard::encode(meta, new, sent.is_some(), false, &mut encoded);
         self.ctx.replicate(apply::NAME, self.name, expire, &encoded, sent);
         state::give_back(encoded);
     }
@@ -332,8 +347,10 @@ impl<'a> Target<'a> {
 /// The value of a write.
 #[derive(Clone, Copy)]
 pub enum Value<'a> {
-    /// These bytes.
+    /// These bytes, to be packed where it pays.
     New(&'a [u8]),
+    /// What another server has stored, as it is.
+    Stored(Content<'a>),
     /// That of the entry which is there.
     Same,
 }
@@ -343,6 +360,7 @@ impl Value<'_> {
     fn new_bytes(self) -> Option<usize> {
         match self {
             Value::New(bytes) => Some(bytes.len()),
+            Value::Stored(content) => Some(content.length()),
             Value::Same => None,
         }
     }
