@@ -11,7 +11,9 @@
 //! - **Bytes**: what CACHE.TAG adds to hashes of one field, by `used_memory`.
 //! - **Invalidation** of a tag on hashes of five fields, against the script
 //!   that applications have for it, which reads a set of their names and
-//!   unlinks them where they are; each on a server of its own, in turns.
+//!   unlinks them where they are; each on a server of its own, in turns. Beside
+//!   the time to the reply, what it takes the server until every key is gone:
+//!   companions are swept afterwards.
 //!
 //! What it does not say: latency, anything about a network, and what values
 //! cost whose freeing is left to another thread.
@@ -36,8 +38,8 @@ const VALUE: usize = 100;
 /// How long keys that the server is to expire by itself live: longer than it
 /// takes to write them.
 const LIFE: &str = "400";
-/// How long that may take it.
-const EXPIRY: Duration = Duration::from_secs(30);
+/// How long keys may take to go.
+const PATIENCE: Duration = Duration::from_secs(30);
 const GLANCE: Duration = Duration::from_millis(5);
 
 /// Figures that are asked for together.
@@ -195,7 +197,7 @@ pub fn run(options: &Options) -> Result<()> {
         bytes(&recipe, options.memory_keys)?.into_iter().for_each(&mut show);
     }
     if options.wants(Part::Invalidate) {
-        show(invalidation(&recipe, options)?);
+        invalidation(&recipe, options)?.into_iter().for_each(&mut show);
     }
     println!("{}", ratio::verdict(&figures));
     let measured =
@@ -292,7 +294,8 @@ impl Side {
                 slice.commands
             }
             How::Expire => {
-                self.await_expiry(row)?;
+                // A tagged key and its companion stay.
+                await_keys(&mut self.server, if row.tagged { 2 } else { 0 })?;
                 u64::from(keys)
             }
         };
@@ -302,17 +305,19 @@ impl Side {
         }
         Ok(used.as_secs_f64() * 1e6 / commands as f64)
     }
+}
 
-    fn await_expiry(&mut self, row: &Row) -> Result<()> {
-        // A tagged key and its companion stay.
-        let start = Instant::now();
-        let stay = if row.tagged { 2 } else { 0 };
-        while self.server.keys()? > stay {
-            ensure!(start.elapsed() < EXPIRY && !interrupt::asked(), "keys are there long after their time");
-            std::thread::sleep(GLANCE);
+/// Waits until a server has no more than so many keys.
+fn await_keys(server: &mut Server, stay: u64) -> Result<()> {
+    let start = Instant::now();
+    while server.keys()? > stay {
+        if interrupt::asked() {
+            bail!("stopped");
         }
-        Ok(())
+        ensure!(start.elapsed() < PATIENCE, "keys are there long after their time");
+        std::thread::sleep(GLANCE);
     }
+    Ok(())
 }
 
 // --- bytes ---------------------------------------------------------------------------------------
@@ -356,49 +361,65 @@ fn weigh(recipe: &Recipe, keys: u32, tag: &[&str]) -> Result<(f64, f64)> {
 
 // --- invalidation --------------------------------------------------------------------------------
 
-fn invalidation(recipe: &Recipe, options: &Options) -> Result<Figure> {
-    const FIELDS: &[&str] =
-        &["HSET", "{key}", "name", "Chair", "price", "79", "stock", "12", "colour", "oak", "shelf", "{tag}"];
+/// Until the reply, and the server's work until memory is back.
+#[derive(Clone, Copy)]
+struct Forgotten {
+    reply: f64,
+    cpu: f64,
+}
+
+/// The time to the reply, and the server CPU with what is swept afterwards:
+/// companions are left to the sweep.
+fn invalidation(recipe: &Recipe, options: &Options) -> Result<[Figure; 2]> {
     let (mut without, mut with) = (recipe.without_module().start()?, recipe.start()?);
-    let mut time = |method: Method| -> Result<f64> {
-        let (server, tag) = match method {
-            Method::Invalidate => (&mut with, ["CACHE.TAG", "{key}", TAG]),
-            _ => (&mut without, ["SADD", TAG, "{key}"]),
-        };
-        let mut load = Load::connect(server.address(), 4, 2)?;
-        for words in [FIELDS, &tag] {
-            load.fill(&Template::new(words, PREFIX, VALUE), options.hashes)?;
-        }
-        let start = Instant::now();
-        method.forget(server, options.hashes)?;
-        let time = start.elapsed().as_secs_f64();
-        ensure!(server.keys()? == 0, "keys are there after {}", method.name());
-        Ok(time)
-    };
+    let mut script = || forget(Method::Lua, &mut without, options);
+    let mut ours = || forget(Method::Invalidate, &mut with, options);
     let mut pairs = Vec::new();
     for round in 0..=options.rounds {
-        if interrupt::asked() {
-            bail!("stopped");
-        }
-        let (script, ours) = if round % 2 == 0 {
-            let script = time(Method::Lua)?;
-            (script, time(Method::Invalidate)?)
+        pairs.push(if round % 2 == 0 {
+            let script = script()?;
+            (script, ours()?)
         } else {
-            let ours = time(Method::Invalidate)?;
-            (time(Method::Lua)?, ours)
-        };
-        pairs.push((script, ours));
+            let ours = ours()?;
+            (script()?, ours)
+        });
     }
     pairs.remove(0); // to warm up
-    let middle = |of: fn(&(f64, f64)) -> f64| Spread::of(pairs.iter().map(of)).context("no rounds");
-    Ok(Figure {
-        name: format!("INVALIDATE of {} hashes / script", grouped(u64::from(options.hashes))),
-        metric: "time to the reply",
-        spread: middle(|(script, ours)| ours / script)?,
-        sides: Some((middle(|pair| pair.0)?.median, middle(|pair| pair.1)?.median)),
-        unit: Unit::Times,
-        target: Target::AtMost(0.7),
-    })
+    let figure = |metric, target, of: fn(&Forgotten) -> f64| {
+        let middle = |of: &dyn Fn(&(Forgotten, Forgotten)) -> f64| {
+            Spread::of(pairs.iter().map(of)).context("no rounds")
+        };
+        Ok(Figure {
+            name: format!("INVALIDATE of {} hashes / script", grouped(u64::from(options.hashes))),
+            metric,
+            spread: middle(&|(script, ours)| of(ours) / of(script))?,
+            sides: Some((middle(&|pair| of(&pair.0))?.median, middle(&|pair| of(&pair.1))?.median)),
+            unit: Unit::Times,
+            target,
+        })
+    };
+    let reply: Result<Figure> = figure("time to the reply", Target::AtMost(0.7), |one| one.reply);
+    Ok([reply?, figure("server CPU in all", Target::None, |one| one.cpu)?])
+}
+
+/// Writes hashes of five fields, with the tag or in a set, and forgets them.
+fn forget(method: Method, server: &mut Server, options: &Options) -> Result<Forgotten> {
+    const FIELDS: &[&str] =
+        &["HSET", "{key}", "name", "Chair", "price", "79", "stock", "12", "colour", "oak", "shelf", "{tag}"];
+    let tag = match method {
+        Method::Invalidate => ["CACHE.TAG", "{key}", TAG],
+        _ => ["SADD", TAG, "{key}"],
+    };
+    let mut load = Load::connect(server.address(), 4, 2)?;
+    for words in [FIELDS, &tag] {
+        load.fill(&Template::new(words, PREFIX, VALUE), options.hashes)?;
+    }
+    let (before, start) = (server.cpu()?, Instant::now());
+    method.forget(server, options.hashes)?;
+    let reply = start.elapsed().as_secs_f64();
+    await_keys(server, 0).with_context(|| method.name())?;
+    let cpu = server.cpu()?.saturating_sub(before).as_secs_f64();
+    Ok(Forgotten { reply, cpu })
 }
 
 #[cfg(test)]
