@@ -94,6 +94,13 @@ pub fn look(ctx: Ctx, key: &[u8]) -> Option<(Meta, Vec<Vec<u8>>)> {
     live_in(ctx, &opened, key).map(|entry| (entry.view().meta(), shard::tag_names(entry)))
 }
 
+/// Whether something lies under the name of a key's companion.
+pub fn has_companion(db: Db, key: &[u8]) -> bool {
+    let Some(ctx) = context(db) else { return false };
+    let companion = Owned::new(&companion_of(key));
+    Key::look(ctx, companion.get()).kind(ours()) != Kind::Absent
+}
+
 /// The tags of what a read has found: an entry, or a native key.
 pub fn tags_read(ctx: Ctx, name: Str<'_>, there: leases::There, entry: Option<Stored>) -> Vec<Vec<u8>> {
     match entry {

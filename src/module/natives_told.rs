@@ -19,7 +19,7 @@
 //! nor of what a key is a copy. That is read off the commands, seen before they
 //! run; of a transaction's, when they are queued.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::ffi::CStr;
 use std::os::raw::{c_char, c_int, c_void};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
@@ -43,7 +43,7 @@ use crate::ffi::{raw, timer};
 use crate::hooks;
 use crate::natives;
 use crate::shard;
-use crate::state::{steady, MainThread};
+use crate::state::{self, steady, MainThread};
 use crate::stored::Stored;
 
 /// What was heard of and is yet to be done.
@@ -187,10 +187,13 @@ fn take_in(ctx: Ctx, event: &[u8], name: Str<'_>) {
         return;
     }
     match event {
+        // Most keys have none, and nobody waits for them.
+        b"del" | b"evicted" if is_quiet() && !natives::has_companion(db, key) => {}
         b"del" | b"evicted" => {
             note(db, key, Note::KeyWent);
             settle_if_safe(ctx);
         }
+        // Not even looked: that may expire a companion, under the server's walk.
         b"expired" => note(db, key, Note::KeyWent),
         b"rename_from" | b"move_from" => TOLD.with(|told| told.passing = Some((db, key.to_vec()))),
         // As of entries: the key knows its own database.
@@ -240,7 +243,11 @@ fn give(db: Db, to: &[u8], carried: Option<(Meta, Vec<Vec<u8>>)>) {
     let Some(ctx) = natives::context(db) else { return };
     happened(db, to, Event::KeyWent, There::default());
     let native = natives::there(ctx, to).key;
-    let (meta, tags) = carried.filter(|_| native).unwrap_or_default();
+    let (_, tags) = carried.filter(|_| native).unwrap_or_default();
+    // Born anew, as an entry that is moved: it was valid just now, and what was
+    // invalidated here before does not touch it.
+    let at = state::moment();
+    let meta = Meta { born: at.stamp, written: at.now, ..Meta::default() };
     let tags: Vec<&[u8]> = tags.iter().map(Vec::as_slice).collect();
     if natives::set_tags(ctx, to, &meta, &tags).is_err() {
         // No memory: untagged it could outlive an invalidation.
@@ -331,8 +338,17 @@ fn settle_noted() {
     if natives::follows(Ctx::none()) {
         return;
     }
-    for (db, key, what) in notes {
+    // A key that came before its companion, in one turn, does not find another's.
+    let is_companion = |note: &(Db, Vec<u8>, Note)| matches!(note.2, Note::CompanionCame { .. });
+    let brought: HashMap<(Db, Vec<u8>), usize> = (0..)
+        .zip(&notes)
+        .filter(|(_, note)| is_companion(note))
+        .map(|(at, (db, key, _))| ((*db, key.clone()), at))
+        .collect();
+    for (at, (db, key, what)) in notes.into_iter().enumerate() {
         let Some(ctx) = natives::context(db) else { continue };
+        let comes_later = |key: &Vec<u8>| brought.get(&(db, key.clone())).is_some_and(|&later| later > at);
+        let is_followed = matches!(what, Note::KeyCame) && !brought.is_empty() && comes_later(&key);
         let event = match &what {
             Note::KeyWent => Event::KeyWent,
             Note::KeySent => Event::KeySent,
@@ -345,7 +361,9 @@ fn settle_noted() {
                 continue;
             }
         };
-        natives::happened(ctx, &key, event, natives::there(ctx, &key));
+        let there = natives::there(ctx, &key);
+        let there = There { companion: there.companion && !is_followed, ..there };
+        natives::happened(ctx, &key, event, there);
     }
 }
 

@@ -191,6 +191,14 @@ pub fn is_imported(ctx: Ctx, key: &[u8]) -> bool {
     is_others()
 }
 
+/// The same, by a map that is looked at now: where it is to be acted on once.
+pub fn is_surely_imported(ctx: Ctx, key: &[u8]) -> bool {
+    is_imported(ctx, key) && {
+        clock_turned();
+        is_imported(ctx, key)
+    }
+}
+
 /// What is answered to whom another node is to serve.
 pub fn redirection(slot: u16) -> String {
     if NO_MAP.load(Relaxed) {

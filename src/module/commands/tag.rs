@@ -80,7 +80,7 @@ pub fn retag<'a>(
         let there = match natives::look(ctx, name.bytes()) {
             Some((_, tags)) => tags,
             // It may be on its way here.
-            None if slots::is_imported(ctx, name.bytes()) => return Err(Error::TryAgain),
+            None if slots::is_surely_imported(ctx, name.bytes()) => return Err(Error::TryAgain),
             None => Vec::new(),
         };
         let there: Vec<&[u8]> = there.iter().map(Vec::as_slice).collect();

@@ -174,9 +174,16 @@ fn lonely(ctx: Ctx, db: usize, companions: &[Vec<u8>], repair: bool) -> Vec<Stri
     }
     let mut problems = Vec::new();
     for key in companions {
-        let there = natives::there(ctx, key);
-        // Looking may have found that the key's time is up, and be heard of in a moment.
-        if there.key || !there.companion || natives_told::waits(db, key) {
+        let is_lonely = || {
+            let there = natives::there(ctx, key);
+            there.companion && !there.key && !natives_told::waits(db, key)
+        };
+        // The first look may have found that the key's time is up.
+        let still = is_lonely() && {
+            natives_told::settle();
+            is_lonely()
+        };
+        if !still {
             continue;
         }
         problems.push(format!("db {db}: a companion is without its key"));
