@@ -14,7 +14,7 @@ ENGINES  := redis-7.0 redis-7.2 redis-7.4 redis-8 redis-8.6 valkey-8 valkey-9
 NEWEST   := redis-8.6 valkey-9
 TOPOLOGIES := single aof replica cluster
 # Of `cacheflow bench`; ARGS alone are for `hot`, which then runs alone.
-BENCH    ?= $(if $(ARGS),hot,hot invalidate reload stampede refresh cluster ttl)
+BENCH    ?= $(if $(ARGS),hot,hot invalidate native reload stampede refresh cluster ttl)
 PYTEST   := .venv/bin/python -m pytest -q
 
 # $(call phase,NAME,COMMAND): run it, and say what it was and how long it took.

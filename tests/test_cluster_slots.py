@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from harness import topology
 from harness.cluster import Cluster
 from harness.dataset import namespaces
 from harness.leases import counted, refused
@@ -51,8 +52,7 @@ def entries(node):
 def assert_verified(cluster):
     """Every node's index is its keyspace."""
     for node in cluster.nodes:
-        found = fields(node("CACHE.VERIFY"))
-        assert found["problems"] == [] and found["keys"] == found["entries"], (node.port, found)
+        topology.assert_verified(node)
 
 
 def test_entries_arrive_as_they_were(cluster, move):

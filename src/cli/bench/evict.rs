@@ -263,14 +263,14 @@ impl Side {
         let first = self.next;
         self.next += many;
         for template in &self.pair {
-            self.loads[1].each(template, first..self.next)?;
+            self.loads[1].each(template, 64, first..self.next)?;
         }
         self.delete_since(first)
     }
 
     fn delete_since(&mut self, first: u32) -> Result<()> {
         if !self.limited && first < self.next {
-            self.loads[1].each(&self.delete, first..self.next)?;
+            self.loads[1].each(&self.delete, 64, first..self.next)?;
         }
         Ok(())
     }

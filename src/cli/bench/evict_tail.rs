@@ -174,7 +174,7 @@ impl Scene {
         let first = self.next;
         self.next += (evicted as u32).saturating_sub(written.commands as u32);
         if first < self.next {
-            self.writers.each(&self.write, first..self.next)?;
+            self.writers.each(&self.write, 64, first..self.next)?;
         }
         match interrupt::asked() {
             true => bail!("stopped"),

@@ -191,11 +191,12 @@ impl Load {
 
     /// Sends the command once for each key from 0 up, or a few more.
     pub fn fill(&mut self, template: &Template, keys: u32) -> Result<Slice> {
-        self.each(template, 0..keys)
+        self.each(template, 64, 0..keys)
     }
 
-    /// Sends the command once for each of these keys; for the last a few times more.
-    pub fn each(&mut self, template: &Template, keys: Range<u32>) -> Result<Slice> {
+    /// Sends the command once for each of these keys, so many a round trip; for the
+    /// last a few times more.
+    pub fn each(&mut self, template: &Template, pipeline: usize, keys: Range<u32>) -> Result<Slice> {
         let (mut next, last) = (keys.start, keys.end.saturating_sub(1));
         let key = || {
             let key = next.min(last);
@@ -203,7 +204,7 @@ impl Load {
             key
         };
         let more = |sent| sent < keys.len() as u64 && !interrupt::asked();
-        let slice = drive(&mut self.connections, std::slice::from_ref(template), 64, key, more)?;
+        let slice = drive(&mut self.connections, std::slice::from_ref(template), pipeline, key, more)?;
         if interrupt::asked() {
             bail!("stopped");
         }

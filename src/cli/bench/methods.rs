@@ -8,8 +8,9 @@ use crate::interrupt;
 use anyhow::{bail, ensure, Context, Result};
 
 /// The tag.
-const TAG: &str = "tag:to-forget";
-const PREFIX: &str = "bench:i:";
+pub const TAG: &str = "tag:to-forget";
+/// What the keys begin with that have it.
+pub const PREFIX: &str = "bench:i:";
 /// Bytes of a value.
 const VALUE: usize = 100;
 /// Keys in one command of the methods that name them.

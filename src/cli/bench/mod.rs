@@ -1,10 +1,11 @@
 //! `cacheflow bench`: how fast the module is (`hot`), what forgetting a tag
-//! costs (`invalidate`), how long a restart takes (`reload`), what many misses
-//! of one key cost (`stampede`), what keeping hot keys fresh is worth (`refresh`),
-//! what a cluster makes of it all (`cluster`), what TTLs do that are chosen by how
-//! often sources change (`ttl`), what a cache does for a workload (`replay`),
-//! which entries are worth their room (`eviction`), what it costs a server to make
-//! room (`evict`), and what packing values saves and costs (`compression`).
+//! costs (`invalidate`), what tags on native keys do (`native`), how long a
+//! restart takes (`reload`), what many misses of one key cost (`stampede`), what
+//! keeping hot keys fresh is worth (`refresh`), what a cluster makes of it all
+//! (`cluster`), what TTLs do that are chosen by how often sources change (`ttl`),
+//! what a cache does for a workload (`replay`), which entries are worth their
+//! room (`eviction`), what it costs a server to make room (`evict`), and what
+//! packing values saves and costs (`compression`).
 
 mod cache;
 mod clients;
@@ -27,6 +28,7 @@ mod invalidate;
 mod load;
 mod memory;
 mod methods;
+mod native;
 mod probe;
 mod ratio;
 mod refresh;
@@ -56,6 +58,8 @@ pub enum Bench {
     Hot(hot::Options),
     /// Forgetting a tag with many entries, and what others see of it.
     Invalidate(invalidate::Options),
+    /// What tags on native keys cost, and what the module costs those without.
+    Native(native::Options),
     /// Loading entries with tags from an RDB file, against native strings.
     Reload(reload::Options),
     /// What expires while it is hot, with workers on CACHE.REFRESH and without.
@@ -84,6 +88,7 @@ pub fn run(bench: Bench) -> anyhow::Result<()> {
     match bench {
         Bench::Hot(options) => hot::run(&options),
         Bench::Invalidate(options) => invalidate::run(&options),
+        Bench::Native(options) => native::run(&options),
         Bench::Reload(options) => reload::run(&options),
         Bench::Refresh(options) => refresh::run(&options),
         Bench::Stampede(options) => stampede::run(&options),
