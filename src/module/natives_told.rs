@@ -187,8 +187,8 @@ fn take_in(ctx: Ctx, event: &[u8], name: Str<'_>) {
         return;
     }
     match event {
-        // Most keys have none, and nobody waits for them.
-        b"del" | b"evicted" if is_quiet() && !natives::has_companion(db, key) => {}
+        // Most keys have none, nobody waits for them, and none has left them in this turn.
+        b"del" | b"evicted" if is_quiet() && !natives::has_companion(db, key) && !NOTED.load(Relaxed) => {}
         b"del" | b"evicted" => {
             note(db, key, Note::KeyWent);
             settle_if_safe(ctx);
@@ -242,6 +242,10 @@ fn copied(db: Db, to: &[u8]) {
 fn give(db: Db, to: &[u8], carried: Option<(Meta, Vec<Vec<u8>>)>) {
     let Some(ctx) = natives::context(db) else { return };
     happened(db, to, Event::KeyWent, There::default());
+    // That is done with, and does not say whose a companion is that goes later in this turn.
+    TOLD.with(|told| {
+        told.notes.retain(|note| note.0 != db || note.1 != to || !matches!(note.2, Note::KeyWent))
+    });
     let native = natives::there(ctx, to).key;
     let (_, tags) = carried.filter(|_| native).unwrap_or_default();
     // Born anew, as an entry that is moved: it was valid just now, and what was
@@ -338,32 +342,38 @@ fn settle_noted() {
     if natives::follows(Ctx::none()) {
         return;
     }
-    // A key that came before its companion, in one turn, does not find another's.
-    let is_companion = |note: &(Db, Vec<u8>, Note)| matches!(note.2, Note::CompanionCame { .. });
-    let brought: HashMap<(Db, Vec<u8>), usize> = (0..)
-        .zip(&notes)
-        .filter(|(_, note)| is_companion(note))
-        .map(|(at, (db, key, _))| ((*db, key.clone()), at))
-        .collect();
-    for (at, (db, key, what)) in notes.into_iter().enumerate() {
-        let Some(ctx) = natives::context(db) else { continue };
-        let comes_later = |key: &Vec<u8>| brought.get(&(db, key.clone())).is_some_and(|&later| later > at);
-        let is_followed = matches!(what, Note::KeyCame) && !brought.is_empty() && comes_later(&key);
-        let event = match &what {
+    let last = |is: fn(&Note) -> bool| -> HashMap<(Db, &[u8]), usize> {
+        let those = notes.iter().enumerate().filter(|(_, note)| is(&note.2));
+        those.map(|(at, (db, key, _))| ((*db, key.as_slice()), at)).collect()
+    };
+    let brought = last(|note| matches!(note, Note::CompanionCame { .. }));
+    let any_left = notes.iter().any(|note| matches!(note.2, Note::CompanionWent));
+    let ended = if any_left { last(|note| matches!(note, Note::KeyWent)) } else { HashMap::new() };
+    for (at, (db, key, what)) in notes.iter().enumerate() {
+        let Some(ctx) = natives::context(*db) else { continue };
+        let of = |those: &HashMap<(Db, &[u8]), usize>| those.get(&(*db, key.as_slice())).copied();
+        let (came, went) = (of(&brought), of(&ended));
+        // The key went too: who is there now is another, who does not go with this companion.
+        let is_of_another = went.is_some_and(|went| came.is_none_or(|came| came < went || came > at));
+        let mut there = natives::there(ctx, key);
+        let event = match what {
             Note::KeyWent => Event::KeyWent,
             Note::KeySent => Event::KeySent,
+            Note::CompanionWent if is_of_another => continue,
             Note::CompanionWent => Event::CompanionWent,
             Note::CompanionSent(tags) => Event::CompanionSent(tags),
-            Note::KeyCame => Event::KeyCame,
+            Note::KeyCame => {
+                // One that came before its companion, in one turn, does not find another's.
+                there.companion &= came.is_none_or(|came| came < at);
+                Event::KeyCame
+            }
             Note::CompanionCame { dead } => Event::CompanionCame { dead: *dead },
             Note::Astray => {
-                natives::remove_astray(ctx, &key);
+                natives::remove_astray(ctx, key);
                 continue;
             }
         };
-        let there = natives::there(ctx, &key);
-        let there = There { companion: there.companion && !is_followed, ..there };
-        natives::happened(ctx, &key, event, there);
+        natives::happened(ctx, key, event, there);
     }
 }
 
