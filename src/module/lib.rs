@@ -35,7 +35,7 @@
 //! | [`info`] | the INFO sections |
 //! | [`leases`] | the table of leases and locks: told, timed, replicated |
 //! | [`memory`] | what everything takes, as the server counts it |
-//! | [`natives`], [`natives_told`] | native keys with tags: their companions, and what happens to both |
+//! | [`natives`], [`natives_told`], [`natives_walk`] | native keys with tags: their companions, and what happens to both |
 //! | [`locks`] | locks as replicas and files are told of them |
 //! | [`waiters`] | clients that are held back, and their answers |
 //! | [`sight`] | a key looked at for FETCH and LOCK |
@@ -66,6 +66,7 @@ mod locks;
 mod memory;
 mod natives;
 mod natives_told;
+mod natives_walk;
 mod packing;
 mod propagation;
 mod relay;
