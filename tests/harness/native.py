@@ -42,8 +42,8 @@ def knows(server, command):
 
 
 def kinds(server):
-    """The types that this engine has, and can write: a Redis 8 that rewrites an AOF without preamble crashes on
-    vector sets, whatever else is loaded."""
+    """The types that this engine has, and can write: a Redis 8 that rewrites an AOF without preamble crashes
+    on vector sets, whatever else is loaded."""
     found = [kind for kind in KINDS if knows(server, MAKE[kind][0])]
     return found if server.config("appendonly") == "no" else [kind for kind in found if kind != "vectorset"]
 
