@@ -11,7 +11,7 @@ from harness.churn import Model
 from harness.churn_requests import DATABASES, changes_database, may_be_scripted, requests
 from harness.churn_requests import KEYS as CHURNED
 from harness.cluster_client import beside
-from harness.native import KINDS, TAKE, companions, make
+from harness.native import TAKE, companions, kinds, make
 from harness.resp import ReplyError, fields
 from harness.sample import fill
 from harness.server import wait_for
@@ -27,8 +27,8 @@ TAGS = ["t1", "t2", "t3", "", "tag:" + "y" * 100]
 KEYS = [f"{space}:{n}{{t}}" for space in ("a", "bb", "") for n in range(6)] + ["long:" + "x" * 300 + "{t}"]
 
 
-def steps(dice, databases):
-    """Commands without end, of every kind that puts an entry somewhere or takes it away."""
+def steps(dice, databases, types):
+    """Commands without end, of every kind that puts an entry or a native key somewhere or takes it away."""
     while True:
         one, other = dice.choice(KEYS), dice.choice(KEYS)
         tag, tags = f"t{dice.randrange(6)}", [f"t{dice.randrange(6)}" for _ in range(dice.randrange(1, 5))]
@@ -59,8 +59,8 @@ def steps(dice, databases):
                 ["CACHE.INVALIDATE", *soft, "TAGS", tag, dice.choice(tags)],
                 ["CACHE.INVALIDATE", *soft, "NAMESPACE", dice.choice(["a", "bb", "long"])],
                 ["SET", one, "native"],
-                ["MAKE", one, dice.choice(KINDS), *dice.sample(TAGS, 2)],
-                ["MAKE", one, dice.choice(KINDS), tag],
+                ["MAKE", one, dice.choice(types), *dice.sample(TAGS, 2)],
+                ["MAKE", one, dice.choice(types), tag],
                 ["TAKE", one],
                 ["SUNIONSTORE", one, "none{t}"],
                 ["DEL", one],
@@ -144,7 +144,7 @@ def freshen(server, keys, databases):
 @pytest.mark.parametrize("seed", range(4))
 def test_any_sequence_leaves_it_whole(topology, seed):
     server, databases, dice = topology.primary, min(3, topology.databases), random.Random(seed)
-    for number, request in zip(range(1500), steps(dice, databases), strict=False):
+    for number, request in zip(range(1500), steps(dice, databases, kinds(server)), strict=False):
         run(server, request, databases)
         if number % 25 == 0:
             found = verify(server)

@@ -63,6 +63,24 @@ def test_both_in_one_command(server):
         assert_nothing(server, first)
 
 
+@pytest.mark.parametrize("how", ["MULTI", "pipeline"])
+@pytest.mark.parametrize("first", ["key", "companion"])
+def test_both_deleted_and_the_key_made_anew_in_one_turn(server, how, first):
+    """As a slot's new owner hears of it: the new key is not taken along with the old one's companion."""
+    connection = server.connect()
+    for kind in kinds(server):
+        tagged(server, kind, "k", "a")
+        tagged(server, "hash", "other{k}", "b")
+        (own,) = (name for name in companions(server) if name.endswith(b"}k"))
+        ends = [("DEL", "k"), ("UNLINK", own)][:: 1 if first == "key" else -1]
+        requests = [*ends, ("SET", "k", "new")]
+        connection.pipeline([("MULTI",), *requests, ("EXEC",)] if how == "MULTI" else requests)
+        assert tags_of(server, "k") == [] and server("GET", "k") == b"new", kind
+        server("CACHE.TAG", "k", "a")
+        assert server("CACHE.INVALIDATE", "LOCAL", "TAGS", "a", "b") == 2
+        assert_nothing(server, kind)
+
+
 def test_what_is_written_over_a_companion_takes_its_place(server):
     """It is the user's, and its key is gone."""
     for write in (("SET", "x"), ("SADD", "x")):

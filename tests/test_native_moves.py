@@ -184,6 +184,8 @@ def test_restores_that_fail_or_are_over_before_they_begin(server):
 @several_databases
 @pytest.mark.parametrize("how", ["MOVE", "COPY"])
 def test_they_go_along_to_another_database(server, how):
+    if how == "COPY" and server.version[:2] == ("valkey", 8):
+        pytest.skip("valkey#4024: it leaves the client in the other database, and its replicas")
     two = server.connect(db=2)
     for kind in copied_kinds(server):
         tagged(server, kind, "k", "a", "b")

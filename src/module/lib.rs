@@ -37,7 +37,7 @@
 //! | [`leases`] | the table of leases and locks: told, timed, replicated |
 //! | [`metrics`] | the figures of CACHE.METRICS |
 //! | [`memory`] | what everything takes, as the server counts it |
-//! | [`natives`], [`natives_told`] | native keys with tags: their companions, and what happens to both |
+//! | [`natives`], [`natives_told`], [`natives_walk`] | native keys with tags: their companions, and what happens to both |
 //! | [`locks`] | locks as replicas and files are told of them |
 //! | [`waiters`] | clients that are held back, and their answers |
 //! | [`sight`] | a key looked at for FETCH and LOCK |
@@ -70,6 +70,7 @@ mod memory;
 mod metrics;
 mod natives;
 mod natives_told;
+mod natives_walk;
 mod packing;
 mod propagation;
 mod relay;

@@ -23,12 +23,11 @@ use std::collections::{HashMap, VecDeque};
 use std::ffi::CStr;
 use std::os::raw::{c_char, c_int, c_void};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
-use std::time::{Duration, Instant};
 
 use cacheflow_core::companions::{self, Companions, Event, Remove, There};
 use cacheflow_core::entry::Meta;
 use cacheflow_core::index::{Db, Verdict};
-use cacheflow_core::slots::Slot;
+use cacheflow_core::slot;
 use cacheflow_core::units::Millis;
 use lazy_static::lazy_static;
 
@@ -42,7 +41,9 @@ use crate::ffi::key::Key;
 use crate::ffi::{raw, timer};
 use crate::hooks;
 use crate::natives;
+use crate::natives_walk;
 use crate::shard;
+use crate::slots;
 use crate::state::{self, steady, MainThread};
 use crate::stored::Stored;
 
@@ -69,16 +70,6 @@ struct Told {
     /// What COPY was asked for, the newest last: to, from, and whether it named a
     /// database.
     copies: VecDeque<(Vec<u8>, Vec<u8>, bool)>,
-    walk: Walk,
-}
-
-/// Where the walk over all companions is.
-#[derive(Default)]
-struct Walk {
-    db: Db,
-    slot: Slot,
-    /// A file was loaded, from which what had expired was left out.
-    hurries: bool,
 }
 
 lazy_static! {
@@ -97,9 +88,6 @@ const COPY: u8 = 2;
 const MOST_COPIES: usize = 1024;
 /// When it is looked again, in milliseconds, whether a pause is over.
 const PAUSE: i64 = 10;
-/// Slots that a tick looks at, and for how long it does where it hurries.
-const STEPS_A_TICK: usize = 20;
-const HURRY: Duration = Duration::from_micros(200);
 
 /// A companion is being made: with the first comes everything that is listened to.
 #[inline]
@@ -187,8 +175,8 @@ fn take_in(ctx: Ctx, event: &[u8], name: Str<'_>) {
         return;
     }
     match event {
-        // Most keys have none, and nobody waits for them.
-        b"del" | b"evicted" if is_quiet() && !natives::has_companion(db, key) => {}
+        // Most keys have none, nobody waits for them, and none has left them in this turn.
+        b"del" | b"evicted" if is_quiet() && !natives::has_companion(db, key) && !NOTED.load(Relaxed) => {}
         b"del" | b"evicted" => {
             note(db, key, Note::KeyWent);
             settle_if_safe(ctx);
@@ -242,6 +230,10 @@ fn copied(db: Db, to: &[u8]) {
 fn give(db: Db, to: &[u8], carried: Option<(Meta, Vec<Vec<u8>>)>) {
     let Some(ctx) = natives::context(db) else { return };
     happened(db, to, Event::KeyWent, There::default());
+    // That is done with, and does not say whose a companion is that goes later in this turn.
+    TOLD.with(|told| {
+        told.notes.retain(|note| note.0 != db || note.1 != to || !matches!(note.2, Note::KeyWent))
+    });
     let native = natives::there(ctx, to).key;
     let (_, tags) = carried.filter(|_| native).unwrap_or_default();
     // Born anew, as an entry that is moved: it was valid just now, and what was
@@ -307,7 +299,7 @@ unsafe extern "C" fn on_timer(ctx: *mut raw::RedisModuleCtx, _: *mut c_void) {
         settle();
         if !natives::follows(ctx) {
             end_waits();
-            walk();
+            natives_walk::walk();
         }
     });
 }
@@ -338,32 +330,41 @@ fn settle_noted() {
     if natives::follows(Ctx::none()) {
         return;
     }
-    // A key that came before its companion, in one turn, does not find another's.
-    let is_companion = |note: &(Db, Vec<u8>, Note)| matches!(note.2, Note::CompanionCame { .. });
-    let brought: HashMap<(Db, Vec<u8>), usize> = (0..)
-        .zip(&notes)
-        .filter(|(_, note)| is_companion(note))
-        .map(|(at, (db, key, _))| ((*db, key.clone()), at))
-        .collect();
-    for (at, (db, key, what)) in notes.into_iter().enumerate() {
-        let Some(ctx) = natives::context(db) else { continue };
-        let comes_later = |key: &Vec<u8>| brought.get(&(db, key.clone())).is_some_and(|&later| later > at);
-        let is_followed = matches!(what, Note::KeyCame) && !brought.is_empty() && comes_later(&key);
-        let event = match &what {
+    let last = |is: fn(&Note) -> bool| -> HashMap<(Db, &[u8]), usize> {
+        let those = notes.iter().enumerate().filter(|(_, note)| is(&note.2));
+        those.map(|(at, (db, key, _))| ((*db, key.as_slice()), at)).collect()
+    };
+    let brought = last(|note| matches!(note, Note::CompanionCame { .. }));
+    let any_left = notes.iter().any(|note| matches!(note.2, Note::CompanionWent));
+    let ended = if any_left { last(|note| matches!(note, Note::KeyWent)) } else { HashMap::new() };
+    // Of a slot that is on its way here its owner says what goes.
+    let own = if any_left { slots::of_shard(hooks::own()) } else { None };
+    for (at, (db, key, what)) in notes.iter().enumerate() {
+        let Some(ctx) = natives::context(*db) else { continue };
+        let of = |those: &HashMap<(Db, &[u8]), usize>| those.get(&(*db, key.as_slice())).copied();
+        let (came, went) = (of(&brought), of(&ended));
+        // The key went too: who is there now is another, who does not go with this companion.
+        let is_of_another = went.is_some_and(|went| came.is_none_or(|came| came < went || came > at));
+        let is_of_others = own.as_ref().is_some_and(|own| !own.has(slot::of(key)));
+        let mut there = natives::there(ctx, key);
+        let event = match what {
             Note::KeyWent => Event::KeyWent,
             Note::KeySent => Event::KeySent,
+            Note::CompanionWent if is_of_another || is_of_others => continue,
             Note::CompanionWent => Event::CompanionWent,
             Note::CompanionSent(tags) => Event::CompanionSent(tags),
-            Note::KeyCame => Event::KeyCame,
+            Note::KeyCame => {
+                // One that came before its companion, in one turn, does not find another's.
+                there.companion &= came.is_none_or(|came| came < at);
+                Event::KeyCame
+            }
             Note::CompanionCame { dead } => Event::CompanionCame { dead: *dead },
             Note::Astray => {
-                natives::remove_astray(ctx, &key);
+                natives::remove_astray(ctx, key);
                 continue;
             }
         };
-        let there = natives::there(ctx, &key);
-        let there = There { companion: there.companion && !is_followed, ..there };
-        natives::happened(ctx, &key, event, there);
+        natives::happened(ctx, key, event, there);
     }
 }
 
@@ -414,63 +415,10 @@ fn end_waits() {
     }
 }
 
-// ── those that nobody told of ───────────────────────────────────────────────
-
 /// A tick of the cron.
 pub fn tick() {
     if natives::is_any() || !is_quiet() {
         arm(0);
-    }
-}
-
-/// A file was loaded.
-pub fn loaded() {
-    TOLD.with(|told| told.walk = Walk { hurries: true, ..Walk::default() });
-}
-
-/// Looks whether some companions have their keys: of a key that went nobody may
-/// have been told (it had expired when a file was loaded; a panic).
-fn walk() {
-    let began = Instant::now();
-    let hurries = TOLD.with(|told| told.walk.hurries);
-    let mut steps = 0;
-    while natives::is_any() && steps < shard::with(|index| index.extent()) + step_limit(hurries, began) {
-        steps += 1;
-        let Some((db, companion)) = TOLD.with(|told| told.walk.next()) else { break };
-        let Some(key) = companion else { continue };
-        let Some(ctx) = natives::context(db) else { continue };
-        let there = natives::there(ctx, &key);
-        if there.companion && !there.key && !waits(db, &key) {
-            natives::happened(ctx, &key, Event::KeyWent, there);
-        }
-    }
-}
-
-fn step_limit(hurries: bool, began: Instant) -> usize {
-    match hurries {
-        true if began.elapsed() < HURRY => usize::MAX / 2,
-        true => 0,
-        false => STEPS_A_TICK,
-    }
-}
-
-impl Walk {
-    /// The next slot's database, and the key of the companion in it, if one is;
-    /// `None`: that was the last one.
-    fn next(&mut self) -> Option<(Db, Option<Vec<u8>>)> {
-        let (extent, slots) = shard::with(|index| (index.extent(), index.slots(self.db)));
-        if self.slot as usize >= slots {
-            self.slot = 0;
-            self.db += 1;
-            if self.db >= extent {
-                *self = Walk::default();
-                return None;
-            }
-            return Some((self.db, None));
-        }
-        self.slot += 1;
-        let entry = shard::at(self.db, self.slot).filter(|entry| entry.is_companion());
-        Some((self.db, entry.map(|entry| entry.view().name().to_vec())))
     }
 }
 

@@ -41,6 +41,7 @@ use crate::ffi::prefetch;
 use crate::leases;
 use crate::loading;
 use crate::natives_told;
+use crate::natives_walk;
 use crate::settings;
 use crate::state::{is_main_thread, MainThread};
 use crate::stored::Stored;
@@ -474,7 +475,7 @@ pub fn loaded(db: Db, entry: Stored) {
 /// Loading has ended: what was loaded has its key.
 pub fn loading_ended() {
     settle_loaded();
-    natives_told::loaded();
+    natives_walk::loaded();
     ttl::all_may_differ();
     evict::survey();
 }

@@ -152,7 +152,9 @@ class Model:
             isinstance(reply, ReplyError) if name == "rename" else name in missing and reply == missing[name]
         )
         if name in ("touch", "stale"):
-            gone = reply == 0 and there is not None and not there.stale and not there.native
+            # They answer 0 for native keys too, and STALE for one that is stale.
+            there_for_it = there is not None and not there.native and (name == "touch" or not there.stale)
+            gone = reply == 0 and there_for_it
         if gone:
             self.db.entries.pop(request[1], None)
 

@@ -42,8 +42,10 @@ def knows(server, command):
 
 
 def kinds(server):
-    """The types that this engine has."""
-    return [kind for kind in KINDS if knows(server, MAKE[kind][0])]
+    """The types that this engine has, and can write: a Redis 8 that rewrites an AOF without preamble crashes
+    on vector sets, whatever else is loaded."""
+    found = [kind for kind in KINDS if knows(server, MAKE[kind][0])]
+    return found if server.config("appendonly") == "no" else [kind for kind in found if kind != "vectorset"]
 
 
 def copied_kinds(server):
@@ -105,8 +107,8 @@ def assert_nothing(server, what=""):
 
 
 def await_nothing(server, what=""):
-    """The same, soon."""
-    wait_for(lambda: server("DBSIZE") == 0, f"no key to be left: {what}")
+    """The same, soon: of a slot that was moved as a whole the tags are known until it has been trimmed."""
+    wait_for(lambda: server("DBSIZE") == 0 and all_tags(server) == {}, f"nothing to be left: {what}")
     assert_nothing(server, what)
 
 

@@ -335,9 +335,9 @@ fn bytes(recipe: &Recipe, keys: u32) -> Result<[Figure; 2]> {
         target: Target::AtMost(target),
     };
     Ok([
-        figure("hashes with 1 tag of 10,000 / none", "bytes a key, B-A", one.1 - one.0, one, 160.0),
+        figure("hash, 30-B key, 1 tag of 10,000 / none", "bytes a key, B-A", one.1 - one.0, one, 160.0),
         figure(
-            "hashes with 4 tags of 10,000 / 1",
+            "hash, 30-B key, 4 tags of 10,000 / 1",
             "bytes a membership",
             (four.1 - four.0 - (one.1 - one.0)) / 3.0,
             (one.1, four.1),
