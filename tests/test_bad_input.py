@@ -122,7 +122,7 @@ def test_an_error_within_a_transaction_or_a_script_changes_nothing_either(server
         ["CACHE.SET", "k", "w", "EX", 0],
         ["CACHE.INCRBY", "list", 1],
         ["CACHE.TOUCH", "k", "bogus"],
-        ["CACHE.TAG", "list", "one"],
+        ["CACHE.TAG", "list", "x" * 5000],
         ["CACHE.INVALIDATE", "SOFT", "TAGS"],
         ["CACHE.INVALIDATE", "TIMEOUT", "x", "TAGS", "one"],
         ["CACHE.FETCH", "list"],

@@ -78,7 +78,7 @@ NOTHING = [
     "CACHE.SET t w TAGS",
     "CACHE.TAG none one",
     "CACHE.TAG t one two",
-    "CACHE.TAG native one",
+    "CACHE.UNTAG native one",
     "CACHE.UNTAG none one",
     "CACHE.UNTAG t three",
     "CACHE.UNTAG k one",

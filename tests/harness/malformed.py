@@ -38,6 +38,7 @@ NO_INTEGERS = [
 NO_INTEGERS += [b"9223372036854775808", b"-9223372036854775809", b"9" * 400, b"1\r\n", "\u0661".encode()]
 # What is no natural number, where one that takes 64 bits is one.
 NO_COUNTS = [text for text in NO_INTEGERS if text != b"9223372036854775808"] + [-1, -5]
+RESERVED = "ERR names that begin with cacheflow.companion-prefix are reserved for companions of native keys"
 NATIVE = ("native", "list", "hash", "set", "zset", "stream")
 NO_TIMES = [0, -1, -(2**63), I64_MAX]
 
@@ -331,15 +332,13 @@ def _tag():
             ["CACHE.TAG", "t", "new", b"x" * size],
             f"ERR tag of {size} bytes exceeds cacheflow.max-tag-length (1024)",
         )
-    for key in NATIVE:
-        yield ["CACHE.TAG", key, "one"], WRONGTYPE
+    for key in ("~cf", "~cf{@@@}", b"~cf\x00"):
+        yield ["CACHE.TAG", key, "one"], RESERVED
 
 
 def _untag():
     for arguments in ([], ["t"]):
         yield ["CACHE.UNTAG", *arguments], ARITY.format("cache.untag")
-    for key in NATIVE:
-        yield ["CACHE.UNTAG", key, "one"], WRONGTYPE
 
 
 def _invalidate():
