@@ -26,23 +26,28 @@ def pytest_addoption(parser):
 
 
 @functools.cache
+def _version(engine):
+    return engines.version(engines.binary(engine))
+
+
 def _is_given(marker, engine):
     """Whether the engine, or the machine, has what a marker asks for."""
-    if marker == "atomic_migration":
-        return engines.moves_slots_atomically(engines.binary(engine))
-    return partition.is_allowed()
+    if marker.name == "network_namespace":
+        return partition.is_allowed()
+    name, version = _version(engine)
+    return version >= marker.kwargs.get(name, (0, 0))
 
 
 def pytest_collection_modifyitems(config, items):
     """Tests that are of one topology (marker `topology`) are not run in the others, and those that need what
-    not every engine or machine has (`atomic_migration`, `network_namespace`) only where it is there."""
+    not every engine or machine has (`since`, `network_namespace`) only where it is there."""
     chosen, other = [], []
     engine, topology = config.getoption("engine"), config.getoption("topology")
     for item in items:
         marker = item.get_closest_marker("topology")
         wanted = marker is None or topology in marker.args
-        for needed in ("atomic_migration", "network_namespace"):
-            wanted = wanted and (item.get_closest_marker(needed) is None or _is_given(needed, engine))
+        for needed in ("since", "network_namespace"):
+            wanted = wanted and all(_is_given(asked, engine) for asked in item.iter_markers(needed))
         (chosen if wanted else other).append(item)
     config.hook.pytest_deselected(items=other)
     items[:] = chosen

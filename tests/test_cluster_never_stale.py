@@ -18,6 +18,7 @@ import pytest
 
 from harness.cluster import Cluster
 from harness.cluster_client import slot_of
+from harness.engines import ATOMIC_MIGRATION
 from harness.nemesis import PERMITTED, configure, kill, min_replicas, note_read, others, promoted_at, run
 from harness.resp import Connection, ReplyError
 from harness.server import wait_for
@@ -231,7 +232,7 @@ def test_slots_are_moved_key_by_key(cluster):
     assert moved == [24]
 
 
-@pytest.mark.atomic_migration
+@ATOMIC_MIGRATION
 def test_slots_are_moved_in_one_go(cluster):
     moved = []
 
@@ -242,7 +243,7 @@ def test_slots_are_moved_in_one_go(cluster):
     assert moved == [36]
 
 
-@pytest.mark.atomic_migration
+@ATOMIC_MIGRATION
 def test_slots_go_and_come_back_at_once(cluster):
     """Where a slot moves in one go it may be back before a node has looked whose it is."""
     one, other = cluster.primaries()[:2]

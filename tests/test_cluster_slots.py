@@ -10,6 +10,7 @@ import pytest
 from harness import topology
 from harness.cluster import Cluster
 from harness.dataset import namespaces
+from harness.engines import ATOMIC_MIGRATION
 from harness.leases import counted, refused
 from harness.moving import WAYS, Moved, classic, gossip
 from harness.resp import ReplyError, fields
@@ -38,7 +39,7 @@ def fixture_cluster(shared, no_server_broke):
     return shared
 
 
-@pytest.fixture(name="move", params=["classic", pytest.param("atomic", marks=pytest.mark.atomic_migration)])
+@pytest.fixture(name="move", params=["classic", pytest.param("atomic", marks=ATOMIC_MIGRATION)])
 def fixture_move(request, shared):
     """A way to move slots."""
     return WAYS[request.param]
@@ -236,7 +237,7 @@ def test_writes_during_an_atomic_migration_arrive(cluster, move):
     assert_verified(cluster)
 
 
-@pytest.mark.atomic_migration
+@ATOMIC_MIGRATION
 def test_an_atomic_migration_that_is_cancelled_leaves_nothing_behind(cluster):
     """The index knows of what is on its way here, which the server shows to nobody; and forgets it."""
     moved = Moved(cluster)

@@ -6,6 +6,7 @@ import time
 import pytest
 
 from harness.cluster import Cluster
+from harness.engines import ATOMIC_MIGRATION
 from harness.leases import assert_nothing_held, counted, end_of, fetch, fetcher, lease, locker
 from harness.moving import WAYS, Moved, gossip
 from harness.resp import ReplyError
@@ -38,9 +39,7 @@ def fixture_cluster(shared, no_server_broke):
         assert_verified(node)
 
 
-@pytest.fixture(
-    name="move", params=["classic", "gossip", pytest.param("atomic", marks=pytest.mark.atomic_migration)]
-)
+@pytest.fixture(name="move", params=["classic", "gossip", pytest.param("atomic", marks=ATOMIC_MIGRATION)])
 def fixture_move(request, shared):
     """A way to move slots."""
     return WAYS[request.param]

@@ -7,6 +7,7 @@ import pytest
 
 from harness.cluster import SLOTS, Cluster, ranges
 from harness.cluster_client import slot_of
+from harness.engines import ATOMIC_MIGRATION
 from harness.resp import ReplyError
 from harness.server import wait_for
 
@@ -150,7 +151,7 @@ def test_slots_are_moved_key_by_key(cluster):
     assert target.ask("DBSIZE") == 31
 
 
-@pytest.mark.atomic_migration
+@ATOMIC_MIGRATION
 def test_slots_are_moved_in_one_go(cluster):
     source, target, _ = cluster.primaries()
     slot, keys = in_slot_of(source, 30)

@@ -182,10 +182,9 @@ def test_restores_that_fail_or_are_over_before_they_begin(server):
 
 # --- databases -------------------------------------------------------------------------------------
 @several_databases
-@pytest.mark.parametrize("how", ["MOVE", "COPY"])
+@pytest.mark.parametrize("how", ["MOVE", pytest.param("COPY", marks=pytest.mark.since(valkey=(9, 0)))])
 def test_they_go_along_to_another_database(server, how):
-    if how == "COPY" and server.version[:2] == ("valkey", 8):
-        pytest.skip("valkey#4024: it leaves the client in the other database, and its replicas")
+    """Valkey 8's COPY leaves the client in the other database, and its replicas (valkey#4024)."""
     two = server.connect(db=2)
     for kind in copied_kinds(server):
         tagged(server, kind, "k", "a", "b")

@@ -4,6 +4,11 @@ import os
 import re
 import subprocess
 
+import pytest
+
+# A test of hash slots that move as a whole.
+ATOMIC_MIGRATION = pytest.mark.since(redis=(8, 4), valkey=(9, 0))
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
@@ -16,8 +21,8 @@ def binary(name):
     return subprocess.run([script, "path", name], check=True, capture_output=True, text=True).stdout.strip()
 
 
-def moves_slots_atomically(path):
-    """Whether a server moves hash slots as a whole: Redis 8.4 and later, Valkey 9 and later."""
+def version(path):
+    """`("redis", (8, 4))`, or the same of Valkey."""
     said = subprocess.run([path, "--version"], check=True, capture_output=True, text=True).stdout
-    version = tuple(int(part) for part in re.search(r"v=(\d+)\.(\d+)", said).groups())
-    return version >= ((9, 0) if "valkey" in said.lower() else (8, 4))
+    numbers = tuple(int(part) for part in re.search(r"v=(\d+)\.(\d+)", said).groups())
+    return "valkey" if "valkey" in said.lower() else "redis", numbers
