@@ -89,6 +89,7 @@ def test_the_way_out(server, fresh_server, tmp_path):
     server("CACHE.STALE", "shop:stale")
     server("CACHE.SET", "else:1", "w")
     server("SET", "native", "v")
+    assert server("CACHE.TAG", "native", "t") == 1, "its companion is no entry either"
     text, _ = run("export", "--url", url_of(server), "--namespace", "shop", text=False)
     cli = [shutil.which("redis-cli"), "-p", str(plain.port), "--pipe"]
     done = subprocess.run(cli, input=text, capture_output=True, check=True)

@@ -19,7 +19,7 @@ use crate::times::length;
 use anyhow::{bail, Context, Result};
 use cacheflow_core::slot;
 use clap::Args;
-use redis::Connection;
+use redis::{Connection, ConnectionLike};
 use serde_json::json;
 use std::collections::HashMap;
 use std::io::{BufWriter, Write};
@@ -121,10 +121,17 @@ fn read(connection: &mut Connection, keys: &[Vec<u8>], options: &Options) -> Res
             get.arg("STALE");
         }
     }
-    let replies: Vec<redis::Value> = pipe.query(connection).context("CACHE.META, CACHE.GET")?;
+    // One by one: what is wrong with one key says nothing of the others.
+    let replies = connection
+        .req_packed_commands(&pipe.get_packed_pipeline(), 0, 2 * keys.len())
+        .context("CACHE.META, CACHE.GET")?;
     let mut found = Vec::new();
     for (key, pair) in keys.iter().zip(replies.chunks_exact(2)) {
-        let value: Option<Vec<u8>> = redis::from_redis_value(&pair[1])?;
+        let value: Option<Vec<u8>> = match pair[1].clone().extract_error() {
+            // A native key's companion, or a key that was written over meanwhile: no entry.
+            Err(error) if error.code() == Some("WRONGTYPE") => continue,
+            answer => redis::from_redis_value(&answer.context("CACHE.GET")?)?,
+        };
         let meta: Option<HashMap<String, redis::Value>> = redis::from_redis_value(&pair[0])?;
         let (Some(value), Some(meta)) = (value, meta) else { continue };
         // One that is no text is none of those that can be named.
