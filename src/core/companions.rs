@@ -147,6 +147,8 @@ impl Companions {
             }
             (Event::KeyCame, Some(Waits::Companion | Waits::Sending)) => (None, Remove::NONE),
             (Event::KeyCame, _) => (None, Remove { companion: there.companion, ..Remove::NONE }),
+            // A key has come to be beside a companion that was to be sent after another.
+            (Event::Invalidated, Some(Waits::Sending)) if there.key => (None, Remove::BOTH),
             (Event::Invalidated, _) if there.key => (None, Remove::KEY),
             (Event::Invalidated, Some(Waits::Companion | Waits::Nobody)) => {
                 (Some(Waits::Nobody), Remove::NONE)
