@@ -75,6 +75,7 @@ impl Index {
     /// Each namespace that is told apart, of each database. Walks them.
     pub fn each_namespace(&self, mut each: impl FnMut(&[u8], NamespaceView)) {
         for database in &self.databases {
+            // The first is no namespace: it stands for those that share.
             for namespace in database.namespaces.iter().skip(1) {
                 each(&namespace.name, self.view(database, namespace));
             }
