@@ -145,10 +145,7 @@ unsafe extern "C" fn get_decimal(_: *const c_char, data: *mut c_void) -> *mut ra
     border::cross("config", std::ptr::null_mut(), || {
         // SAFETY: the private data that `register` passed, a static.
         let decimal = unsafe { &*data.cast::<Decimal>() };
-        let text = Owned::new(decimal.get().to_string().as_bytes()).leak();
-        // SAFETY: made here before, and shown to nobody any more.
-        drop(unsafe { Owned::given(decimal.shown.swap(text, Relaxed)) });
-        text
+        show(&decimal.shown, decimal.get().to_string().as_bytes())
     })
 }
 
@@ -165,10 +162,27 @@ unsafe extern "C" fn set_decimal(
             decimal.value.store(number.to_bits(), Relaxed);
             return raw::REDISMODULE_OK as c_int;
         }
-        // SAFETY: the server takes the string over.
-        unsafe { *error = Owned::new(b"must be a number that is not negative").leak() };
-        raw::REDISMODULE_ERR as c_int
+        // SAFETY: what the server passed.
+        unsafe { refuse(error, "must be a number that is not negative") }
     })
+}
+
+/// What CONFIG GET shows, in place of what it showed before: the server frees neither.
+pub(super) fn show(shown: &AtomicPtr<raw::RedisModuleString>, text: &[u8]) -> *mut raw::RedisModuleString {
+    let text = Owned::new(text).leak();
+    // SAFETY: made here before, and shown to nobody any more.
+    drop(unsafe { Owned::given(shown.swap(text, Relaxed)) });
+    text
+}
+
+/// Refuses what CONFIG SET was given.
+///
+/// # Safety
+/// `error` is what the server passed to be filled.
+pub(super) unsafe fn refuse(error: *mut *mut raw::RedisModuleString, why: &str) -> c_int {
+    // SAFETY: as promised; the server takes the string over.
+    unsafe { *error = Owned::new(why.as_bytes()).leak() };
+    raw::REDISMODULE_ERR as c_int
 }
 
 pub(super) fn registered(done: c_int) -> Result<(), &'static str> {

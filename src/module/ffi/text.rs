@@ -5,9 +5,8 @@ use std::os::raw::{c_char, c_int, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
 use super::args::Str;
-use super::config::registered;
+use super::config::{refuse, registered, show};
 use super::ctx::Ctx;
-use super::owned::Owned;
 use super::{api, raw};
 use crate::border;
 
@@ -73,10 +72,7 @@ unsafe extern "C" fn get_text(_: *const c_char, data: *mut c_void) -> *mut raw::
     border::cross("config", std::ptr::null_mut(), || {
         // SAFETY: the private data that `register` passed, a static.
         let text = unsafe { &*data.cast::<Text>() };
-        let shown = Owned::new(text.get()).leak();
-        // SAFETY: made here before, and shown to nobody any more.
-        drop(unsafe { Owned::given(text.shown.swap(shown, Relaxed)) });
-        shown
+        show(&text.shown, text.get())
     })
 }
 
@@ -93,8 +89,7 @@ unsafe extern "C" fn set_text(
             text.set(word);
             return raw::REDISMODULE_OK as c_int;
         }
-        // SAFETY: the server takes the string over.
-        unsafe { *error = Owned::new(text.expected.as_bytes()).leak() };
-        raw::REDISMODULE_ERR as c_int
+        // SAFETY: what the server passed.
+        unsafe { refuse(error, text.expected) }
     })
 }
