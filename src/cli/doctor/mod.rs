@@ -75,6 +75,15 @@ fn now_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// What was answered; `None` where the server answers an error. Any other is ours: of the
+/// connection, or of an answer that cannot be read.
+fn unless_refused<T>(answer: redis::RedisResult<T>) -> redis::RedisResult<Option<T>> {
+    match answer {
+        Err(error) if error.code().is_some() => Ok(None),
+        other => other.map(Some),
+    }
+}
+
 /// What a server says of itself. What the ACL user may not ask is missing.
 fn see(connection: &mut Connection) -> Result<Seen> {
     // Its clock first, and ours on both sides of it.
@@ -83,18 +92,24 @@ fn see(connection: &mut Connection) -> Result<Seen> {
     let after = now_ms();
     let text: String = redis::cmd("INFO").arg("everything").query(connection).context("INFO")?;
     let info = text.lines().filter_map(|line| line.trim_end().split_once(':'));
-    let stats: Option<HashMap<String, i64>> = redis::cmd("CACHE.STATS").query(connection).ok();
+    let stats: Option<HashMap<String, i64>> =
+        unless_refused(redis::cmd("CACHE.STATS").query(connection)).context("CACHE.STATS")?;
     let config: Option<HashMap<String, String>> =
-        redis::cmd("CONFIG").arg("GET").arg("maxmemory*").query(connection).ok();
+        unless_refused(redis::cmd("CONFIG").arg("GET").arg("maxmemory*").query(connection))
+            .context("CONFIG GET")?;
     let mut may = HashMap::new();
     for command in ["CACHE.METRICS", "CACHE.HOTKEYS", "CACHE.LOG", "CACHE.TAGS"] {
         let mut ask = redis::cmd(command);
         if command == "CACHE.TAGS" {
             ask.arg("0").arg("COUNT").arg(1);
         }
-        let refused =
-            ask.query::<redis::Value>(connection).err().and_then(|error| error.code().map(String::from));
-        may.insert(command, refused.as_deref() != Some("NOPERM"));
+        let may_ask = match ask.query::<redis::Value>(connection) {
+            Err(error) if error.code().is_none() => return Err(error).context(command),
+            answer => {
+                answer.err().and_then(|error| error.code().map(String::from)).as_deref() != Some("NOPERM")
+            }
+        };
+        may.insert(command, may_ask);
     }
     Ok(Seen {
         info: info.map(|(name, value)| (name.to_string(), value.to_string())).collect(),
