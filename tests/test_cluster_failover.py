@@ -24,10 +24,8 @@ def fixture_shared(fleet):
 def fixture_cluster(shared, no_server_broke):
     """The cluster, empty, nothing held, the clocks alike."""
     for node in shared.nodes:
-        node.close_connections()
         turn_clock(node, 0)
-    for node in shared.primaries():
-        node("FLUSHALL")
+    shared.empty()
     for node in shared.replicas():
         node.wait_replica_of(shared.primary_of(node))
     yield shared

@@ -31,10 +31,8 @@ def fixture_shared(fleet):
 @pytest.fixture(name="cluster")
 def fixture_cluster(shared, no_server_broke):
     """The cluster, empty."""
-    for node in shared.nodes:
-        node.close_connections()
+    shared.empty()
     for node in shared.primaries():
-        node("FLUSHALL")
         node.config("cacheflow.max-clock-skew", 500)
     return shared
 

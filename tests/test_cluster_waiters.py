@@ -30,10 +30,7 @@ def fixture_shared(fleet):
 @pytest.fixture(name="cluster")
 def fixture_cluster(shared, no_server_broke):
     """The cluster, empty, nothing held."""
-    for node in shared.nodes:
-        node.close_connections()
-    for node in shared.primaries():
-        node("FLUSHALL")
+    shared.empty()
     yield shared
     for node in shared.nodes:
         assert_verified(node)

@@ -18,12 +18,10 @@ from harness.leases import assert_nothing_held, lease, wait_in_line
 from harness.resp import ReplyError, fields
 from harness.sample import fill
 from harness.server import wait_for
-from harness.tagged import hold
+from harness.tagged import DEBUG, hold
 from harness.topology import assert_verified
 
 pytestmark = pytest.mark.topology("single")
-
-DEBUG = ("debug", "yes")
 
 COMMANDS = {
     "cache.get": ("fresh",),

@@ -183,10 +183,7 @@ def fixture_shared(fleet):
 @pytest.fixture(name="cluster")
 def fixture_cluster(shared, no_server_broke):
     """The cluster, empty; checked afterwards."""
-    for node in shared.nodes:
-        node.close_connections()
-    for node in shared.primaries():
-        node("FLUSHALL")
+    shared.empty()
     for node in shared.replicas():
         node.wait_replica_of(shared.primary_of(node))
     yield shared

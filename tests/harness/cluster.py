@@ -193,6 +193,13 @@ class Cluster:
         """The living replicas of a primary, which itself may be dead."""
         return [node for node, seen in self._selves().items() if seen.primary == primary.id]
 
+    def empty(self):
+        """Has no node hold an entry, and no test's connection be open."""
+        for node in self.nodes:
+            node.close_connections()
+        for node in self.primaries():
+            node("FLUSHALL")
+
     def replica_of(self, primary):
         """A living replica of a primary."""
         return self.replicas_of(primary)[0]
