@@ -258,16 +258,38 @@ pub fn invalidate(ctx: Ctx, natives: &[Slot], tags: &[&[u8]]) {
         return;
     }
     let db = ctx.database();
-    for &slot in natives {
-        let Some(entry) = shard::at(db, slot) else { continue };
-        if entry.is_companion() && shard::verdict_of_held(db, entry) == Verdict::Dead {
-            remove_invalidated(ctx, &Owned::new(entry.view().name()));
+    let dead = |slot: Slot| {
+        let entry = shard::at(db, slot).filter(|entry| entry.is_companion())?;
+        (shard::verdict_of_held(db, entry) == Verdict::Dead).then(|| Owned::new(entry.view().name()))
+    };
+    // In a cluster a command's keys are of one slot.
+    let batch = if told::is_quiet() && !ctx.is_cluster() { BATCH } else { 1 };
+    for slots in natives.chunks(batch) {
+        let keys: Vec<Owned> = slots.iter().filter_map(|&slot| dead(slot)).collect();
+        if keys.len() < 2 || !unlink_keys(ctx, &keys) {
+            keys.iter().for_each(|key| remove_invalidated(ctx, key));
         }
     }
     for key in told::left_behind(db, tags) {
         remove(ctx, &key, Remove::KEY);
         told::happened(db, &key, Event::KeyWent, There::default());
     }
+}
+
+/// Keys of a batch: of more, a turn of the stream to replicas would be long.
+const BATCH: usize = 1000;
+
+/// Removes invalidated keys by one UNLINK, as clients would: half the work of opening
+/// and removing each. Whoever puts an entry over a native key removes its companion,
+/// so that none of them holds one. False where the server has no such command
+/// (`rename-command`).
+fn unlink_keys(ctx: Ctx, keys: &[Owned]) -> bool {
+    let names: Vec<_> = keys.iter().map(|key| key.get().raw()).collect();
+    let by_us = OWN.swap(true, Relaxed);
+    // SAFETY: the strings live until the end of this function.
+    let done = ctx.perform_keys(UNLINK, unsafe { Strings::of(&names) });
+    OWN.store(by_us, Relaxed);
+    done
 }
 
 /// Its companion is left to the sweep.

@@ -29,6 +29,23 @@ impl Ctx {
         done == raw::REDISMODULE_OK as c_int
     }
 
+    /// Performs and replicates `command keys…`; false where the server has no such
+    /// command, or refused it.
+    pub fn perform_keys(self, command: &CStr, keys: Strings<'_>) -> bool {
+        let (argv, argc) = keys.raw();
+        // SAFETY: the format names the arguments' type; the server retains the
+        // strings. The reply is ours, and freed once.
+        unsafe {
+            let reply = api!(RedisModule_Call)(self.raw(), command.as_ptr(), c"!v".as_ptr(), argv, argc);
+            if reply.is_null() {
+                return false;
+            }
+            let is_done = api!(RedisModule_CallReplyType)(reply) == raw::REDISMODULE_REPLY_INTEGER as c_int;
+            api!(RedisModule_FreeCallReply)(reply);
+            is_done
+        }
+    }
+
     /// Replicates the command being run as it came.
     pub fn replicate_verbatim(self) {
         // SAFETY: the context is that of a command.
