@@ -177,6 +177,24 @@ def test_a_leased_key_is_never_evicted(fresh_server):
 
 
 # --- namespaces ------------------------------------------------------------------------------------
+def test_what_is_remembered_of_leases_is_a_small_part(fresh_server):
+    """Who fetches and then writes without the token, or never writes, drives nobody out."""
+    server, budget = fresh_server(), 4 * MB
+    server.config("cacheflow.max-memory", budget)
+    connection = server.connect()
+    for batch in range(20):
+        keys = [f"k:{n}" for n in range(1000 * batch, 1000 * (batch + 1))]
+        connection.pipeline([("CACHE.FETCH", key) for key in keys])
+        assert set(connection.pipeline([("CACHE.SET", key, VALUE) for key in keys])) == {b"OK"}
+        connection.pipeline([("CACHE.FETCH", f"never:{key}", "LEASE", 1) for key in keys])
+        wait_for(lambda: figure(server, "leases", "cacheflow_leases") == 0, "leases that run out")
+    settle(server)
+    assert held(server) <= budget
+    assert figure(server, "lease_bytes", "cacheflow_leases") < budget / 8
+    assert stats(server)["entries"] > 2000
+    assert_verified(server)
+
+
 def test_a_namespace_has_its_own(fresh_server):
     server = fresh_server()
     server("CACHE.NAMESPACE", "SET", "small", "MAXMEMORY", MB)

@@ -7,7 +7,8 @@
 //!   first come, first served, FETCH and LOCK in one order ([`queue`]).
 //! - Bounded: keys, the bytes of their names and waiters have caps. What is
 //!   remembered of ended grants makes room for what is held, never the other
-//!   way round.
+//!   way round, and of those that may not fill, which is remembered for the
+//!   reason's sake alone, there are few ([`MOST_BROKEN`]).
 //! - One deadline in all ([`Leases::next_deadline`]), whatever is outstanding.
 //!
 //! Not here: values and entries, replies, replication, the sketch of fill
@@ -114,6 +115,8 @@ pub struct Limits {
     pub lease_max: Millis,
     /// Keys in the table.
     pub keys: usize,
+    /// Keys of them that are only remembered.
+    pub remembered: usize,
     /// Bytes of their names.
     pub bytes: usize,
     /// `cacheflow.max-waiters`; at most [`queue::MOST_WAITERS`].
@@ -127,12 +130,26 @@ impl Default for Limits {
         Limits {
             lease_max: Millis(600_000),
             keys: 100_000,
+            remembered: 100_000,
             bytes: 64 << 20,
             waiters: 10_000,
             waiters_per_key: 10_000,
         }
     }
 }
+
+impl Limits {
+    /// How many keys may be remembered under a budget of so many bytes: a
+    /// sixteenth of it, for entries are what it is for.
+    pub fn remembered_in(budget: u64) -> usize {
+        usize::try_from(budget / 16).unwrap_or(usize::MAX) / REMEMBERED_BYTES
+    }
+}
+
+/// What a key that is remembered takes, about, with a name of 40 bytes.
+const REMEMBERED_BYTES: usize = 320;
+/// Keys of which it is remembered why their grant may not fill.
+pub const MOST_BROKEN: usize = 1000;
 
 /// Which key.
 #[derive(Clone, Copy, Debug)]
@@ -266,6 +283,8 @@ pub struct Leases {
     deadlines: BTreeSet<(Time, Due)>,
     /// Keys that nothing is held on and nobody waits for, by when they became so.
     idle: BTreeMap<u64, KeyId>,
+    /// Those of them whose grant may not fill.
+    broken: BTreeMap<u64, KeyId>,
     idle_clock: u64,
     /// FETCH leases that end with their client's connection.
     of_client: BTreeSet<(ClientId, KeyId)>,

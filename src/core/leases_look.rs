@@ -233,7 +233,7 @@ impl Leases {
             + self.bytes
             + self.waiters.allocated()
             + set::<(Time, Due)>(self.deadlines.len())
-            + set::<(u64, KeyId)>(self.idle.len())
+            + set::<(u64, KeyId)>(self.idle.len() + self.broken.len())
             + set::<(ClientId, KeyId)>(self.of_client.len())
             + set::<(KeyId, Kind, WaiterId)>(self.queue.len())
             + set::<(ClientId, WaiterId)>(self.waiting_clients.len())
@@ -256,7 +256,8 @@ impl Leases {
             }
         };
         let (mut leases, mut locks, mut bytes, mut of_client) = (0, 0, 0, BTreeSet::new());
-        let (mut deadlines, mut idle, mut parked) = (BTreeSet::new(), BTreeMap::new(), BTreeSet::new());
+        let (mut deadlines, mut parked) = (BTreeSet::new(), BTreeSet::new());
+        let (mut idle, mut broken) = (BTreeMap::new(), BTreeMap::new());
         let mut taken: BTreeMap<NamespaceId, u64> = BTreeMap::new();
         let mut waiting: BTreeMap<KeyId, usize> = BTreeMap::new();
         let mut looking: BTreeMap<KeyId, usize> = BTreeMap::new();
@@ -317,6 +318,7 @@ impl Leases {
             expect(!key.listed || self.wakes.contains(&id), &|| format!("key {id}: listed, and not there"));
             parked.extend(key.parked.map(|head| (key.namespace, head, id)));
             idle.extend(key.idle.map(|since| (since, id)));
+            broken.extend(key.idle.filter(|_| key.is_broken()).map(|since| (since, id)));
             deadlines.extend(key.due.map(|due| (due, Due::Key(id))));
             let rests = key.is_free() && key.waiting == 0;
             expect(rests == key.idle.is_some(), &|| format!("key {id}: idle is {:?}", key.idle));
@@ -338,6 +340,8 @@ impl Leases {
         expect(queue == self.queue, &|| format!("queue: {queue:?}, not {:?}", self.queue));
         expect(parked == self.parked, &|| format!("parked: {parked:?}, not {:?}", self.parked));
         expect(idle == self.idle, &|| format!("idle: {idle:?}, not {:?}", self.idle));
+        expect(broken == self.broken, &|| format!("broken: {broken:?}, not {:?}", self.broken));
+        expect(broken.len() <= MOST_BROKEN, &|| format!("{} are broken", broken.len()));
         expect(deadlines == self.deadlines, &|| {
             format!("deadlines: {deadlines:?}, not {:?}", self.deadlines)
         });

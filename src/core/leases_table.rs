@@ -108,6 +108,12 @@ impl Key {
         self.wake.is_some_and(|(from, to)| from < waiter && waiter <= to)
     }
 
+    /// Whether nothing but a reason is remembered: the grant may not fill, and
+    /// nobody has to keep away.
+    pub fn is_broken(&self) -> bool {
+        self.backoff.is_none() && self.grant.is_some_and(|grant| grant.broken.is_some())
+    }
+
     /// Neither held nor reserved.
     pub fn is_free(&self) -> bool {
         self.held().is_none() && self.nominee.is_none()
@@ -232,6 +238,7 @@ impl Leases {
         self.bytes -= key.name.len();
         if let Some(since) = key.idle {
             self.idle.remove(&since);
+            self.broken.remove(&since);
         }
         if let Some(due) = key.due {
             self.deadlines.remove(&(due, Due::Key(id)));
@@ -321,8 +328,16 @@ impl Leases {
             (false, Some(since)) => {
                 key.idle = None;
                 self.idle.remove(&since);
+                self.broken.remove(&since);
             }
             _ => {}
+        }
+        if let Some(since) = key.idle {
+            if key.is_broken() {
+                self.broken.insert(since, id);
+            } else {
+                self.broken.remove(&since);
+            }
         }
         let of_grant = key.grant.map(|grant| if grant.held { grant.ends } else { grant.forget });
         let due = of_grant.into_iter().chain(key.backoff).min();
@@ -333,6 +348,18 @@ impl Leases {
             if let Some(due) = due {
                 self.deadlines.insert((due, Due::Key(id)));
             }
+        }
+        if self.broken.len() > MOST_BROKEN {
+            self.forget_first(|leases| &leases.broken);
+        }
+        if self.idle.len() > self.limits.remembered {
+            self.forget_first(|leases| &leases.idle);
+        }
+    }
+
+    fn forget_first(&mut self, of: fn(&Leases) -> &BTreeMap<u64, KeyId>) {
+        if let Some((_, &oldest)) = of(self).first_key_value() {
+            self.drop_key(oldest);
         }
     }
 }
