@@ -14,7 +14,7 @@ use anyhow::{anyhow, Context, Result};
 use redis::Connection;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -55,7 +55,7 @@ impl Members {
 
 /// What a node said of itself.
 pub struct Seen {
-    /// INFO.
+    /// INFO, and what commands have taken.
     pub info: HashMap<String, String>,
     /// CACHE.METRICS.
     pub families: Vec<Family>,
@@ -72,6 +72,8 @@ pub struct NodeLook {
 
 /// All nodes, looked at together.
 pub struct Look {
+    /// When everybody was asked.
+    pub at: SystemTime,
     pub kind: Kind,
     pub nodes: Vec<NodeLook>,
     /// Why it is not known who there is.
@@ -221,7 +223,7 @@ impl Fleet {
         if let Some((_, look)) = last.as_ref().filter(|(at, _)| at.elapsed() < SHARED_FOR) {
             return look.clone();
         }
-        let members = self.members();
+        let (at, members) = (SystemTime::now(), self.members());
         let answers = self.ask_each(
             |_| true,
             |connection| {
@@ -240,7 +242,7 @@ impl Fleet {
                 NodeLook { node, role, seen: Err(format!("{error:#}")), took: self.patience }
             }
         });
-        let look = Look { kind: members.kind, nodes: nodes.collect(), failure: members.failure };
+        let look = Look { at, kind: members.kind, nodes: nodes.collect(), failure: members.failure };
         let look = Arc::new(look);
         *last = Some((Instant::now(), look.clone()));
         look
@@ -283,7 +285,8 @@ fn is_broken(error: &anyhow::Error) -> bool {
 }
 
 fn see(connection: &mut Connection) -> Result<Seen> {
-    let said: String = redis::cmd("INFO").query(connection).context("INFO")?;
+    let sections = ["default", "commandstats", "latencystats"];
+    let said: String = redis::cmd("INFO").arg(&sections).query(connection).context("INFO")?;
     let info = said.lines().filter_map(|line| line.trim_end().split_once(':'));
     let info = info.map(|(name, value)| (name.to_string(), value.to_string())).collect();
     let text: String = redis::cmd("CACHE.METRICS").query(connection).context("CACHE.METRICS")?;

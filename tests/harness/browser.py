@@ -1,0 +1,130 @@
+"""Chromium without a window, on the dashboard: what is on the page, and what its console says."""
+
+import json
+import os
+import shutil
+
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+
+from .server import wait_for
+
+PHONE = (390, 844)
+DESK = (1440, 900)
+
+
+class Browser:
+    """One page, in a browser of its own."""
+
+    def __init__(self, width=DESK[0], height=DESK[1], scale=1, dark=True):
+        chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+        assert chromium and driver, "chromium or chromium-driver is missing: scripts/setup"
+        options = webdriver.ChromeOptions()
+        options.binary_location = chromium
+        for argument in ("--headless=new", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"):
+            options.add_argument(argument)
+        if os.getuid() == 0:
+            options.add_argument("--no-sandbox")  # which root cannot have
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        # The driver's own port is given; nothing is looked for or fetched.
+        self.driver = webdriver.Chrome(options=options, service=Service(driver))
+        self.size(width, height, scale)
+        self.colours(dark)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.driver.quit()
+
+    def size(self, width, height, scale=1):
+        """A screen of this size."""
+        metrics = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": width < 600}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+    def colours(self, dark):
+        """What the system is said to prefer."""
+        features = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+    def open(self, port):
+        """The dashboard of a `cacheflow serve`, until it shows figures."""
+        self.driver.get(f"http://127.0.0.1:{port}/")
+        wait_for(lambda: self.value("tile-reads-below") is not None, "the page to show figures")
+        return self
+
+    def run(self, script, *arguments):
+        """What a script returns."""
+        return self.driver.execute_script(script, *arguments)
+
+    def find(self, selector):
+        """The elements."""
+        return self.driver.find_elements("css selector", selector)
+
+    def texts(self, selector):
+        """Their texts, as they are shown."""
+        return [
+            text.strip()
+            for text in self.run(
+                "return [...document.querySelectorAll(arguments[0])].map((e) => e.innerText)", selector
+            )
+        ]
+
+    def text(self, selector):
+        """That of the one."""
+        (text,) = self.texts(selector)
+        return text
+
+    def value(self, element):
+        """The figure behind what an element shows; None: not known."""
+        value = self.run("return document.getElementById(arguments[0])?.dataset.value ?? ''", element)
+        return float(value) if value else None
+
+    def rows(self, panel):
+        """A panel's table: the head of each row, and its cells' texts."""
+        script = """
+            return [...document.querySelectorAll(`#${arguments[0]} .scroll tbody tr`)]
+                .map((row) => [...row.children].map((cell) => cell.innerText.trim()))"""
+        return {head: cells for head, *cells in self.run(script, panel)}
+
+    def figure(self, panel, row, column):
+        """The figure behind a cell: of the row with this head, under this title."""
+        script = """
+            const [panel, head, title] = arguments;
+            const table = document.querySelector(`#${panel} .scroll table`);
+            const row = [...table.tBodies[0].rows].find((row) => row.children[0].innerText.trim() === head);
+            const at = [...table.tHead.rows[0].cells].findIndex((cell) => cell.textContent === title);
+            const cell = row?.children[at];
+            return cell?.dataset.value ?? cell?.querySelector("[data-value]")?.dataset.value ?? null"""
+        value = self.run(script, panel, row, column)
+        return None if value in (None, "") else float(value)
+
+    def press(self, selector):
+        """A click on what is there, as soon as it is."""
+        wait_for(lambda: self.find(selector), selector)
+        self.run("arguments[0].scrollIntoView({ block: 'center' })", self.find(selector)[0])
+        self.find(selector)[0].click()
+
+    def write(self, selector, text):
+        """Types into a field."""
+        (field,) = self.find(selector)
+        field.clear()
+        field.send_keys(text)
+
+    def complaints(self):
+        """What the console has said since the last call: errors, warnings, violations of the policy."""
+        return [f"{line['level']}: {line['message']}" for line in self.driver.get_log("browser")]
+
+    def picture(self, path, clip=None):
+        """The whole page, or a part of it, as WebP."""
+        options = {"format": "webp", "quality": 82, "captureBeyondViewport": clip is None}
+        if clip is not None:
+            options["clip"] = {**clip, "scale": 1}
+        else:
+            box = json.loads(self.run("return JSON.stringify(document.documentElement.getBoundingClientRect())"))
+            options["clip"] = {"x": 0, "y": 0, "width": box["width"], "height": box["height"], "scale": 1}
+        import base64
+
+        taken = self.driver.execute_cdp_cmd("Page.captureScreenshot", options)
+        with open(path, "wb") as out:
+            out.write(base64.b64decode(taken["data"]))
