@@ -1,6 +1,6 @@
 """Chromium without a window, on the dashboard: what is on the page, and what its console says."""
 
-import json
+import base64
 import os
 import shutil
 
@@ -85,7 +85,7 @@ class Browser:
         script = """
             return [...document.querySelectorAll(`#${arguments[0]} .scroll tbody tr`)]
                 .map((row) => [...row.children].map((cell) => cell.innerText.trim()))"""
-        return {head: cells for head, *cells in self.run(script, panel)}
+        return {head.split("\n")[0]: cells for head, *cells in self.run(script, panel)}
 
     def figure(self, panel, row, column):
         """The figure behind a cell: of the row with this head, under this title."""
@@ -115,16 +115,16 @@ class Browser:
         """What the console has said since the last call: errors, warnings, violations of the policy."""
         return [f"{line['level']}: {line['message']}" for line in self.driver.get_log("browser")]
 
-    def picture(self, path, clip=None):
-        """The whole page, or a part of it, as WebP."""
-        options = {"format": "webp", "quality": 82, "captureBeyondViewport": clip is None}
-        if clip is not None:
-            options["clip"] = {**clip, "scale": 1}
-        else:
-            box = json.loads(self.run("return JSON.stringify(document.documentElement.getBoundingClientRect())"))
-            options["clip"] = {"x": 0, "y": 0, "width": box["width"], "height": box["height"], "scale": 1}
-        import base64
-
+    def picture(self, path, whole=True, height=None):
+        """The whole page, or what is seen of it, as WebP; no more of it than this height."""
+        options = {"format": "webp", "quality": 82, "captureBeyondViewport": whole}
+        if whole:
+            width, all_of_it = self.run(
+                "const { width, height } = document.documentElement.getBoundingClientRect();"
+                "return [width, height]"
+            )
+            height = min(height or all_of_it, all_of_it)
+            options["clip"] = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
         taken = self.driver.execute_cdp_cmd("Page.captureScreenshot", options)
         with open(path, "wb") as out:
             out.write(base64.b64decode(taken["data"]))

@@ -13,7 +13,7 @@ from contextlib import closing
 from .resp import ReplyError
 
 PRODUCTS, CATEGORIES = 4000, 24
-BUDGET = 3 << 20  # of the namespace `image`, which has more than that to keep
+BUDGET = 256 << 10  # of the namespace `image`, which has more than that to keep
 BATCH = 64
 # (namespace, its share of the reads, how many keys, seconds fresh, bytes, ms that one costs)
 SPACES = [
@@ -41,7 +41,7 @@ class Shop:
     def __init__(self, connect, primaries, readers=1, pause=0.01, seed=1):
         self._connect, self._primaries, self._pause, self._seed = connect, primaries, pause, seed
         self._over = threading.Event()
-        works = [self._read] * readers + [self._crowd] * 6 + [self._fail, self._invalidate]
+        works = [self._read] * readers + [self._crowd] * 9 + [self._fail, self._invalidate]
         self._threads = [
             threading.Thread(target=self._work, args=(work, random.Random(100 * seed + n)))
             for n, work in enumerate(works)

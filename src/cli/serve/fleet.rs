@@ -9,7 +9,7 @@
 //!   the command line are all there are, and they are down.
 
 use super::scrape::{parse, Family};
-use crate::connect::{Discovery, Kind, Node, Reach, Role};
+use crate::connect::{sentence, Discovery, Kind, Node, Reach, Role};
 use anyhow::{anyhow, Context, Result};
 use redis::Connection;
 use std::collections::HashMap;
@@ -150,7 +150,7 @@ impl Fleet {
                 now.failure = None;
             }
             Err(error) => {
-                let error = format!("{error:#}");
+                let error = sentence(&error);
                 if now.failure.as_ref() != Some(&error) {
                     tracing::warn!(%error, "it cannot be found out which servers there are");
                 }
@@ -239,7 +239,7 @@ impl Fleet {
             }
             Err(error) => {
                 let role = node.role;
-                NodeLook { node, role, seen: Err(format!("{error:#}")), took: self.patience }
+                NodeLook { node, role, seen: Err(sentence(&error)), took: self.patience }
             }
         });
         let look = Look { at, kind: members.kind, nodes: nodes.collect(), failure: members.failure };

@@ -32,7 +32,7 @@ mod sums;
 pub use invalidate::Previews;
 
 use super::{guard, Served, Shared};
-use crate::connect::Node;
+use crate::connect::{sentence, Node};
 use anyhow::Result;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{header, HeaderMap, StatusCode};
@@ -84,7 +84,7 @@ impl Failed {
 
     /// A server did not answer, or not as it should.
     fn of_server(error: &anyhow::Error) -> Self {
-        Self(StatusCode::BAD_GATEWAY, format!("{error:#}"))
+        Self(StatusCode::BAD_GATEWAY, sentence(error))
     }
 }
 
@@ -99,7 +99,7 @@ fn parted<T>(answers: Vec<(Node, Result<T>)>) -> (Vec<(Node, T)>, Vec<Value>) {
     for (node, answer) in answers {
         match answer {
             Ok(answer) => said.push((node, answer)),
-            Err(error) => errors.push(json!({ "node": node.name, "error": format!("{error:#}") })),
+            Err(error) => errors.push(json!({ "node": node.name, "error": sentence(&error) })),
         }
     }
     (said, errors)

@@ -215,7 +215,11 @@ pub async fn namespaces(State(served): Shared) -> Json<Value> {
 pub async fn leases(State(served): Shared) -> Json<Value> {
     let look = served.fleet.look().await;
     let mut out = stamped(&look);
-    out.append(&mut sums(&look, &[("leases", "cacheflow_leases", Over::Primaries), OF_ALL[7], OF_ALL[8]], None));
+    out.append(&mut sums(
+        &look,
+        &[("leases", "cacheflow_leases", Over::Primaries), OF_ALL[7], OF_ALL[8]],
+        None,
+    ));
     let mut each: BTreeMap<&str, f64> = BTreeMap::new();
     for sample in samples(&look, "cacheflow_leases", Over::Primaries).filter(|sample| sample.value > 0.0) {
         *each.entry(sample.label("namespace").unwrap_or_default()).or_default() += sample.value;

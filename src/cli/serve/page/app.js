@@ -60,7 +60,7 @@ const view = {
 tiles.begin(at("tiles"));
 overtime.begin(at("charts"));
 at("panels").append(
-  ...["namespaces", "hotkeys", "tags", "log", "progress", "breakers", "memory", "nodes", "commands"].map((name) => view[name].section),
+  ...["namespaces", "hotkeys", "tags", "log", "progress", "breakers", "commands", "memory", "nodes"].map((name) => view[name].section),
 );
 
 /** One of the lists. */
@@ -131,10 +131,9 @@ function lost(error) {
 async function tick(now = false) {
   clearTimeout(timer);
   if (!paused || now) {
-    const rest = now || round % 2 === 0 ? LISTS.map(list) : [];
-    const asked = [sums(), refreshSession()];
-    const [summed, session] = await Promise.allSettled([...asked, ...rest]);
-    const failed = [summed, session].find(({ status }) => status === "rejected");
+    const rest = now || round % 2 === 0 ? [refreshSession(), ...LISTS.map(list)] : [];
+    const answered = await Promise.allSettled([sums(), ...rest]);
+    const failed = answered.find(({ status }) => status === "rejected");
     if (failed) lost(failed.reason);
     round += 1;
   }
@@ -145,7 +144,8 @@ async function tick(now = false) {
 function choosePause() {
   paused = !paused;
   at("pause").setAttribute("aria-pressed", String(paused));
-  text(at("pause"), paused ? "Resume" : "Pause");
+  at("pause").setAttribute("aria-label", paused ? "Resume" : "Pause");
+  at("pause").title = paused ? "Resume" : "Pause";
   if (paused) text(at("state-text"), "paused");
   else tick();
 }
@@ -153,14 +153,16 @@ function choosePause() {
 function paint(theme) {
   if (theme === "dark" || theme === "light") document.documentElement.dataset.theme = theme;
   const dark = (document.documentElement.dataset.theme ?? (DARK.matches ? "dark" : "light")) === "dark";
-  text(at("theme"), dark ? "Light" : "Dark");
-  at("theme").setAttribute("aria-label", `Change to ${dark ? "light" : "dark"} colours`);
+  const other = dark ? "light" : "dark";
+  at("theme").dataset.other = other;
+  at("theme").title = `To ${other} colours`;
+  at("theme").setAttribute("aria-label", `To ${other} colours`);
   overtime.repaint();
 }
 
 at("pause").addEventListener("click", choosePause);
 at("theme").addEventListener("click", () => {
-  const other = at("theme").textContent.toLowerCase();
+  const { other } = at("theme").dataset;
   stored("theme", other);
   paint(other);
 });

@@ -4,6 +4,8 @@ import uPlot from "./vendor/uPlot.esm.js";
 import { h, text } from "./dom.js";
 
 const HEIGHT = 150;
+/** Seconds of the width at least. */
+const SHORTEST = 20;
 const LOCK = uPlot.sync("time");
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
@@ -52,8 +54,10 @@ export class Chart {
     const values = this.#series.map((one) => points.map((point) => one.of(point) ?? null));
     this.#data = [times, ...values];
     this.#shown = this.#options.stacked ? [times, ...stack(values)] : this.#data;
+    // What has been seen fills the width, until it is more than is asked for.
     const last = times.at(-1) ?? Date.now() / 1000;
-    this.span = { min: last - seconds, max: last };
+    const seen = last - (times[0] ?? last);
+    this.span = { min: last - Math.min(seconds, Math.max(seen, SHORTEST)), max: last };
     if (this.#plot) this.#plot.setData(this.#shown);
     else this.#draw();
     this.#say();

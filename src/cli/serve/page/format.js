@@ -67,6 +67,9 @@ export function time(seconds) {
   return `${Math.floor(size / length)} ${unit}` + (rest > 0 ? ` ${rest} ${next[1]}` : "");
 }
 
+/** Seconds by the second: of work that is done, or was saved. */
+export const load = (value) => (known(value) ? `${rate(value)} s` : DASH);
+
 /** When something was, of the day alone if that is today. */
 export function moment(ms) {
   const at = new Date(ms);

@@ -68,7 +68,7 @@ export function begin(done) {
     heading.textContent = title;
     body.replaceChildren(content);
     if (!dialog.open) dialog.showModal();
-    body.querySelector("input:not([type=checkbox]), .danger")?.focus();
+    body.querySelector("input:not([type=checkbox], [hidden]), .danger")?.focus();
   }
 
   function signIn(then) {
@@ -80,7 +80,9 @@ export function begin(done) {
       then();
     };
     const about = h("p", { class: "dim" }, "The token is the first line of the file that `--token-file` names. It is exchanged for a session of eight hours.");
-    open("Sign in", form(submit, "Sign in", "primary", h("label", { for: "token" }, "Token"), token, about));
+    // Who keeps passwords wants a name to keep it by.
+    const name = h("input", { type: "text", autocomplete: "username", value: "cacheflow", hidden: true });
+    open("Sign in", form(submit, "Sign in", "primary", name, h("label", { for: "token" }, "Token"), token, about));
   }
 
   /** First step: what it is to be. */

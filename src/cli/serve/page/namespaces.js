@@ -52,7 +52,7 @@ export function begin(ask) {
       },
     },
     plain("hits", "Hits", (row) => row.hits, show.count, { minor: true, help: "Fresh ones, since the counters began" }),
-    plain("saved", "Saved/s", (row) => seen(row).originSavedSeconds, show.time, { help: "Origin time saved each second" }),
+    plain("saved", "Saved/s", (row) => seen(row).originSavedSeconds, show.load, { help: "Origin time saved each second" }),
     plain("coalesced", "Coalesced/s", (row) => seen(row).coalesced, show.rate, { minor: true, help: "Waiters that got the value another computed" }),
     plain("refused", "Refused/s", (row) => seen(row).refusedFills, show.rate, { minor: true, help: "Fills refused because something newer had happened" }),
     plain("leases", "Leases", (row) => row.leases, show.count, { minor: true, help: "Out now" }),
@@ -103,7 +103,9 @@ export function begin(ask) {
       rows = namespaces.map((row) => {
         if (!looks.has(row.namespace)) looks.set(row.namespace, new Looks());
         const own = looks.get(row.namespace);
-        const fresh = own.push({ ...row, atMs, over });
+        // Of what has never happened there is no sample: it has happened no times.
+        const counted = Object.fromEntries(COUNTERS.map((field) => [field, row[field] ?? 0]));
+        const fresh = own.push({ ...counted, atMs, over });
         const rates = own.rates(COUNTERS);
         if (fresh) {
           const line = [...(lines.get(row.namespace) ?? []), reads(own.steps(COUNTERS))].slice(-DRAWN);

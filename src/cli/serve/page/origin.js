@@ -11,19 +11,39 @@ function reasons(host, by, none) {
   if (told.length === 0) host.append(h("span", { class: "dim" }, none));
 }
 
+/** Each primary has a breaker of its own: those of a namespace as one row, by the worst. */
+function together(breakers) {
+  const rows = new Map();
+  for (const one of breakers) rows.set(one.id, [...(rows.get(one.id) ?? []), one]);
+  const sum = (all, field) => all.reduce((sum, one) => sum + (one[field] ?? 0), 0);
+  return [...rows.values()].map((all) => {
+    const [first] = all;
+    const state = first.hasBreaker ? ["open", "probing", "closed"].find((word) => all.some((one) => one.state === word)) : "none";
+    const so = all.filter((one) => one.state === state);
+    const rest = Math.max(...so.map((one) => one.restMs));
+    const words = [state, so.length < all.length && first.hasBreaker ? `${so.length} of ${all.length}` : "", state === "open" && rest > 0 ? show.time(Math.ceil(rest / 1000)) : ""];
+    return {
+      id: first.id, namespace: first.namespace, state,
+      shown: words.filter(Boolean).join(" · "),
+      about: all.map((one) => `${one.node}: ${one.hasBreaker ? one.state : "none"}`).join("\n"),
+      maxFills: sum(all, "maxFills"), leases: sum(all, "leases"), failedFills: sum(all, "failedFills"), protected: sum(all, "protected"),
+    };
+  });
+}
+
 /** Breakers. */
 export function beginBreakers() {
   const view = panel("breakers", "Origins", "Breakers, limits of fills, fills refused and failed", 4);
   const count = (id, title, of, help) => ({ id, title, help, number: true, of, show: (cell, row) => figure(cell, of(row), show.count(of(row))) });
   const columns = [
-    { id: "namespace", title: "Namespace", head: true, of: (row) => row.namespace, show: (cell, row) => { text(cell, row.namespace); cell.title = row.node; } },
+    { id: "namespace", title: "Namespace", head: true, of: (row) => row.namespace, show: (cell, row) => text(cell, row.namespace) },
     {
       id: "state", title: "Breaker", of: (row) => row.state,
       make: (cell) => cell.append(h("span", { class: "pill" })),
       show(cell, row) {
-        const state = row.hasBreaker ? row.state : "none";
-        cell.firstChild.className = `pill ${state}`;
-        text(cell.firstChild, state === "open" && row.restMs > 0 ? `open, ${show.time(Math.ceil(row.restMs / 1000))}` : state);
+        cell.firstChild.className = `pill ${row.state}`;
+        text(cell.firstChild, row.shown);
+        cell.title = row.about;
       },
     },
     {
@@ -33,8 +53,7 @@ export function beginBreakers() {
     count("failed", "Failed", (row) => row.failedFills, "Fills given up, and leases that ran out"),
     count("protected", "Held back", (row) => row.protected, "Loads that the origin was spared by MAXFILLS or BREAKER alone"),
   ];
-  const key = (row) => `${row.node} ${row.id}`;
-  const table = new Table(columns, { key, sort: "failed", caption: "Breakers", empty: "No namespace has a BREAKER or MAXFILLS." });
+  const table = new Table(columns, { key: (row) => `b:${row.id}`, sort: "failed", caption: "Breakers", empty: "No namespace has a BREAKER or MAXFILLS." });
   const refused = h("p", { class: "chips", id: "refused" });
   view.body.append(table.element, h("h3", null, "Fills refused, by reason"), refused);
   return {
@@ -42,7 +61,7 @@ export function beginBreakers() {
     failed: view.failed,
     updateFigures: (overview) => reasons(refused, overview.refusedByReason, "none"),
     update(answer) {
-      table.set(answer.breakers);
+      table.set(together(answer.breakers));
       view.failed(answer.errors);
     },
   };
@@ -52,11 +71,11 @@ const PARTS = ["info", "fresh", "stale", "busy", "miss", "dim"];
 
 /** Memory by part, evictions by reason, and what commands take. */
 export function beginMemory() {
-  const view = panel("memory", "Memory", "By what it is for", 4);
+  const view = panel("memory", "Memory", "Of everything that CacheFlow holds, by what it is for", 12);
   const strip = h("div", { class: "strip", "aria-hidden": "true" });
   const parts = h("ul", { class: "parts", id: "parts" });
   const evicted = h("p", { class: "chips", id: "evicted" });
-  view.body.append(strip, parts, h("h3", null, "Evictions, by reason"), evicted);
+  view.body.append(strip, h("div", { class: "split" }, parts, h("div", { class: "side" }, h("h3", null, "Evictions, by reason"), evicted)));
   return {
     section: view.section,
     failed: view.failed,

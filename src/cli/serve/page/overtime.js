@@ -68,7 +68,7 @@ const charts = [
     { label: "fresh or stale", color: "fresh", area: true, of: (p) => p.served },
     { label: "fresh", color: "info", of: (p) => p.fresh },
   ]),
-  new Chart({ id: "chart-origin", title: "Origin time per second", about: "What hits saved, and what fills spent", format: show.time }, [
+  new Chart({ id: "chart-origin", title: "Origin time per second", about: "What hits saved, and what fills spent", format: show.load }, [
     { label: "saved", color: "fresh", area: true, of: (p) => p.saved },
     { label: "spent", color: "miss", of: (p) => p.spent },
   ]),

@@ -40,7 +40,7 @@ export class Table {
       this.#mark();
       this.#order(true);
     };
-    const button = h("button", { type: "button", class: "sort", title: column.help, onclick: by }, column.title);
+    const button = h("button", { type: "button", class: "sort", "data-title": column.title, title: column.help, onclick: by }, column.title);
     const head = h("th", { class: kind, scope: "col" }, button);
     this.#heads.set(column.id, head);
     return head;

@@ -35,13 +35,13 @@ export function update({ overview: now, rates, slowest }, history) {
   const best = current.served === null ? ever : current;
   figure(all.ratio.value, best.served, show.percent(best.served));
   all.ratio.below.dataset.value = ever.served ?? "";
-  text(all.ratio.below, `fresh ${show.percent(best.fresh)} · stale ${show.percent(best.stale)}`);
+  text(all.ratio.below, `${show.percent(best.fresh)} fresh, ${show.percent(best.stale)} stale`);
   const reads = now.hits + now.staleHits + now.misses + now.busy;
   const point = history.points.at(-1) ?? {};
   const perSecond = [rates.hits, rates.staleHits, rates.misses, rates.busy].reduce((a, b) => (a === null || b === null ? null : a + b));
   figure(all.reads.value, perSecond, `${show.rate(perSecond)}/s`);
   figure(all.reads.below, reads, `${show.count(reads)} in all`);
-  figure(all.saved.value, rates.originSavedSeconds, `${show.time(rates.originSavedSeconds)}/s`);
+  figure(all.saved.value, rates.originSavedSeconds, `${show.load(rates.originSavedSeconds)}/s`);
   figure(all.saved.below, now.originSavedSeconds, `${show.time(now.originSavedSeconds)} in all`);
   figure(all.coalesced.value, rates.coalesced, `${show.rate(rates.coalesced)}/s`);
   figure(all.coalesced.below, now.coalesced, `${show.count(now.coalesced)} in all`);
