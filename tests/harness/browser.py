@@ -17,7 +17,8 @@ class Browser:
     """One page, in a browser of its own."""
 
     def __init__(self, width=DESK[0], height=DESK[1], scale=1, dark=True):
-        chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+        chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+        driver = shutil.which("chromedriver")
         assert chromium and driver, "chromium or chromium-driver is missing: scripts/setup"
         options = webdriver.ChromeOptions()
         options.binary_location = chromium
@@ -100,10 +101,10 @@ class Browser:
         return None if value in (None, "") else float(value)
 
     def press(self, selector):
-        """A click on what is there, as soon as it is."""
-        wait_for(lambda: self.find(selector), selector)
-        self.run("arguments[0].scrollIntoView({ block: 'center' })", self.find(selector)[0])
-        self.find(selector)[0].click()
+        """A click on the first of what is shown, as soon as it is."""
+        shown = wait_for(lambda: [one for one in self.find(selector) if one.is_displayed()], selector)
+        self.run("arguments[0].scrollIntoView({ block: 'center' })", shown[0])
+        shown[0].click()
 
     def write(self, selector, text):
         """Types into a field."""

@@ -118,7 +118,9 @@ class Shop:
         _, _, token, _ = connection("CACHE.FETCH", key, "BLOCK", 2000, "MAXSTALE", 0)
         if token is not None:
             self._over.wait(chance.uniform(0.03, 0.35))
-            connection("CACHE.SET", key, "<html>" * 300, "LEASE", token, "PX", 900, "TAGS", "layout", "listing")
+            connection(
+                "CACHE.SET", key, "<html>" * 300, "LEASE", token, "PX", 900, "TAGS", "layout", "listing"
+            )
         self._over.wait(chance.uniform(0.0, 0.12))
 
     def _fail(self, connection, chance):
