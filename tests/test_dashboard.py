@@ -217,7 +217,9 @@ def test_without_a_token_nothing_is_offered(server, page):
     server("CACHE.SET", "shop:1", "v", "TAGS", "sale")
     browser = page("--url", url_of(server))
     wait_for(lambda: browser.rows("tags"), "the lists")
-    offered = [button for button in browser.find("button.act, #invalidate, #session") if button.is_displayed()]
+    offered = [
+        button for button in browser.find("button.act, #invalidate, #session") if button.is_displayed()
+    ]
     assert offered == [] and browser.text("#read-only") == "read only"
 
 

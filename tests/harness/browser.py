@@ -5,6 +5,7 @@ import os
 import shutil
 
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 
 from .server import wait_for
@@ -102,9 +103,19 @@ class Browser:
 
     def press(self, selector):
         """A click on the first of what is shown, as soon as it is."""
-        shown = wait_for(lambda: [one for one in self.find(selector) if one.is_displayed()], selector)
-        self.run("arguments[0].scrollIntoView({ block: 'center' })", shown[0])
-        shown[0].click()
+        script = """
+            const shown = [...document.querySelectorAll(arguments[0])].find((one) => one.checkVisibility());
+            shown?.scrollIntoView({ block: "center" });
+            return shown"""
+
+        def pressed():
+            element = self.run(script, selector)
+            try:
+                return element and (element.click() or True)
+            except StaleElementReferenceException:
+                return False  # its row has gone meanwhile: another may be there
+
+        wait_for(pressed, selector)
 
     def write(self, selector, text):
         """Types into a field."""

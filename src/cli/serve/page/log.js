@@ -24,7 +24,7 @@ export function begin() {
   const view = panel("log", "Invalidations", "Who invalidated what, and how many entries that hit", 4);
   const list = h("ol", { class: "log" });
   const empty = h("p", { class: "empty" }, "Nothing has been invalidated.");
-  view.body.append(h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Invalidations" }, list, empty));
+  view.body.append(h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Invalidations: rows" }, list, empty));
   let shown = "";
   return {
     section: view.section,

@@ -27,7 +27,7 @@ export class Table {
     this.#empty = h("p", { class: "empty" }, options.empty);
     const head = h("tr", null, ...columns.map((column) => this.#head(column)));
     const table = h("table", null, h("caption", { class: "unseen" }, options.caption), h("thead", null, head), this.#body);
-    this.element = h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": options.caption }, table, this.#empty);
+    this.element = h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `${options.caption}: rows` }, table, this.#empty);
     this.#mark();
   }
 
