@@ -179,6 +179,46 @@ def test_tables_sort_and_lists_are_searched(server, page):
     wait_for(lambda: "No tag matches." in browser.texts("#tags .empty"), "nothing to be found")
 
 
+def test_rates_of_two_looks(server, page):
+    """What the page makes of counters, by its own modules: no rate where there is none to tell."""
+    browser = page("--url", url_of(server))
+    said = browser.ask("""
+        const { Looks, quantile, ratios } = await import("/page/series.js");
+        const { bytes, count, percent, time } = await import("/page/format.js");
+        const rates = (...looks) => {
+            const all = new Looks();
+            for (const [atMs, over, hits] of looks) all.push({ atMs, over, hits });
+            return all.rates(["hits"]).hits;
+        };
+        const times = (count, short, long) => ({ count, buckets: [[0.1, short], [1, long], [null, count]] });
+        return {
+            rate: rates([1000, "a", 5], [3000, "a", 25]),
+            first: rates([1000, "a", 5]),
+            reset: rates([1000, "a", 5], [3000, "a", 2]),
+            other: rates([1000, "a", 5], [3000, "b", 25]),
+            same: rates([1000, "a", 5], [1000, "a", 5]),
+            unknown: rates([1000, "a", null], [3000, "a", 25]),
+            calm: rates([0, "a", 0], [20000, "a", 1000], [22000, "a", 1010], [24000, "a", 1020]),
+            quantiles: [
+                quantile(times(0, 0, 0), times(10, 10, 10), 0.5),
+                quantile(times(5, 5, 5), times(5, 5, 5), 0.5),
+                quantile(times(2, 2, 2), times(6, 2, 4), 0.9),
+                quantile(undefined, times(1, 1, 1), 0.5),
+            ],
+            none: ratios({ hits: 0, staleHits: 0, misses: 0, busy: 0 }).served,
+            half: ratios({ hits: 1, staleHits: 1, misses: 1, busy: 1 }),
+            shown: [count(1234567), count(9999), count(null) === "\\u2013", count(999960)],
+            others: [percent(0.99999), percent(1), bytes(1 << 20), time(0.0000021), time(5025), time(119)],
+        }""")
+    assert (said["rate"], said["calm"]) == (10, 5)
+    nothing = [said[why] for why in ("first", "reset", "other", "same", "unknown", "none")]
+    assert nothing == [None] * 6
+    assert said["quantiles"] == [pytest.approx(0.05), None, 1, None]
+    assert said["half"] == {"served": 0.5, "fresh": 0.25, "stale": 0.25}
+    assert said["shown"] == ["1.23 M", "9,999", True, "1.00 M"], "what is not known is a dash"
+    assert said["others"] == ["99.9 %", "100 %", "1 MiB", "2.10 µs", "1 h 23 min", "119 s"]
+
+
 # --- a key -----------------------------------------------------------------------------------------
 def test_a_key_is_looked_up(server, page):
     server("CACHE.SET", "shop:1", "secret-of-it", "EX", 100, "COST", 70, "TAGS", "sale", "item:1")
@@ -217,10 +257,9 @@ def test_without_a_token_nothing_is_offered(server, page):
     server("CACHE.SET", "shop:1", "v", "TAGS", "sale")
     browser = page("--url", url_of(server))
     wait_for(lambda: browser.rows("tags"), "the lists")
-    offered = [
-        button for button in browser.find("button.act, #invalidate, #session") if button.is_displayed()
-    ]
-    assert offered == [] and browser.text("#read-only") == "read only"
+    offered = browser.find("button.act, #invalidate, #session")
+    assert offered and not any(button.is_displayed() for button in offered)
+    assert browser.text("#read-only") == "read only"
 
 
 def test_a_tag_is_invalidated_after_a_preview(server, page, token_file):

@@ -59,6 +59,14 @@ class Browser:
         """What a script returns."""
         return self.driver.execute_script(script, *arguments)
 
+    def ask(self, script):
+        """What a script that waits for something returns."""
+        answered = "(value) => done({ value }), (error) => done({ failed: String(error) })"
+        whole = f"const done = arguments[0]; (async () => {{ {script} }})().then({answered})"
+        answer = self.driver.execute_async_script(whole)
+        assert "failed" not in answer, answer
+        return answer["value"]
+
     def find(self, selector):
         """The elements."""
         return self.driver.find_elements("css selector", selector)

@@ -75,3 +75,24 @@ fn busy(key: Vec<u8>, meta: &[(String, Reply)]) -> Option<Busy> {
     let state = redis::from_redis_value(of("state")?).ok()?;
     (lease > 0 || waiters > 0).then_some(Busy { key, state, lease, waiters })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_in_progress() {
+        let meta = |lease, waiters| -> Vec<(String, Reply)> {
+            vec![
+                ("state".into(), Reply::BulkString(b"stale".to_vec())),
+                ("lease-ms".into(), Reply::Int(lease)),
+                ("waiters".into(), Reply::Int(waiters)),
+            ]
+        };
+        let of = |meta: &[(String, Reply)]| busy(b"k".to_vec(), meta).map(|one| (one.lease, one.waiters));
+        assert_eq!(of(&meta(5, 0)), Some((5, 0)));
+        assert_eq!(of(&meta(0, 2)), Some((0, 2)), "an origin that rests, and who waits for it");
+        assert_eq!(of(&meta(0, 0)), None);
+        assert_eq!(of(&[]), None);
+    }
+}
