@@ -7,7 +7,7 @@ from urllib.parse import quote
 import pytest
 
 from harness.cluster import Cluster
-from harness.leases import grant
+from harness.leases import grant, locker
 from harness.metrics import check, families, samples, value
 from harness.program import Served, url_of
 from harness.sentinel import NAME, Sentinel
@@ -181,6 +181,62 @@ def test_what_the_page_shows_is_what_the_server_says(loaded, serve):
     assert node["up"] and node["entries"] == 4 and node["module"]
 
 
+def test_the_page_is_there_and_is_kept(server, serve):
+    served = serve("--url", url_of(server)).wait_ready()
+    kinds = {
+        "/": "text/html",
+        "/page/app.js": "text/javascript",
+        "/page/vendor/uPlot.min.css": "text/css",
+        "/page/icon.svg": "image/svg+xml",
+    }
+    for path, kind in kinds.items():
+        answer = served.ask(path)
+        assert answer.code == 200 and answer.headers["Content-Type"].startswith(kind)
+        again = served.ask(path, If_None_Match=answer.headers["ETag"])
+        assert again.code == 304 and again.body == "" and again.headers["ETag"] == answer.headers["ETag"]
+        assert served.ask(path, If_None_Match='"other"').code == 200
+    for path in ("/page/none.js", "/page/../mod.rs", "/page/%2e%2e/mod.rs", "/page/vendor", "/page/"):
+        assert served.ask(path).code == 404, path
+
+
+def test_what_commands_take_and_who_is_in_progress(loaded, serve):
+    served = serve("--url", url_of(loaded)).wait_ready()
+    loaded("CACHE.SET", "shop:hot", "v", "COST", 60_000)
+    loaded("CACHE.GET", "shop:hot")
+    loaded("CACHE.STALE", "shop:hot")
+    loaded("CACHE.LOCK", "shop:1", 60_000)
+    waiter = locker(loaded, "shop:1", block=60_000)
+    answer = served.get("/api/progress")
+    keys = {row["key"]: row for row in answer["keys"]}
+    assert keys["shop:1"]["waiters"] == 1 and 0 < keys["shop:1"]["leaseMs"] <= 60_000
+    assert set(keys) == {"shop:1"}, "nobody computes the others"
+    assert answer["errors"] == [] and answer["keys"][0]["node"] == name_of(loaded)
+    waiter.close()
+    said = loaded.info("commandstats")["cmdstat_cache.get"]
+
+    def same():
+        rows = {row["command"]: row for row in served.get("/api/commands")["commands"]}
+        return f"calls={rows['CACHE.GET']['calls']:.0f}," in said and rows["CACHE.GET"]
+
+    get = wait_for(same, "a new look at the server")
+    assert 0 < get["seconds"] < 1 and 0 < get["p50"] <= get["p99"] and get["failed"] == 0
+    over = {served.get(f"/api/{path}")["over"] for path in ("commands", "overview", "namespaces", "nodes")}
+    assert len(over) == 1, "of the same nodes"
+
+
+def test_sums_over_other_nodes_are_told_apart(fresh_server, serve):
+    server = fresh_server()
+    served = serve("--url", url_of(server)).wait_ready()
+    first = served.get("/api/overview")
+    server.restart()
+
+    def anew():
+        now = served.get("/api/overview")
+        return now["nodes"]["up"] == 1 and now["atMs"] > first["atMs"] and now["over"] != first["over"]
+
+    wait_for(anew, "the server to be told from the one before")
+
+
 def test_a_key_is_looked_up_without_its_value(loaded, serve):
     served = serve("--url", url_of(loaded)).wait_ready()
     found = served.get("/api/key?key=shop%3A1")
@@ -254,12 +310,15 @@ def test_a_session_is_no_use_to_a_foreign_page(loaded, serve, token_file):
 
 def test_what_browsers_are_told(server, serve):
     served = serve("--url", url_of(server)).wait_ready()
-    for path in ("/metrics", "/api/overview", "/nothing"):
+    for path in ("/metrics", "/api/overview", "/nothing", "/", "/page/app.js"):
         headers = served.ask(path).headers
         assert "default-src 'none'" in headers["Content-Security-Policy"]
         assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
         assert "unsafe" not in headers["Content-Security-Policy"]
-        assert headers["X-Content-Type-Options"] == "nosniff" and headers["Cache-Control"] == "no-store"
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        # What a page is made of is kept, and asked about each time.
+        kept = path == "/" or path.startswith("/page/")
+        assert headers["Cache-Control"] == ("no-cache" if kept else "no-store")
         assert "Access-Control-Allow-Origin" not in headers
     assert served.ask("/api/overview", Host="evil.example").code == 421, "a name that was made to lead here"
     other = serve("--url", url_of(server), "--allow-host", "cache.example").wait_ready()

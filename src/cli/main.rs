@@ -76,7 +76,7 @@ fn main() -> ExitCode {
         _ if interrupt::asked() && !serves => ExitCode::from(130),
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("cacheflow: {error:#}");
+            eprintln!("cacheflow: {}", connect::sentence(&error));
             ExitCode::FAILURE
         }
     }

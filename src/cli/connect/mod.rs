@@ -195,6 +195,18 @@ pub fn open(info: &ConnectionInfo, patience: Duration) -> Result<Connection> {
     Ok(connection)
 }
 
+/// An error as one sentence: what a cause only repeats is said once.
+pub fn sentence(error: &anyhow::Error) -> String {
+    let mut said = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !said.ends_with(&cause) {
+            said += if said.is_empty() { "" } else { ": " };
+            said += &cause;
+        }
+    }
+    said
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -250,5 +262,13 @@ mod tests {
         ] {
             assert!(reach(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn what_a_cause_repeats_is_said_once() {
+        let refused = || std::io::Error::other("refused");
+        let twice = anyhow::Error::new(refused()).context("no luck: refused").context("cannot connect");
+        assert_eq!(sentence(&twice), "cannot connect: no luck: refused");
+        assert_eq!(sentence(&anyhow::Error::new(refused())), "refused");
     }
 }

@@ -9,12 +9,12 @@
 //!   the command line are all there are, and they are down.
 
 use super::scrape::{parse, Family};
-use crate::connect::{Discovery, Kind, Node, Reach, Role};
+use crate::connect::{sentence, Discovery, Kind, Node, Reach, Role};
 use anyhow::{anyhow, Context, Result};
 use redis::Connection;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -55,7 +55,7 @@ impl Members {
 
 /// What a node said of itself.
 pub struct Seen {
-    /// INFO.
+    /// INFO, and what commands have taken.
     pub info: HashMap<String, String>,
     /// CACHE.METRICS.
     pub families: Vec<Family>,
@@ -72,6 +72,8 @@ pub struct NodeLook {
 
 /// All nodes, looked at together.
 pub struct Look {
+    /// When everybody was asked.
+    pub at: SystemTime,
     pub kind: Kind,
     pub nodes: Vec<NodeLook>,
     /// Why it is not known who there is.
@@ -148,7 +150,7 @@ impl Fleet {
                 now.failure = None;
             }
             Err(error) => {
-                let error = format!("{error:#}");
+                let error = sentence(&error);
                 if now.failure.as_ref() != Some(&error) {
                     tracing::warn!(%error, "it cannot be found out which servers there are");
                 }
@@ -221,7 +223,7 @@ impl Fleet {
         if let Some((_, look)) = last.as_ref().filter(|(at, _)| at.elapsed() < SHARED_FOR) {
             return look.clone();
         }
-        let members = self.members();
+        let (at, members) = (SystemTime::now(), self.members());
         let answers = self.ask_each(
             |_| true,
             |connection| {
@@ -237,10 +239,10 @@ impl Fleet {
             }
             Err(error) => {
                 let role = node.role;
-                NodeLook { node, role, seen: Err(format!("{error:#}")), took: self.patience }
+                NodeLook { node, role, seen: Err(sentence(&error)), took: self.patience }
             }
         });
-        let look = Look { kind: members.kind, nodes: nodes.collect(), failure: members.failure };
+        let look = Look { at, kind: members.kind, nodes: nodes.collect(), failure: members.failure };
         let look = Arc::new(look);
         *last = Some((Instant::now(), look.clone()));
         look
@@ -283,7 +285,8 @@ fn is_broken(error: &anyhow::Error) -> bool {
 }
 
 fn see(connection: &mut Connection) -> Result<Seen> {
-    let said: String = redis::cmd("INFO").query(connection).context("INFO")?;
+    let sections = ["default", "commandstats", "latencystats"];
+    let said: String = redis::cmd("INFO").arg(&sections).query(connection).context("INFO")?;
     let info = said.lines().filter_map(|line| line.trim_end().split_once(':'));
     let info = info.map(|(name, value)| (name.to_string(), value.to_string())).collect();
     let text: String = redis::cmd("CACHE.METRICS").query(connection).context("CACHE.METRICS")?;

@@ -3,7 +3,8 @@
 //! ```text
 //!            ┌ /metrics ─▶ exporter: CACHE.METRICS of every node, one text
 //! http ─ guard ┼ /healthz, /readyz
-//!            └ /api/…  ─▶ api: JSON, read only without the token
+//!            ├ /api/…  ─▶ api: JSON, read only without the token
+//!            └ /, /page/… ─▶ page: the dashboard, which lives on the API
 //!                              │
 //!                            fleet ─▶ nodes, each asked within --timeout
 //!                              └────▶ discovery, every --discover
@@ -17,6 +18,7 @@ mod fleet;
 mod guard;
 mod health;
 mod http;
+mod page;
 mod scrape;
 
 pub use exporter::{LABELS, OWN};
@@ -149,6 +151,8 @@ fn router(served: Arc<Served>) -> Router {
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .nest("/api", api::router())
+        .route("/", get(page::index))
+        .route("/page/{*file}", get(page::file))
         .layer(axum::middleware::from_fn(move |request, next| {
             let served = guard.clone();
             async move { served.guard.watch(request, next).await }

@@ -8,6 +8,8 @@
 //! | `GET /api/hotkeys?by=hits` | CACHE.HOTKEYS of all primaries |
 //! | `GET /api/tags?match=*` | tags with their entries, the largest first |
 //! | `GET /api/leases` | leases, locks, waiters, how long fills and waits take |
+//! | `GET /api/progress` | hot keys that somebody computes or waits for now |
+//! | `GET /api/commands` | how often and how long each command has run |
 //! | `GET /api/breakers` | origins that are protected, and how they are |
 //! | `GET /api/log` | CACHE.LOG of all primaries |
 //! | `GET /api/key?key=` | CACHE.META of a key |
@@ -15,19 +17,22 @@
 //! | `POST /api/invalidate` | with the token: a preview, then the invalidation |
 //!
 //! Counters are since the start or a reset, as the server's are: the page takes the
-//! differences. Keys and tags are bytes; `id` has them percent-encoded, as `key=` takes
+//! differences. `atMs` is when the servers were asked, `over` stands for those that
+//! answered: between two answers with different ones there is no difference to take. Keys and tags are bytes; `id` has them percent-encoded, as `key=` takes
 //! them, and beside it they are text for the eye. What a node did not answer is missing,
 //! and `errors` says of whom.
 
+mod commands;
 mod invalidate;
 mod key;
 mod lists;
+mod progress;
 mod sums;
 
 pub use invalidate::Previews;
 
 use super::{guard, Served, Shared};
-use crate::connect::Node;
+use crate::connect::{sentence, Node};
 use anyhow::Result;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{header, HeaderMap, StatusCode};
@@ -50,6 +55,8 @@ pub fn router() -> Router<Arc<Served>> {
         .route("/nodes", get(sums::nodes))
         .route("/namespaces", get(sums::namespaces))
         .route("/leases", get(sums::leases))
+        .route("/commands", get(commands::commands))
+        .route("/progress", get(progress::progress))
         .route("/hotkeys", get(lists::hot_keys))
         .route("/tags", get(lists::tags))
         .route("/breakers", get(lists::breakers))
@@ -77,7 +84,7 @@ impl Failed {
 
     /// A server did not answer, or not as it should.
     fn of_server(error: &anyhow::Error) -> Self {
-        Self(StatusCode::BAD_GATEWAY, format!("{error:#}"))
+        Self(StatusCode::BAD_GATEWAY, sentence(error))
     }
 }
 
@@ -92,7 +99,7 @@ fn parted<T>(answers: Vec<(Node, Result<T>)>) -> (Vec<(Node, T)>, Vec<Value>) {
     for (node, answer) in answers {
         match answer {
             Ok(answer) => said.push((node, answer)),
-            Err(error) => errors.push(json!({ "node": node.name, "error": format!("{error:#}") })),
+            Err(error) => errors.push(json!({ "node": node.name, "error": sentence(&error) })),
         }
     }
     (said, errors)

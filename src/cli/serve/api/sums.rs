@@ -15,7 +15,8 @@ use axum::Json;
 use cacheflow_core::metrics::REST;
 use serde_json::{json, Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Over which nodes it is summed.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -110,7 +111,8 @@ fn by(look: &Look, metric: &str, label: &str) -> Value {
 }
 
 /// A histogram of all: how many, how long together, and quantiles as Prometheus would
-/// estimate them, within the bucket by a line.
+/// estimate them, within the bucket by a line. `buckets` are (no longer than so many
+/// seconds, how many of them so far); the last has no end, which JSON has no number for.
 fn times(look: &Look, metric: &str) -> Value {
     let sum = |suffix: &str| -> f64 {
         samples(look, &format!("{metric}{suffix}"), Over::Primaries).map(|sample| sample.value).sum()
@@ -131,7 +133,7 @@ fn times(look: &Look, metric: &str) -> Value {
     buckets.sort_by(|one, other| one.0.total_cmp(&other.0));
     let (count, seconds) = (sum("_count"), sum("_sum"));
     let of = |share: f64| quantile(&buckets, count, share);
-    json!({ "count": count, "seconds": seconds, "p50": of(0.5), "p90": of(0.9), "p99": of(0.99) })
+    json!({ "count": count, "seconds": seconds, "p50": of(0.5), "p90": of(0.9), "p99": of(0.99), "buckets": buckets })
 }
 
 fn quantile(buckets: &[(f64, f64)], count: f64, share: f64) -> Option<f64> {
@@ -150,20 +152,31 @@ fn quantile(buckets: &[(f64, f64)], count: f64, share: f64) -> Option<f64> {
     None
 }
 
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+/// When it was looked, and at whom: a node that starts anew, goes or changes its role
+/// makes another sum, of which the last one is no part.
+pub fn stamped(look: &Look) -> Map<String, Value> {
+    let since = look.at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut over = String::new();
+    for one in &look.nodes {
+        if let Ok(seen) = &one.seen {
+            let run = seen.info.get("run_id").map_or("", String::as_str);
+            over.extend([one.node.name.as_str(), " ", one.role.word(), " ", run, "\n"]);
+        }
+    }
+    let mut out = Map::new();
+    out.insert("atMs".into(), json!(u64::try_from(since.as_millis()).unwrap_or(u64::MAX)));
+    out.insert("over".into(), json!(format!("{:016x}", xxh3_64(over.as_bytes()))));
+    out
 }
 
 /// `/api/overview`.
 pub async fn overview(State(served): Shared) -> Json<Value> {
     let look = served.fleet.look().await;
-    let mut out = Map::new();
+    let mut out = stamped(&look);
     for fields in [&READS[..], &REST_OF_NAMESPACE, &OF_ALL] {
         out.append(&mut sums(&look, fields, None));
     }
     let up = look.nodes.iter().filter(|one| one.seen.is_ok()).count();
-    out.insert("atMs".into(), json!(now_ms()));
     out.insert("kind".into(), json!(look.kind));
     out.insert("failure".into(), json!(look.failure));
     out.insert("nodes".into(), json!({ "up": up, "all": look.nodes.len() }));
@@ -171,6 +184,7 @@ pub async fn overview(State(served): Shared) -> Json<Value> {
     out.insert("evictionsByReason".into(), by(&look, "cacheflow_evictions_total", "reason"));
     out.insert("bytesByPart".into(), by(&look, "cacheflow_memory_bytes", "part"));
     out.insert("readOnly".into(), json!(!served.guard.is_armed()));
+    out.insert("showsValues".into(), json!(served.show_values));
     out.insert("version".into(), json!(env!("CARGO_PKG_VERSION")));
     Json(Value::Object(out))
 }
@@ -191,13 +205,21 @@ pub async fn namespaces(State(served): Shared) -> Json<Value> {
         }
         Value::Object(row)
     });
-    Json(json!({ "atMs": now_ms(), "namespaces": rows.collect::<Vec<_>>() }))
+    let rows: Vec<Value> = rows.collect();
+    let mut out = stamped(&look);
+    out.insert("namespaces".into(), json!(rows));
+    Json(Value::Object(out))
 }
 
 /// `/api/leases`.
 pub async fn leases(State(served): Shared) -> Json<Value> {
     let look = served.fleet.look().await;
-    let mut out = sums(&look, &[("leases", "cacheflow_leases", Over::Primaries), OF_ALL[7], OF_ALL[8]], None);
+    let mut out = stamped(&look);
+    out.append(&mut sums(
+        &look,
+        &[("leases", "cacheflow_leases", Over::Primaries), OF_ALL[7], OF_ALL[8]],
+        None,
+    ));
     let mut each: BTreeMap<&str, f64> = BTreeMap::new();
     for sample in samples(&look, "cacheflow_leases", Over::Primaries).filter(|sample| sample.value > 0.0) {
         *each.entry(sample.label("namespace").unwrap_or_default()).or_default() += sample.value;
@@ -217,7 +239,11 @@ pub async fn nodes(State(served): Shared) -> Json<Value> {
             row.append(&mut about(seen));
         }
     }
-    Json(json!({ "atMs": now_ms(), "kind": look.kind, "failure": look.failure, "nodes": nodes }))
+    let mut out = stamped(&look);
+    out.insert("kind".into(), json!(look.kind));
+    out.insert("failure".into(), json!(look.failure));
+    out.insert("nodes".into(), json!(nodes));
+    Json(Value::Object(out))
 }
 
 fn about(seen: &Seen) -> Map<String, Value> {
@@ -235,6 +261,8 @@ fn about(seen: &Seen) -> Map<String, Value> {
         "module": module,
         "uptimeSeconds": number("uptime_in_seconds"),
         "clients": number("connected_clients"),
+        "commands": number("total_commands_processed"),
+        "link": seen.info.get("master_link_status"),
         "memoryBytes": number("used_memory"),
         "memoryLimitBytes": number("maxmemory"),
         "memoryPolicy": seen.info.get("maxmemory_policy"),
