@@ -20,6 +20,7 @@ mod replay;
 mod serve;
 mod simulate_ttl;
 mod times;
+mod top;
 mod trace;
 mod warm;
 mod zipf;
@@ -54,6 +55,8 @@ enum Command {
     Namespaces(namespaces::Namespaces),
     /// Serve metrics, health and a dashboard over HTTP.
     Serve(serve::Options),
+    /// Show what goes on, in the terminal.
+    Top(top::Options),
     /// Recompute what is hot before its readers miss it.
     Warm(warm::Options),
 }
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         Command::Export(options) => export::run(&options),
         Command::Generate(what) => generate::run::<Cli>(&what),
         Command::Serve(options) => serve::run(&options),
+        Command::Top(options) => top::run(&options),
         Command::Warm(options) => warm::run(&options),
     });
     match outcome {

@@ -121,7 +121,8 @@ impl Fleet {
         }
     }
 
-    fn discover(&self) {
+    /// Looks who there is, once.
+    pub fn discover(&self) {
         let (found, kind) = {
             let mut discovery = held(&self.discovery);
             (discovery.nodes(), discovery.kind())

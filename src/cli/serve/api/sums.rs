@@ -157,28 +157,38 @@ fn now_ms() -> u64 {
 
 /// `/api/overview`.
 pub async fn overview(State(served): Shared) -> Json<Value> {
-    let look = served.fleet.look().await;
+    let mut out = overview_of(&*served.fleet.look().await);
+    out.insert("readOnly".into(), json!(!served.guard.is_armed()));
+    Json(Value::Object(out))
+}
+
+/// The sums of all.
+pub fn overview_of(look: &Look) -> Map<String, Value> {
     let mut out = Map::new();
     for fields in [&READS[..], &REST_OF_NAMESPACE, &OF_ALL] {
-        out.append(&mut sums(&look, fields, None));
+        out.append(&mut sums(look, fields, None));
     }
     let up = look.nodes.iter().filter(|one| one.seen.is_ok()).count();
     out.insert("atMs".into(), json!(now_ms()));
     out.insert("kind".into(), json!(look.kind));
     out.insert("failure".into(), json!(look.failure));
     out.insert("nodes".into(), json!({ "up": up, "all": look.nodes.len() }));
-    out.insert("refusedByReason".into(), by(&look, "cacheflow_refused_fills_total", "reason"));
-    out.insert("evictionsByReason".into(), by(&look, "cacheflow_evictions_total", "reason"));
-    out.insert("bytesByPart".into(), by(&look, "cacheflow_memory_bytes", "part"));
-    out.insert("readOnly".into(), json!(!served.guard.is_armed()));
+    out.insert("refusedByReason".into(), by(look, "cacheflow_refused_fills_total", "reason"));
+    out.insert("evictionsByReason".into(), by(look, "cacheflow_evictions_total", "reason"));
+    out.insert("bytesByPart".into(), by(look, "cacheflow_memory_bytes", "part"));
     out.insert("version".into(), json!(env!("CARGO_PKG_VERSION")));
-    Json(Value::Object(out))
+    out
 }
 
 /// `/api/namespaces`.
 pub async fn namespaces(State(served): Shared) -> Json<Value> {
-    let look = served.fleet.look().await;
-    let names: BTreeSet<&str> = samples(&look, "cacheflow_hits_total", Over::All)
+    let rows = namespaces_of(&*served.fleet.look().await);
+    Json(json!({ "atMs": now_ms(), "namespaces": rows }))
+}
+
+/// Each namespace that is shown, by name.
+pub fn namespaces_of(look: &Look) -> Vec<Map<String, Value>> {
+    let names: BTreeSet<&str> = samples(look, "cacheflow_hits_total", Over::All)
         .filter_map(|sample| sample.label("namespace"))
         .collect();
     let rows = names.into_iter().map(|name| {
@@ -187,37 +197,47 @@ pub async fn namespaces(State(served): Shared) -> Json<Value> {
         // What is in none that is shown, or in none at all.
         row.insert("rest".into(), json!(name == REST));
         for fields in [&READS[..], &REST_OF_NAMESPACE, &OF_NAMESPACE] {
-            row.append(&mut sums(&look, fields, Some(name)));
+            row.append(&mut sums(look, fields, Some(name)));
         }
-        Value::Object(row)
+        row
     });
-    Json(json!({ "atMs": now_ms(), "namespaces": rows.collect::<Vec<_>>() }))
+    rows.collect()
 }
 
 /// `/api/leases`.
 pub async fn leases(State(served): Shared) -> Json<Value> {
-    let look = served.fleet.look().await;
-    let mut out = sums(&look, &[("leases", "cacheflow_leases", Over::Primaries), OF_ALL[7], OF_ALL[8]], None);
+    Json(Value::Object(leases_of(&*served.fleet.look().await)))
+}
+
+/// Leases and waiters, and how long they take.
+pub fn leases_of(look: &Look) -> Map<String, Value> {
+    let mut out = sums(look, &[("leases", "cacheflow_leases", Over::Primaries), OF_ALL[7], OF_ALL[8]], None);
     let mut each: BTreeMap<&str, f64> = BTreeMap::new();
-    for sample in samples(&look, "cacheflow_leases", Over::Primaries).filter(|sample| sample.value > 0.0) {
+    for sample in samples(look, "cacheflow_leases", Over::Primaries).filter(|sample| sample.value > 0.0) {
         *each.entry(sample.label("namespace").unwrap_or_default()).or_default() += sample.value;
     }
     out.insert("leasesByNamespace".into(), json!(each));
-    out.insert("fillTimes".into(), times(&look, "cacheflow_fill_duration_seconds"));
-    out.insert("waitTimes".into(), times(&look, "cacheflow_wait_duration_seconds"));
-    Json(Value::Object(out))
+    out.insert("fillTimes".into(), times(look, "cacheflow_fill_duration_seconds"));
+    out.insert("waitTimes".into(), times(look, "cacheflow_wait_duration_seconds"));
+    out
 }
 
 /// `/api/nodes`.
 pub async fn nodes(State(served): Shared) -> Json<Value> {
     let look = served.fleet.look().await;
-    let mut nodes = health::nodes(&look);
+    let nodes = nodes_of(&look);
+    Json(json!({ "atMs": now_ms(), "kind": look.kind, "failure": look.failure, "nodes": nodes }))
+}
+
+/// Each node, with what those that are up say of themselves.
+pub fn nodes_of(look: &Look) -> Vec<Value> {
+    let mut nodes = health::nodes(look);
     for (one, row) in look.nodes.iter().zip(&mut nodes) {
         if let (Ok(seen), Some(row)) = (&one.seen, row.as_object_mut()) {
             row.append(&mut about(seen));
         }
     }
-    Json(json!({ "atMs": now_ms(), "kind": look.kind, "failure": look.failure, "nodes": nodes }))
+    nodes
 }
 
 fn about(seen: &Seen) -> Map<String, Value> {
