@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import pty
+import re
 import select
 import struct
 import subprocess
@@ -64,8 +65,16 @@ class Terminal:
 
     def wait(self, what):
         """Until it is on the screen; the line that has it."""
-        wait_for(lambda: what in self.text(), f"{what!r} in:\n{self.text()}", pause=0.05)
+        self.wait_for(re.escape(what))
         return next(line for line in self.lines() if what in line)
+
+    def wait_for(self, pattern):
+        """Until a line is like that."""
+        seen = re.compile(pattern, re.MULTILINE)
+        try:
+            wait_for(lambda: seen.search(self.text()), pattern, pause=0.05)
+        except AssertionError as late:
+            raise AssertionError(f"{late}, in:\n{self.text()}") from None
 
     def press(self, keys):
         """Type."""

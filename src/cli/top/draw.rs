@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cacheflow top   cluster, 6 of 6 nodes                              paused
-//! reads 12.3k/s  hits 93.1 % …                     three lines of sums
+//! reads 12.3k/s  hits 93.1 % …                     sums
 //! hit ratio ▁▂▃▅▆▇   reads ▂▃▃▄▅                    where there is room
 //! [Namespaces]  Hot keys  Nodes
 //! namespace  reads/s▼  hit %  …                     the list, to the end
@@ -25,6 +25,8 @@ use std::time::Duration;
 
 /// From which height on there is room for curves.
 const TALL: u16 = 18;
+/// Lines that sums take at most.
+const SUMS: usize = 7;
 const NONE: &str = "–";
 const NAME: u16 = 18;
 const FIGURE: u16 = 10;
@@ -47,12 +49,13 @@ const HELP: &str = "\
 
 /// Draws all of it.
 pub fn draw(view: &View, area: Rect, buffer: &mut Buffer) {
+    let summary = summary(view, area.width);
     let curves = if area.height >= TALL { 4 } else { 0 };
-    let heights = [1, 3, curves, 1].map(Constraint::Length);
+    let heights = [1, summary.len().min(SUMS) as u16, curves, 1].map(Constraint::Length);
     let parts = Layout::vertical(heights.into_iter().chain([Constraint::Fill(1), Constraint::Length(1)]));
     let [title, sums, past, lists, list, keys] = parts.areas(area);
     Paragraph::new(head(view)).render(title, buffer);
-    Paragraph::new(summary(view)).render(sums, buffer);
+    Paragraph::new(summary).render(sums, buffer);
     if curves > 0 {
         draw_past(view, past, buffer);
     }
@@ -86,7 +89,8 @@ pub fn page(mut view: View, width: u16) -> String {
         }
     };
     write(1, &|area, buffer| Paragraph::new(head(&view)).render(area, buffer));
-    write(3, &|area, buffer| Paragraph::new(summary(&view)).render(area, buffer));
+    let sums = summary(&view, width);
+    write(sums.len() as u16, &|area, buffer| Paragraph::new(sums.clone()).render(area, buffer));
     for (list, _) in LISTS {
         view.list = list;
         write(longest, &|area, buffer| table(&view, width).render(area, buffer));
@@ -158,7 +162,8 @@ fn count(value: f64) -> String {
     }
 }
 
-fn summary(view: &View) -> Vec<Line<'static>> {
+/// The sums, in as many lines as they take at that width.
+fn summary(view: &View, width: u16) -> Vec<Line<'static>> {
     let Span { now, rates, .. } = &view.span;
     let of = |name: &str| number(&now.overview, name);
     let rate = |value: Option<f64>| format!("{}/s", figure(Unit::Count, value));
@@ -182,14 +187,8 @@ fn summary(view: &View) -> Vec<Line<'static>> {
         }
     };
     let whole = |name: &str| figure(Unit::Count, of(name));
-    let line = |pairs: Vec<(&'static str, String, Style)>| {
-        let words = pairs.into_iter().flat_map(|(label, value, style)| {
-            [Words::raw(label), Words::raw(" "), Words::styled(value, style), Words::raw("  ")]
-        });
-        Line::from(words.collect::<Vec<_>>())
-    };
-    vec![
-        line(vec![
+    let groups = [
+        vec![
             ("reads", rate(rates.reads), bold()),
             ("hits", share(rates.hit_ratio()), bold()),
             ("fresh", share(rates.fresh_ratio), bold()),
@@ -197,8 +196,8 @@ fn summary(view: &View) -> Vec<Line<'static>> {
             ("misses", rate(rates.misses), bold()),
             ("origin saved", format!("{} s/s", figure(Unit::Count, rates.origin_saved_seconds)), bold()),
             ("coalesced", rate(rates.coalesced), bold()),
-        ]),
-        line(vec![
+        ],
+        vec![
             ("memory", memory, bold()),
             ("entries", whole("entries"), bold()),
             ("tags", whole("tags"), bold()),
@@ -207,8 +206,8 @@ fn summary(view: &View) -> Vec<Line<'static>> {
             ("expired", rate(rates.expired), bold()),
             ("invalidated", rate(rates.invalidated_entries), bold()),
             ("sweep backlog", whole("sweepQueued"), bold()),
-        ]),
-        line(vec![
+        ],
+        vec![
             ("leases", whole("leases"), bold()),
             ("locks", whole("locks"), bold()),
             ("waiters", whole("waiters"), bold()),
@@ -218,8 +217,28 @@ fn summary(view: &View) -> Vec<Line<'static>> {
             ("failed", rate(rates.failed_fills), bold()),
             ("fill p50", seconds("fillTimes", "p50"), bold()),
             ("p99", seconds("fillTimes", "p99"), bold()),
-        ]),
-    ]
+        ],
+    ];
+    groups.into_iter().flat_map(|pairs| packed(pairs, usize::from(width))).collect()
+}
+
+/// A label, a figure, and how that is drawn, one behind the other; a new line where the
+/// next does not fit.
+fn packed(pairs: Vec<(&'static str, String, Style)>, width: usize) -> Vec<Line<'static>> {
+    let mut lines = vec![Line::default()];
+    for (label, value, style) in pairs {
+        let pair = [Words::raw(label), Words::raw(" "), Words::styled(value, style)];
+        let long: usize = pair.iter().map(Words::width).sum();
+        match lines.last_mut() {
+            Some(line) if line.width() == 0 => line.extend(pair),
+            Some(line) if line.width() + 2 + long <= width => {
+                line.push_span("  ");
+                line.extend(pair);
+            }
+            _ => lines.push(Line::from(pair.to_vec())),
+        }
+    }
+    lines
 }
 
 fn draw_past(view: &View, area: Rect, buffer: &mut Buffer) {

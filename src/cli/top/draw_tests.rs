@@ -145,6 +145,15 @@ fn before_anybody_has_answered_and_in_any_size() {
 }
 
 #[test]
+fn nothing_is_cut_off_where_it_is_narrow() {
+    let shown = lines(&looked_at(true), 60, 24);
+    for what in ["coalesced –/s", "sweep backlog 40", "p99 1.5 s", "[Namespaces]", "reads/s▼"] {
+        assert!(!line(&shown, what).is_empty());
+    }
+    assert!(shown.iter().all(|line| line.chars().count() <= 60));
+}
+
+#[test]
 fn colours_where_they_are_wanted() {
     let colours = |plain| {
         let terminal = screen(&looked_at(plain), 130, 24);
