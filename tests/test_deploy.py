@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from harness.engines import ROOT
+from harness.leases import end_of, fetcher, grant
 from harness.metrics import families, promtool, value
 from harness.program import Served, url_of
 
@@ -231,3 +232,29 @@ def test_a_server_runs_by_these_files(fresh_server, tmp_path):
     for refused in (("CACHE.GET", "shop:1"), ("CACHE.INVALIDATE", "TAGS", "t"), ("CONFIG", "GET", "*")):
         with pytest.raises(Exception, match="NOPERM"):
             exporter(*refused)
+
+
+def test_an_upgrade_as_the_page_describes_it(fresh_server):
+    """Replica first, then fail over to it: nothing of what is kept is lost, and who waits is told."""
+    primary = fresh_server()
+    assert "can't unload" in primary.error("MODULE", "UNLOAD", "cacheflow")
+    replica = fresh_server(["--replicaof", f"127.0.0.1 {primary.port}"])
+    primary("CACHE.SET", "shop:1", "v", "EX", 100, "TAGS", "t")
+    primary("CACHE.NAMESPACE", "SET", "shop", "TTL", 5000)
+    lock = primary("CACHE.LOCK", "job", 600_000)
+    grant(primary, "shop:computed")
+    replica.wait_replica_of(primary)
+    replica.restart()
+    replica.wait_replica_of(primary)
+    waiter = fetcher(primary, "shop:computed")
+    replica("REPLICAOF", "NO", "ONE")
+    primary("REPLICAOF", "127.0.0.1", replica.port)
+    assert end_of(waiter).startswith("UNBLOCKED")
+    assert replica("CACHE.GET", "shop:1") == b"v"
+    assert replica("CACHE.NAMESPACE", "GET", "shop") == [b"ttl", 5000]
+    assert replica("CACHE.LOCK", "job", 5000) is None, "the lock is held"
+    assert replica("CACHE.UNLOCK", "job", lock) == 1
+    assert grant(replica, "shop:computed"), "the lease has ended: it is computed once more"
+    primary.restart(["--replicaof", f"127.0.0.1 {replica.port}"])
+    primary.wait_replica_of(replica)
+    assert replica("CACHE.INVALIDATE", "TAGS", "t") == 1 and replica("CACHE.GET", "shop:1") is None
