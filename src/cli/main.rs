@@ -3,7 +3,8 @@
 //! It speaks to servers over the wire only, and never links the module. Each
 //! command is a file or a directory here, and they all reach servers by `connect`. Every failure is one
 //! clear sentence on stderr and exit code 1; what clap refuses is exit code 2;
-//! Ctrl-C is 130, but of `serve`, which is there to be stopped: 0.
+//! Ctrl-C is 130, but of `serve`, which is there to be stopped, and of `top`, to which
+//! it is a key: 0.
 
 mod bench;
 mod catalogue;
