@@ -16,6 +16,7 @@ TOPOLOGIES := single aof replica cluster
 # Of `cacheflow bench`; ARGS alone are for `hot`, which then runs alone.
 BENCH    ?= $(if $(ARGS),hot,hot invalidate native reload stampede refresh cluster ttl)
 PYTEST   := .venv/bin/python -m pytest -q
+PYTHON   := tests scripts/dashboards
 
 # $(call phase,NAME,COMMAND): run it, and say what it was and how long it took.
 phase = start=$$(date +%s); printf '\n== %s\n' "$(1)"; $(2); printf '== %s: %d s\n' "$(1)" $$(( $$(date +%s) - start ))
@@ -58,13 +59,13 @@ e2e: build ## the suite on one server: make e2e ENGINE=valkey-9 TOPOLOGY=replica
 check: setup ## format and lints, of Rust and Python
 	@$(call phase,cargo fmt,cargo fmt --all --check)
 	@$(call phase,clippy,cargo clippy --workspace --all-targets --quiet -- -D warnings)
-	@$(call phase,ruff,.venv/bin/ruff check tests && .venv/bin/ruff format --check tests)
+	@$(call phase,ruff,.venv/bin/ruff check $(PYTHON) && .venv/bin/ruff format --check $(PYTHON))
 
 bench: build ## the figures: CacheFlow against native commands, alternating in one run
 	@$(foreach b,$(BENCH),$(call phase,bench $(b),target/release/cacheflow bench $(b) $(ARGS)); )
 
-docs: build ## docs/commands.md and docs/metrics.md, from what module and program say of themselves
-	@$(call phase,docs,scripts/gen-docs)
+docs: build ## what is made of what module and program say of themselves: docs/commands.md, docs/metrics.md, dashboards
+	@$(call phase,docs,scripts/gen-docs && scripts/gen-dashboards)
 
 clean: ## what was built and what tests left behind; .venv, .engines and .tools stay
 	@cargo clean --quiet; rm -rf .pytest_cache .ruff_cache tests/.ruff_cache .run; find tests -name __pycache__ -prune -exec rm -rf {} +

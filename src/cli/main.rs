@@ -3,7 +3,8 @@
 //! It speaks to servers over the wire only, and never links the module. Each
 //! command is a file or a directory here, and they all reach servers by `connect`. Every failure is one
 //! clear sentence on stderr and exit code 1; what clap refuses is exit code 2;
-//! Ctrl-C is 130, but of `serve`, which is there to be stopped: 0.
+//! Ctrl-C is 130, but of `serve`, which is there to be stopped, and of `top`, to which
+//! it is a key: 0.
 
 mod bench;
 mod catalogue;
@@ -20,6 +21,7 @@ mod replay;
 mod serve;
 mod simulate_ttl;
 mod times;
+mod top;
 mod trace;
 mod warm;
 mod zipf;
@@ -54,6 +56,8 @@ enum Command {
     Namespaces(namespaces::Namespaces),
     /// Serve metrics, health and a dashboard over HTTP.
     Serve(serve::Options),
+    /// Show what goes on, in the terminal.
+    Top(top::Options),
     /// Recompute what is hot before its readers miss it.
     Warm(warm::Options),
 }
@@ -70,6 +74,7 @@ fn main() -> ExitCode {
         Command::Export(options) => export::run(&options),
         Command::Generate(what) => generate::run::<Cli>(&what),
         Command::Serve(options) => serve::run(&options),
+        Command::Top(options) => top::run(&options),
         Command::Warm(options) => warm::run(&options),
     });
     match outcome {

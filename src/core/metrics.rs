@@ -10,8 +10,8 @@
 //! - Bounded: by [`Shown`] and by [`LONGEST_NAME`]. A namespace that is shown once is
 //!   shown from then on, so that no counter ever falls but by a reset.
 //!
-//! When you add a metric: a line in [`TABLE`], its figure in [`Shard`] or [`Figures`],
-//! and `make docs`.
+//! When you add a metric: a line in [`TABLE`], its figure in [`Shard`] or [`Figures`], a
+//! panel in scripts/dashboards, and `make docs`.
 
 use hashbrown::{HashMap, HashSet};
 use xxhash_rust::xxh3::Xxh3DefaultBuilder;

@@ -50,10 +50,11 @@ class Answer:
 class Served:
     """`cacheflow serve`, on a port of its own."""
 
-    def __init__(self, *arguments, env=None):
+    def __init__(self, *arguments, env=None, listen="127.0.0.1:0"):
         assert os.path.exists(PROGRAM), f"{PROGRAM} is missing: cargo build --release"
+        place = ("--listen", listen) if listen else ()
         self.process = subprocess.Popen(
-            [PROGRAM, "serve", "--listen", "127.0.0.1:0", "--discover", "200ms", *map(str, arguments)],
+            [PROGRAM, "serve", *place, "--discover", "200ms", *map(str, arguments)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,

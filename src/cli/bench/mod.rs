@@ -49,6 +49,8 @@ mod stampede_ways;
 mod summary;
 mod ttl;
 
+pub use summary::{bytes_text, time_text};
+
 use clap::Subcommand;
 
 /// What to measure.

@@ -123,7 +123,8 @@ impl Fleet {
         }
     }
 
-    fn discover(&self) {
+    /// Looks who there is, once.
+    pub fn discover(&self) {
         let (found, kind) = {
             let mut discovery = held(&self.discovery);
             (discovery.nodes(), discovery.kind())

@@ -21,7 +21,9 @@ mod http;
 mod page;
 mod scrape;
 
+pub use api::{hot_keys_of, leases_of, namespaces_of, nodes_of, overview_of, BY};
 pub use exporter::{LABELS, OWN};
+pub use fleet::Fleet;
 
 use crate::connect::{Place, Secret};
 use crate::times::length;
@@ -32,7 +34,6 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::Router;
 use clap::{Args, ValueEnum};
-use fleet::Fleet;
 use guard::Guard;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;

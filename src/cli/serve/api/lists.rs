@@ -1,5 +1,6 @@
 //! Lists that primaries are asked for: hot keys, tags, breakers, the log.
 
+use super::super::fleet::Fleet;
 use super::super::Shared;
 use super::{named, parted, Failed};
 use crate::connect::{Node, Role};
@@ -10,6 +11,7 @@ use redis::Connection;
 use serde::Deserialize;
 use serde_json::{json, Value};
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 /// How many rows a list has where nobody says, and at most.
 const ROWS: usize = 50;
@@ -41,17 +43,25 @@ pub struct HotKeys {
 
 /// `/api/hotkeys`.
 pub async fn hot_keys(State(served): Shared, Query(query): Query<HotKeys>) -> Result<Json<Value>, Failed> {
-    let by = query.by.as_deref().unwrap_or("hits").to_ascii_uppercase();
-    if !["HITS", "COST", "BYTES", "WAITS"].contains(&by.as_str()) {
+    let by = query.by.as_deref().unwrap_or("hits").to_ascii_lowercase();
+    if !BY.contains(&by.as_str()) {
         return Err(Failed::wrong("by= is one of hits, cost, bytes, waits"));
     }
-    let count = rows(query.count);
-    let metric = by.clone();
+    let (keys, errors) = hot_keys_of(&served.fleet, &by, rows(query.count)).await;
+    Ok(Json(json!({ "by": by, "keys": keys, "errors": errors })))
+}
+
+/// What hot keys are hot by.
+pub const BY: [&str; 4] = ["hits", "cost", "bytes", "waits"];
+
+/// The hottest keys of all primaries, and who did not say.
+pub async fn hot_keys_of(fleet: &Arc<Fleet>, by: &str, count: usize) -> (Vec<Value>, Vec<Value>) {
+    let metric = by.to_ascii_uppercase();
     let question = move |connection: &mut Connection| -> Result<Figures> {
         let mut command = redis::cmd("CACHE.HOTKEYS");
         command.arg("BY").arg(&metric).arg("COUNT").arg(count).query(connection).context("CACHE.HOTKEYS")
     };
-    let (said, errors) = parted(served.fleet.ask_each(is_primary, question).await);
+    let (said, errors) = parted(fleet.ask_each(is_primary, question).await);
     let each = |(node, keys): (Node, Vec<_>)| keys.into_iter().map(move |key| (node.name.clone(), key));
     let mut keys: Vec<(String, (Vec<u8>, u64))> = said.into_iter().flat_map(each).collect();
     keys.sort_by(|(_, one), (_, other)| other.1.cmp(&one.1).then_with(|| one.0.cmp(&other.0)));
@@ -60,8 +70,7 @@ pub async fn hot_keys(State(served): Shared, Query(query): Query<HotKeys>) -> Re
         let (text, id) = named(&key);
         json!({ "key": text, "id": id, "figure": figure, "node": node })
     };
-    let keys: Vec<Value> = keys.into_iter().map(row).collect();
-    Ok(Json(json!({ "by": by.to_ascii_lowercase(), "keys": keys, "errors": errors })))
+    (keys.into_iter().map(row).collect(), errors)
 }
 
 #[derive(Deserialize)]

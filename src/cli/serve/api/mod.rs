@@ -30,6 +30,8 @@ mod progress;
 mod sums;
 
 pub use invalidate::Previews;
+pub use lists::{hot_keys_of, BY};
+pub use sums::{leases_of, namespaces_of, nodes_of, overview_of};
 
 use super::{guard, Served, Shared};
 use crate::connect::{sentence, Node};

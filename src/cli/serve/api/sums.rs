@@ -171,28 +171,40 @@ pub fn stamped(look: &Look) -> Map<String, Value> {
 
 /// `/api/overview`.
 pub async fn overview(State(served): Shared) -> Json<Value> {
-    let look = served.fleet.look().await;
-    let mut out = stamped(&look);
+    let mut out = overview_of(&*served.fleet.look().await);
+    out.insert("readOnly".into(), json!(!served.guard.is_armed()));
+    out.insert("showsValues".into(), json!(served.show_values));
+    Json(Value::Object(out))
+}
+
+/// The sums of all.
+pub fn overview_of(look: &Look) -> Map<String, Value> {
+    let mut out = stamped(look);
     for fields in [&READS[..], &REST_OF_NAMESPACE, &OF_ALL] {
-        out.append(&mut sums(&look, fields, None));
+        out.append(&mut sums(look, fields, None));
     }
     let up = look.nodes.iter().filter(|one| one.seen.is_ok()).count();
     out.insert("kind".into(), json!(look.kind));
     out.insert("failure".into(), json!(look.failure));
     out.insert("nodes".into(), json!({ "up": up, "all": look.nodes.len() }));
-    out.insert("refusedByReason".into(), by(&look, "cacheflow_refused_fills_total", "reason"));
-    out.insert("evictionsByReason".into(), by(&look, "cacheflow_evictions_total", "reason"));
-    out.insert("bytesByPart".into(), by(&look, "cacheflow_memory_bytes", "part"));
-    out.insert("readOnly".into(), json!(!served.guard.is_armed()));
-    out.insert("showsValues".into(), json!(served.show_values));
+    out.insert("refusedByReason".into(), by(look, "cacheflow_refused_fills_total", "reason"));
+    out.insert("evictionsByReason".into(), by(look, "cacheflow_evictions_total", "reason"));
+    out.insert("bytesByPart".into(), by(look, "cacheflow_memory_bytes", "part"));
     out.insert("version".into(), json!(env!("CARGO_PKG_VERSION")));
-    Json(Value::Object(out))
+    out
 }
 
 /// `/api/namespaces`.
 pub async fn namespaces(State(served): Shared) -> Json<Value> {
     let look = served.fleet.look().await;
-    let names: BTreeSet<&str> = samples(&look, "cacheflow_hits_total", Over::All)
+    let mut out = stamped(&look);
+    out.insert("namespaces".into(), json!(namespaces_of(&look)));
+    Json(Value::Object(out))
+}
+
+/// Each namespace that is shown, by name.
+pub fn namespaces_of(look: &Look) -> Vec<Map<String, Value>> {
+    let names: BTreeSet<&str> = samples(look, "cacheflow_hits_total", Over::All)
         .filter_map(|sample| sample.label("namespace"))
         .collect();
     let rows = names.into_iter().map(|name| {
@@ -201,49 +213,53 @@ pub async fn namespaces(State(served): Shared) -> Json<Value> {
         // What is in none that is shown, or in none at all.
         row.insert("rest".into(), json!(name == REST));
         for fields in [&READS[..], &REST_OF_NAMESPACE, &OF_NAMESPACE] {
-            row.append(&mut sums(&look, fields, Some(name)));
+            row.append(&mut sums(look, fields, Some(name)));
         }
-        Value::Object(row)
+        row
     });
-    let rows: Vec<Value> = rows.collect();
-    let mut out = stamped(&look);
-    out.insert("namespaces".into(), json!(rows));
-    Json(Value::Object(out))
+    rows.collect()
 }
 
 /// `/api/leases`.
 pub async fn leases(State(served): Shared) -> Json<Value> {
     let look = served.fleet.look().await;
     let mut out = stamped(&look);
-    out.append(&mut sums(
-        &look,
-        &[("leases", "cacheflow_leases", Over::Primaries), OF_ALL[7], OF_ALL[8]],
-        None,
-    ));
+    out.append(&mut leases_of(&look));
+    Json(Value::Object(out))
+}
+
+/// Leases and waiters, and how long they take.
+pub fn leases_of(look: &Look) -> Map<String, Value> {
+    let mut out = sums(look, &[("leases", "cacheflow_leases", Over::Primaries), OF_ALL[7], OF_ALL[8]], None);
     let mut each: BTreeMap<&str, f64> = BTreeMap::new();
-    for sample in samples(&look, "cacheflow_leases", Over::Primaries).filter(|sample| sample.value > 0.0) {
+    for sample in samples(look, "cacheflow_leases", Over::Primaries).filter(|sample| sample.value > 0.0) {
         *each.entry(sample.label("namespace").unwrap_or_default()).or_default() += sample.value;
     }
     out.insert("leasesByNamespace".into(), json!(each));
-    out.insert("fillTimes".into(), times(&look, "cacheflow_fill_duration_seconds"));
-    out.insert("waitTimes".into(), times(&look, "cacheflow_wait_duration_seconds"));
-    Json(Value::Object(out))
+    out.insert("fillTimes".into(), times(look, "cacheflow_fill_duration_seconds"));
+    out.insert("waitTimes".into(), times(look, "cacheflow_wait_duration_seconds"));
+    out
 }
 
 /// `/api/nodes`.
 pub async fn nodes(State(served): Shared) -> Json<Value> {
     let look = served.fleet.look().await;
-    let mut nodes = health::nodes(&look);
+    let mut out = stamped(&look);
+    out.insert("kind".into(), json!(look.kind));
+    out.insert("failure".into(), json!(look.failure));
+    out.insert("nodes".into(), json!(nodes_of(&look)));
+    Json(Value::Object(out))
+}
+
+/// Each node, with what those that are up say of themselves.
+pub fn nodes_of(look: &Look) -> Vec<Value> {
+    let mut nodes = health::nodes(look);
     for (one, row) in look.nodes.iter().zip(&mut nodes) {
         if let (Ok(seen), Some(row)) = (&one.seen, row.as_object_mut()) {
             row.append(&mut about(seen));
         }
     }
-    let mut out = stamped(&look);
-    out.insert("kind".into(), json!(look.kind));
-    out.insert("failure".into(), json!(look.failure));
-    out.insert("nodes".into(), json!(nodes));
-    Json(Value::Object(out))
+    nodes
 }
 
 fn about(seen: &Seen) -> Map<String, Value> {
