@@ -6,7 +6,8 @@
 KIND is `module` (one server with the module), `plain` (one without) or `cluster` (three primaries with the
 module). One line of JSON is printed when all are ready:
 
-    {"module": {"url": "redis://127.0.0.1:…", "nodes": ["127.0.0.1:…"]}, "cluster": {"url": …, "nodes": [… ×3]}}
+    {"module": {"url": "redis://127.0.0.1:…", "nodes": ["127.0.0.1:…"]},
+     "cluster": {"url": "redis://127.0.0.1:…", "nodes": [three addresses]}}
 
 They are stopped when the standard input closes, and killed with this process however it ends. Exit status 1,
 and the log's lines, where a server died or logged a panic meanwhile. It needs what the module's own tests
@@ -28,7 +29,6 @@ sys.path.insert(0, str(ROOT / "tests"))
 from harness.cluster import Cluster  # noqa: E402 - found by the line above
 from harness.server import Fleet  # noqa: E402
 
-# All with persistence off, which is the harness's default, and the sweep as an application has it.
 KINDS = ("module", "plain", "cluster")
 
 
