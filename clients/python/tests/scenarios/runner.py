@@ -128,7 +128,7 @@ class Runner:
                 namespace=told.get("namespace", "t"),
                 codec=values.codec(told["codec"]) if "codec" in told else None,
                 local=told.get("local", False),
-                timeout=1 if proxied else 5,
+                timeout=0.5 if proxied else 5,
                 wait=30,
                 breaker_cooldown=0.2,
             )
