@@ -42,7 +42,9 @@ class Plain:
         kind, atoms = type(value), self._atoms
         if kind is list:
             for item in value:  # type: ignore[attr-defined]
-                if type(item) not in atoms and not self._is_plain(item):
+                if type(item) in atoms:
+                    continue
+                if not self._is_plain(item):
                     return False
             return True
         if kind is dict:
