@@ -241,9 +241,7 @@ def test_json_alone_imports_no_optional_library():
         "codec = JsonCodec(); codec.decode('', codec.encode('', 1)); new = set(sys.modules) - before;"
         "print([m for m in ('msgpack', 'zstandard', 'lz4', 'cryptography') if m in new])"
     )
-    run = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
-    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
     assert run.stdout.strip() == "[]", run.stdout
 
 

@@ -75,9 +75,7 @@ class Plain:
         try:
             replaced = self._default(value)
         except (TypeError, ValueError) as error:
-            raise EncodeError(
-                "unsupported_type", f"default= refused {_type(value)} ({path}): {error}"
-            ) from error
+            raise EncodeError("unsupported_type", f"default= refused {_type(value)} ({path}): {error}") from error
         return self._plain(replaced, path, hooked=True)
 
     def _refuse(self, value: object, path: str) -> NoReturn:
