@@ -96,10 +96,11 @@ class AsyncTransport:
             else:
                 await connection.send_packed_command(connection.pack_commands(requests), check_health=False)
             replies: list[Any] = []
-            timeout = exchange.block + self._timeout
+            # Not read_response's own timeout, at whose end it returns None, as it does for nil.
+            connection.socket_timeout = exchange.block + self._timeout
             for _ in requests:
                 try:
-                    replies.append(await connection.read_response(timeout=timeout, disconnect_on_error=True))
+                    replies.append(await connection.read_response(disconnect_on_error=True))
                 except ResponseError as error:
                     replies.append(error)
         except BaseException as error:
