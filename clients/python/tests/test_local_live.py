@@ -55,7 +55,9 @@ def test_a_hit_asks_nobody(leveled, server):
     assert after["l1_hit"] == before["l1_hit"] + 7 and after["hit"] == before["hit"]
 
 
-@pytest.mark.parametrize("change", ["set", "delete", "soft delete", "tag", "soft tag", "clear", "native del", "flush"])
+@pytest.mark.parametrize(
+    "change", ["set", "delete", "soft delete", "tag", "soft tag", "clear", "native del", "flush"]
+)
 def test_what_another_changes_is_dropped(leveled, another, server, change, namespace):
     cache, other = leveled(), another()
     tag = f"{namespace}:t"
@@ -122,9 +124,7 @@ def test_when_the_tracking_connection_is_lost_nothing_counts_as_fresh(leveled, s
 
 @pytest.mark.parametrize("kind", ["threads", "async"])
 def test_a_connection_that_is_silent_is_lost(make, own_server, kind):
-    cache = make(
-        kind, url_of(own_server), namespace="n", local=LocalOptions(heartbeat=0.1), timeout=0.3
-    )
+    cache = make(kind, url_of(own_server), namespace="n", local=LocalOptions(heartbeat=0.1), timeout=0.3)
     cache.get_or_set("k", lambda: 1, ttl=60, grace=60)
     wait_for(lambda: cache.core.local.live, "the tracking connection")
     fill(cache, "k", 1, grace=60)

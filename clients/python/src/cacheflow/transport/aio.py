@@ -70,13 +70,17 @@ class AsyncTransport:
     def __init__(self, address: Address, timeout: float, filling: int, waiting: int) -> None:
         self._address, self._timeout, self._sizes = address, timeout, (filling, waiting)
         self._lanes: dict[Node, tuple[AsyncLane, AsyncLane]] = {}
+        self._pools: dict[Node, Any] = {}  # kept, for a Sentinel's connections refer to their pool weakly
 
     def connection(self, node: Node) -> Any:
         """A connection of its own to a node, not yet connected."""
         return self._pool(node).make_connection()
 
     def _pool(self, node: Node) -> Any:
-        return open_pool(self._address, node, self._timeout, redis.asyncio, Retry)
+        pool = self._pools.get(node)
+        if pool is None:
+            pool = self._pools[node] = open_pool(self._address, node, self._timeout, redis.asyncio, Retry)
+        return pool
 
     def _open(self, node: Node) -> tuple[AsyncLane, AsyncLane]:
         make = self._pool(node).make_connection
