@@ -74,10 +74,14 @@ def main() -> None:
         cache.close()
         during = sorted(took for began, took, _ in calls if away <= began < back)
         p99 = during[int(len(during) * 0.99)]
-        print(f"answered          {100 * statistics.mean(right for *_, right in calls):.2f} % of {len(calls)} calls")
-        print(f"while away        {len(during)} calls, median {statistics.median(during) * 1000:.1f} ms,"
-              f" added at p99 {(p99 - LOAD) * 1000:.1f} ms, longest {during[-1] * 1000:.0f} ms"
-              f" (timeout {cache.core.timeout * 1000:.0f} ms)")
+        print(
+            f"answered          {100 * statistics.mean(right for *_, right in calls):.2f} % of {len(calls)} calls"
+        )
+        print(
+            f"while away        {len(during)} calls, median {statistics.median(during) * 1000:.1f} ms,"
+            f" added at p99 {(p99 - LOAD) * 1000:.1f} ms, longest {during[-1] * 1000:.0f} ms"
+            f" (timeout {cache.core.timeout * 1000:.0f} ms)"
+        )
         print(f"recovered         {recovered:.2f} s after it was back")
 
 

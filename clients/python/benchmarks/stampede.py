@@ -127,7 +127,9 @@ async def dogpile(port: int, callers: int, go: Callable[[], Any], loads: Any) ->
         return "value"
 
     begin = threading.Event()
-    waiting = [threading.Thread(target=lambda: begin.wait() and region.get_or_create(KEY, load)) for _ in range(callers)]
+    waiting = [
+        threading.Thread(target=lambda: begin.wait() and region.get_or_create(KEY, load)) for _ in range(callers)
+    ]
     for thread in waiting:
         thread.start()
     region.get("warm")
