@@ -4,7 +4,7 @@ import sys
 import threading
 import tracemalloc
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cacheflow.local import OVERHEAD, Entry, LocalCache
@@ -53,6 +53,8 @@ steps = st.one_of(
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(steps, min_size=10, max_size=60))
+@example([("fill", "n0:a", []), ("lost",), ("connected",), ("get", "n0:a")])
+@example([("begin", "n0:a"), ("invalidate", "b", False), ("put", "n0:a", 1, [])])
 def test_against_a_model(script):
     """The model keeps what it may show by the rules, in the plainest way: a list of all that was put, and of
     all that was heard."""
