@@ -1,0 +1,107 @@
+"""The loader: called with a lease and its result stored, or without one and stored nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..context import LoadContext, takes_context
+from ..effects import Await, Call, Op
+from ..errors import CacheFlowError, ServerError, Unavailable
+from ..options import Request, tag_list
+from ..signals import Flight, Limit
+from .base import Base
+
+
+class Loading(Base):
+    """Operations that call the application."""
+
+    def _call(self, full: str, loader: Callable[..., Any], context: LoadContext) -> Op[Any]:
+        """The loader's value, its context settled: its tags, and the time of a value that is None."""
+        began = self.clock()
+        try:
+            value = yield Call(loader, context) if takes_context(loader) else Call(loader)
+        except BaseException as error:
+            self.observers.tell("load", full, self.clock() - began, error=error)
+            raise
+        self.observers.tell("load", full, self.clock() - began)
+        return value
+
+    def load_only(self, full: str, loader: Callable[..., Any], request: Request, limit: Limit | None) -> Op[Any]:
+        """Load and store nothing: somebody else holds the lease, or Redis is not used. Under a limit a caller
+        waits for its turn as long as it would for somebody else's value, and then loads all the same: it must
+        be answered."""
+        context = LoadContext(full, request.ttl, request.grace, (), None, None)
+        if limit is None:
+            return (yield from self._call(full, loader, context))
+        place = limit.enter()
+        try:
+            if not place.happened:
+                yield Await(place, request.wait)
+            return (yield from self._call(full, loader, context))
+        finally:
+            limit.leave(place)
+
+    def fill(
+        self,
+        flight: Flight | None,
+        full: str,
+        token: int,
+        loader: Callable[..., Any],
+        request: Request,
+        stale: tuple[Any] | None,
+    ) -> Op[tuple[Any, bytes | None]]:
+        """Load, and store with the token. The value, and its bytes if it was encoded. What the loader raises
+        gives the lease up first. A store that fails costs the caller nothing."""
+        tags = () if callable(request.tags) else request.tags
+        context = LoadContext(full, request.ttl, request.grace, tags, token, stale)
+        if flight is not None:
+            flight.step += 1
+            flight.true_at = flight.step
+        try:
+            self.lifetime(request.ttl, request.grace)  # what makes no sense is said before loading
+            value = yield from self._call(full, loader, context)
+            if callable(request.tags):
+                context.tags += request.tags(value)
+            if value is None and request.negative_ttl is not None and context.outcome == "store":
+                context.ttl, context.grace = request.negative_ttl, 0
+            life = self.lifetime(context.ttl, context.grace)
+            outcome = "skip" if life.none and context.outcome == "store" else context.outcome
+            data = self.encode(full, value) if outcome == "store" else None
+        except BaseException as error:
+            retry = self.retry_after if isinstance(error, Exception) else 0
+            yield from self._give_up(full, token, retry)
+            raise
+        if outcome == "skip":
+            yield from self._give_up(full, token, 0)
+            self.observers.tell("fill", full, detail="skipped")
+            return value, None
+        if flight is not None:
+            flight.step += 1
+        began = self.clock()
+        try:
+            backend = yield from self.find_backend()
+            if data is None:
+                kept = yield from backend.touch(full, life, token)
+            else:
+                (kept,) = yield from backend.store([(full, data)], life, tag_list(context.tags), token)
+                if isinstance(kept, Exception):
+                    raise kept
+        except (Unavailable, ServerError) as error:
+            self.observers.tell("fill", full, self.clock() - began, "failed", error)
+            if isinstance(error, ServerError):  # too big, out of memory: who waits must not wait for it
+                yield from self._give_up(full, token, 0)
+            return value, data
+        if kept and flight is not None:
+            flight.true_at = flight.step
+        stored = "stored" if data is not None else "touched"
+        self.observers.tell("fill", full, self.clock() - began, stored if kept else "refused")
+        self.drop_local((full,))
+        return value, data
+
+    def _give_up(self, full: str, token: int, retry: int) -> Op[None]:
+        try:
+            backend = yield from self.find_backend()
+            yield from backend.unlock(full, token, retry)
+        except CacheFlowError as error:
+            self.observers.tell("degraded", full, error=error)  # the lease runs out by itself
