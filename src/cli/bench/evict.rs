@@ -64,7 +64,7 @@ pub struct Options {
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1000))]
     starts: u32,
     #[command(flatten)]
-    tail: evict_tail::Options,
+    tail: evict_tail::TailOptions,
     /// Only this.
     #[arg(long, value_enum)]
     only: Option<Part>,

@@ -32,7 +32,7 @@ const FAR: u64 = 1 << 50;
 
 /// Of what is measured while others evict.
 #[derive(Args)]
-pub struct Options {
+pub struct TailOptions {
     /// How many entries there are while a client's reads are timed.
     #[arg(long, default_value_t = 5_000_000, value_parser = clap::value_parser!(u32).range(1000..=100_000_000))]
     tail_entries: u32,
@@ -78,7 +78,7 @@ impl Side {
 }
 
 /// Loads the entries, and measures.
-pub fn measure(options: &Options, recipe: &Recipe) -> Result<Vec<Figure>> {
+pub fn measure(options: &TailOptions, recipe: &Recipe) -> Result<Vec<Figure>> {
     println!(
         "{} entries of {VALUE} bytes, {} writes a second, {} rounds of {} slices of {} ms.",
         grouped(u64::from(options.tail_entries)),
@@ -131,7 +131,7 @@ struct Scene {
 }
 
 impl Scene {
-    fn set(options: &Options, recipe: &Recipe) -> Result<Scene> {
+    fn set(options: &TailOptions, recipe: &Recipe) -> Result<Scene> {
         let mut server = recipe.start()?;
         let mut keep = redis::cmd("CACHE.NAMESPACE");
         keep.arg("SET").arg(READ.trim_end_matches(':')).arg("POLICY").arg("none");
@@ -157,7 +157,7 @@ impl Scene {
         Ok((evicted, held))
     }
 
-    fn slice(&mut self, options: &Options, evicting: bool, side: &mut Side) -> Result<()> {
+    fn slice(&mut self, options: &TailOptions, evicting: bool, side: &mut Side) -> Result<()> {
         let (before, held) = self.evicted()?;
         if evicting {
             self.limit(held)?;
