@@ -6,23 +6,38 @@
  * says as of which step its result is known to hold. Who joined after that step might have seen an invalidation answered
  * since, so that the result is too old for him: he flies himself.
  */
+let turns = 0;
+let turning = false;
+
+/** A number that is the same throughout the code that runs without waiting. */
+function turn(): number {
+  if (!turning) {
+    turning = true;
+    turns += 1;
+    queueMicrotask(() => (turning = false));
+  }
+  return turns;
+}
+
 export class Flight {
   step = 0;
   trueAt = 0;
-  /** Ends when the leader has landed; never rejects. */
-  readonly landed: Promise<void>;
   /** Makes the result, anew for each who shares it; undefined until there is one. */
   read: (() => unknown) | undefined;
   failed = false;
   error: unknown;
   /** Callers who still want the result. */
   wanted = 1;
-  #asking = false;
+  #turn = -1;
   #abort: AbortController | undefined;
-  #land!: () => void;
+  #done = false;
+  #landed: Promise<void> | undefined;
+  #land: (() => void) | undefined;
 
-  constructor() {
-    this.landed = new Promise((resolve) => (this.#land = resolve));
+  /** Ends when the leader has landed; never rejects. Made when somebody joins: most fly alone. */
+  get landed(): Promise<void> {
+    this.#landed ??= this.#done ? Promise.resolve() : new Promise((resolve) => (this.#land = resolve));
+    return this.#landed;
   }
 
   /** Aborted when nobody wants the result any more. Made when it is asked for: few factories do. */
@@ -37,8 +52,7 @@ export class Flight {
   /** Before something is asked of the world: the step that its answer will be true at. */
   asks(): number {
     this.step += 1;
-    this.#asking = true;
-    queueMicrotask(() => (this.#asking = false));
+    this.#turn = turn();
     return this.step;
   }
 
@@ -46,7 +60,7 @@ export class Flight {
    * seen nothing that came after it. */
   join(): number {
     this.wanted += 1;
-    return this.#asking ? this.step - 1 : this.step;
+    return this.#turn === turn() ? this.step - 1 : this.step;
   }
 
   leave(reason: unknown): void {
@@ -56,13 +70,18 @@ export class Flight {
 
   land(read: () => unknown): void {
     this.read = read;
-    this.#land();
+    this.#end();
   }
 
   fail(error: unknown): void {
     this.failed = true;
     this.error = error;
-    this.#land();
+    this.#end();
+  }
+
+  #end(): void {
+    this.#done = true;
+    this.#land?.();
   }
 
   /** Whether the result is good enough for who joined at that step. A failure is everybody's who waited for it. */

@@ -49,7 +49,7 @@ interface Obtained {
 
 /** Which flight a caller is on at present. */
 interface Ride {
-  flight: Flight;
+  flight: Flight | undefined;
 }
 
 export class Reader {
@@ -78,9 +78,10 @@ export class Reader {
   getOrSet(request: Request): Promise<Entry<unknown>> {
     const { signal, hardTimeout } = request.options;
     if (signal?.aborted === true) return Promise.reject(aborted(signal, request.key));
-    const ride: Ride = { flight: this.#flights.current(request.key) ?? new Flight() };
-    const work = this.#ride(ride, request);
     const limit = hardTimeout === undefined ? this.#options.hardTimeout : milliseconds(hardTimeout, "hardTimeout");
+    const alone = this.#flights.current(request.key) === undefined;
+    const ride: Ride = { flight: alone ? this.#flights.begin(request.key) : undefined };
+    const work = ride.flight === undefined ? this.#ride(ride, request) : this.#lead(ride.flight, request);
     return signal === undefined && limit === undefined ? work : this.#bounded(work, ride, request.key, signal, limit);
   }
 
@@ -115,7 +116,7 @@ export class Reader {
       };
       const giveUp = (error: CancelledError): void => {
         settle();
-        ride.flight.leave(error);
+        ride.flight?.leave(error);
         reject(error);
       };
       const abort = (): void => {

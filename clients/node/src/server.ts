@@ -11,7 +11,7 @@ import { detect } from "./store/detect.js";
 import { ModuleStore } from "./store/module.js";
 import { PlainStore } from "./store/plain.js";
 import type { Store } from "./store/store.js";
-import { within } from "./timing.js";
+import { Deadlines, Pending } from "./timing.js";
 
 type Work<T> = (store: Store) => Promise<T>;
 
@@ -20,6 +20,7 @@ export class Server {
   readonly #options: Resolved;
   readonly #breaker: Breaker;
   readonly #owned: boolean;
+  readonly #deadlines: Deadlines;
   #store: Store | undefined;
   #finding: Promise<Store> | undefined;
   #closed = false;
@@ -30,6 +31,7 @@ export class Server {
     this.link = link;
     this.#options = options;
     this.#owned = owned;
+    this.#deadlines = new Deadlines(options.timeout);
     this.#breaker = new Breaker({
       failures: options.breakerFailures,
       cooldown: options.breakerCooldown,
@@ -76,15 +78,31 @@ export class Server {
     }
     const store = this.#store;
     const done = store === undefined ? this.#found().then(work) : work(store);
-    return within(done, this.#options.timeout + extra, "Redis", key).then(
-      (value) => {
-        this.#breaker.success();
-        return value;
-      },
-      (error: unknown) => {
-        throw this.#failed(error, key);
-      },
-    );
+    return new Promise((resolve, reject) => {
+      // What a command comes to after its time is nobody's concern.
+      const expire = (): void => {
+        reject(
+          this.#failed(
+            new Unavailable("timeout", `no answer within ${String(this.#options.timeout + extra)} ms`, { key }),
+            key,
+          ),
+        );
+      };
+      const deadlines = extra === 0 ? this.#deadlines : new Deadlines(this.#options.timeout + extra);
+      const pending = new Pending(expire);
+      deadlines.add(pending);
+      done.then(
+        (value) => {
+          deadlines.delete(pending);
+          this.#breaker.success();
+          resolve(value);
+        },
+        (error: unknown) => {
+          deadlines.delete(pending);
+          reject(this.#failed(error, key));
+        },
+      );
+    });
   }
 
   #failed(thrown: unknown, key: string | undefined): CacheFlowError {

@@ -5,6 +5,7 @@
  * cluster: the command is built by hand and told its keys.
  */
 import type { EventEmitter } from "node:events";
+import type { Writable } from "node:stream";
 import { Cluster, Command, Redis, type RedisOptions } from "ioredis";
 import calculateSlot from "cluster-key-slot";
 import { CHANNELS, TRACKED, type Arg, type Link, type Node, type Reply, type Watch, type WatchEvents } from "./link.js";
@@ -25,7 +26,26 @@ interface Routed {
   readonly promise: Promise<Reply>;
 }
 
+interface Streamed {
+  readonly stream?: Writable | undefined;
+}
+
+const corked = new WeakSet<Writable>();
+
+/** ioredis writes to its socket once a command: what one turn of the event loop sends goes out in one piece instead. */
+function cork(client: IoredisClient): void {
+  const stream = (client as Streamed).stream;
+  if (stream === undefined || corked.has(stream)) return;
+  corked.add(stream);
+  stream.cork();
+  process.nextTick(() => {
+    corked.delete(stream);
+    stream.uncork();
+  });
+}
+
 function deliver(client: IoredisClient, name: string, args: readonly Arg[], key?: string): Promise<Reply> {
+  cork(client);
   const command = new Command(name, args as Arg[], { replyEncoding: null }) as unknown as Routed;
   command.keys = key === undefined ? [] : [key];
   client.sendCommand(command);
