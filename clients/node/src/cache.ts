@@ -279,10 +279,10 @@ export class CacheFlow implements AsyncDisposable {
 
   // --- functions -----------------------------------------------------------------------------
   /** A function whose results are cached: `cache.wrap(loadProfile, { key: (id) => `user:${id}`, ttl: "5m" })`. */
-  wrap<A extends readonly unknown[], R>(
-    unwrapped: (...args: A) => R | Promise<R>,
-    options: WrapOptions<A, R>,
-  ): Wrapped<A, R> {
+  wrap<F extends (...args: never[]) => unknown>(
+    unwrapped: F,
+    options: WrapOptions<Parameters<F>, Awaited<ReturnType<F>>>,
+  ): Wrapped<Parameters<F>, Awaited<ReturnType<F>>> {
     return wrap(
       {
         getOrSet: <T>(key: string, factory: () => T | Promise<T>, load: LoadOptions<T>) =>
@@ -291,7 +291,7 @@ export class CacheFlow implements AsyncDisposable {
           this.refresh({ ...load, key, factory }),
         delete: (key) => this.delete(key),
       },
-      unwrapped,
+      unwrapped as (...args: Parameters<F>) => Awaited<ReturnType<F>>,
       options,
     );
   }

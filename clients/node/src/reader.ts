@@ -209,7 +209,9 @@ export class Reader {
       const asked =
         this.#server.store?.capabilities.blocking === true
           ? await this.#lane.use(Math.min(left, LONGEST_POLL), (link) =>
-              this.#server.call((store) => store.fetch(key, { ...request.fetch, block: slice }, link), key, slice),
+              this.#server.call((store) => store.fetch(key, { ...request.fetch, block: slice }, link), key, {
+                extra: slice,
+              }),
             )
           : undefined;
       fetched = asked ?? (await this.#server.call((store) => store.fetch(key, request.fetch), key));
@@ -267,7 +269,7 @@ export class Reader {
     if (fetched.token !== null) return fetched;
     try {
       const lease = request.fetch.lease ?? REPLACE_LEASE;
-      const token = await this.#server.call((store) => store.lock(key, lease, undefined), key);
+      const token = await this.#server.call((store) => store.lock(key, lease, undefined), key, { twice: false });
       return { ...fetched, token };
     } catch (error) {
       if (!(error instanceof CacheFlowError)) throw error;
@@ -335,9 +337,9 @@ export class Reader {
       const began = performance.now();
       const token = waits
         ? await this.#lane.use(Math.min(left, LONGEST_POLL), (link) =>
-            this.#server.call((store) => store.lock(key, ms, slice, link), key, slice),
+            this.#server.call((store) => store.lock(key, ms, slice, link), key, { extra: slice, twice: false }),
           )
-        : await this.#server.call((store) => store.lock(key, ms, undefined), key);
+        : await this.#server.call((store) => store.lock(key, ms, undefined), key, { twice: false });
       if (typeof token === "number") {
         // It may have been while the server held the command.
         if (signal === undefined || !isAborted(signal)) return token;

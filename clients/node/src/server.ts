@@ -13,6 +13,16 @@ import { PlainStore } from "./store/plain.js";
 import type { Store } from "./store/store.js";
 import { Deadlines, Pending } from "./timing.js";
 
+/** How a command is sent. */
+export interface CallOptions {
+  /** Ms that it may take beyond the timeout: what the server may hold it for. */
+  readonly extra?: number;
+  /** False: it must not be sent a second time, for the first may have been done. */
+  readonly twice?: boolean;
+  /** It must be sent now or not at all: done later it would overwrite what others did meanwhile. */
+  readonly now?: boolean;
+}
+
 type Work<T> = (store: Store) => Promise<T>;
 
 export class Server {
@@ -57,39 +67,34 @@ export class Server {
     return this.call((store) => Promise.resolve(store));
   }
 
-  /** Performs work on the store. Refused at once while the breaker is open. @throws CacheFlowError */
-  call<T>(work: Work<T>, key?: string, extra = 0): Promise<T> {
+  /**
+   * Performs work on the store. Refused at once while the breaker is open. Where the connection broke it is done once
+   * more, unless it must not be done `twice`. @throws CacheFlowError
+   */
+  call<T>(work: Work<T>, key?: string, options: CallOptions = {}): Promise<T> {
     if (!this.#breaker.closed) {
       this.#probe();
       return Promise.reject(new Unavailable("breaker_open", "the breaker is open", { key }));
     }
-    return this.#perform(work, key, extra);
+    return this.insist(work, key, options);
   }
 
   /** The same whatever the breaker says: for what must be tried, invalidations above all. */
-  insist<T>(work: Work<T>, key?: string, extra = 0): Promise<T> {
-    return this.#perform(work, key, extra);
-  }
-
-  #perform<T>(work: Work<T>, key: string | undefined, extra: number): Promise<T> {
+  insist<T>(work: Work<T>, key?: string, options: CallOptions = {}): Promise<T> {
     if (this.#closed) return Promise.reject(new Unavailable("closed", "the cache was closed", { key }));
-    if (!this.link.usable()) {
-      return Promise.reject(this.#failed(new Unavailable("connection", "there is no connection", { key }), key));
+    if (options.now === true && !this.link.usable()) {
+      return Promise.reject(new Unavailable("connection", "there is no connection", { key }));
     }
     const store = this.#store;
     const done = store === undefined ? this.#found().then(work) : work(store);
+    const extra = options.extra ?? 0;
     return new Promise((resolve, reject) => {
       // What a command comes to after its time is nobody's concern.
-      const expire = (): void => {
-        reject(
-          this.#failed(
-            new Unavailable("timeout", `no answer within ${String(this.#options.timeout + extra)} ms`, { key }),
-            key,
-          ),
-        );
-      };
+      const pending = new Pending(() => {
+        const ms = String(this.#options.timeout + extra);
+        reject(this.#failed(new Unavailable("timeout", `no answer within ${ms} ms`, { key }), key));
+      });
       const deadlines = extra === 0 ? this.#deadlines : new Deadlines(this.#options.timeout + extra);
-      const pending = new Pending(expire);
       deadlines.add(pending);
       done.then(
         (value) => {
@@ -97,9 +102,11 @@ export class Server {
           this.#breaker.success();
           resolve(value);
         },
-        (error: unknown) => {
+        (thrown: unknown) => {
           deadlines.delete(pending);
-          reject(this.#failed(error, key));
+          const again = options.twice !== false && classify(thrown).code === "connection";
+          if (again) resolve(this.insist(work, key, { ...options, twice: false }));
+          else reject(this.#failed(thrown, key));
         },
       );
     });
@@ -107,8 +114,11 @@ export class Server {
 
   #failed(thrown: unknown, key: string | undefined): CacheFlowError {
     const error = classify(thrown, key);
-    if (error instanceof Unavailable) this.#breaker.failure();
-    else this.#breaker.success();
+    if (error instanceof Unavailable) {
+      this.#breaker.failure();
+      // A connection that answers nobody may be one that only we still believe in.
+      if (error.code === "timeout" && !this.#breaker.closed) this.link.reconnect();
+    } else this.#breaker.success();
     // The module has gone or come with a restart: found out anew.
     if (isUnknownCommand(error) && this.#options.mode === "auto") this.#store = undefined;
     return error;
@@ -131,7 +141,7 @@ export class Server {
     const ping = async (store: Store): Promise<void> => {
       await store.ping();
     };
-    this.#perform(ping, undefined, 0).catch(() => undefined); // told to the breaker, which is all that it is for
+    this.insist(ping, undefined, { twice: false }).catch(() => undefined); // told to the breaker, which is all that it is for
   }
 
   async close(): Promise<void> {

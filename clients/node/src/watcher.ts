@@ -54,7 +54,7 @@ export class Watcher {
     if (this.#closed) return false;
     const attempt = ++this.#attempt;
     try {
-      const nodes = this.#link.usable() ? await this.#link.nodes() : [];
+      const nodes = await this.#link.nodes();
       if (nodes.length === 0) throw new Error("there is no server to watch");
       const opened = await Promise.allSettled(
         nodes.map(async (node) => {

@@ -11,7 +11,7 @@ import { CacheFlowError, ConfigError, InvalidationError, Unavailable } from "./e
 import type { Events } from "./events.js";
 import type { Local } from "./local.js";
 import { lifetime, tagList, type Resolved, type Ttl } from "./options.js";
-import type { Server } from "./server.js";
+import type { CallOptions, Server } from "./server.js";
 import type { SetOptions as StoreSetOptions, Store } from "./store/store.js";
 
 export interface SetOptions {
@@ -94,8 +94,10 @@ export class Writer {
       if (value === undefined) throw new ConfigError("bad_option", "undefined is no value", { key });
       return [key, this.#options.codec.encode(key, value)] as const;
     });
+    // With a token it is fenced, and may come late. NX and XX sent twice would answer what the first did.
+    const how = { now: options.token === undefined, twice: options.when === undefined };
     const results = await Promise.allSettled(
-      encoded.map(([key, data]) => this.#write("set", [key], (store) => store.set(key, data, stored), false)),
+      encoded.map(([key, data]) => this.#write("set", [key], (store) => store.set(key, data, stored), how)),
     );
     return results.map((result) => {
       if (result.status === "fulfilled") return result.value;
@@ -110,18 +112,18 @@ export class Writer {
     if (times.ttl === 0 || times.ttl === "forever") {
       throw new ConfigError("bad_duration", "touch takes a ttl with an end, of more than 0", { key });
     }
-    return this.#write("touch", [key], (store) => store.touch(key, { ...times, token: options.token }), false);
+    return this.#write("touch", [key], (store) => store.touch(key, { ...times, token: options.token }), { now: true });
   }
 
   /** How many there were; soft: how many were fresh and are stale now. */
   delete(keys: readonly string[], soft: boolean): Promise<number> {
     if (keys.length === 0) return Promise.resolve(0);
-    return this.#write("delete", keys, (store) => (soft ? store.expire(keys) : store.delete(keys)), true);
+    return this.#write("delete", keys, (store) => (soft ? store.expire(keys) : store.delete(keys)), { insist: true });
   }
 
   increment(key: string, by: number): Promise<number> {
     if (!Number.isSafeInteger(by)) throw new ConfigError("bad_option", "a counter counts in whole numbers", { key });
-    return this.#write("incr", [key], (store) => store.increment(key, by), false);
+    return this.#write("incr", [key], (store) => store.increment(key, by), { now: true, twice: false });
   }
 
   /** Whatever comes of it, the level forgets the keys. */
@@ -129,12 +131,12 @@ export class Writer {
     detail: string,
     keys: readonly string[],
     work: (store: Store) => Promise<T>,
-    insist: boolean,
+    { insist = false, ...how }: CallOptions & { readonly insist?: boolean },
   ): Promise<T> {
     const began = performance.now();
     const key = keys[0] as string;
     try {
-      const result = await (insist ? this.#server.insist(work, key) : this.#server.call(work, key));
+      const result = await (insist ? this.#server.insist(work, key, how) : this.#server.call(work, key, how));
       this.#events.tell("write", key, performance.now() - began, detail);
       return result;
     } catch (error) {
@@ -180,7 +182,7 @@ export class Writer {
     here();
     try {
       const extra = what.timeout ?? SERVER_TIMEOUT;
-      const hit = await this.#server.insist((store) => store.invalidate(what), names[0], extra);
+      const hit = await this.#server.insist((store) => store.invalidate(what), names[0], { extra });
       for (const name of names) this.#events.tell("invalidate", name, performance.now() - began, detail);
       return hit;
     } catch (error) {

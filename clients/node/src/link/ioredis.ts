@@ -70,19 +70,22 @@ export class IoredisLink implements Link {
   readonly cluster: boolean;
   readonly #client: IoredisClient;
 
-  constructor(client: IoredisClient) {
+  readonly #owned: boolean;
+
+  constructor(client: IoredisClient, owned = false) {
     this.#client = client;
+    this.#owned = owned;
     this.cluster = client.isCluster;
   }
 
   /** Makes the client too. `nodes` are URLs; more than one, or `cluster`, makes a cluster. */
   static connect(nodes: readonly string[], cluster: boolean, options: Partial<RedisOptions>): IoredisLink {
-    // What cannot be sent now is not to be sent later: the caller has had its answer by then. And an outage should be
-    // over for us soon after it is over, whatever its length.
+    // What waits for a connection waits for one attempt, the first of which comes at once; what was under way when one
+    // broke is decided above. And an outage should be over for us soon after it is over, whatever its length.
     const redisOptions: Omit<RedisOptions, "replyMapping"> & { replyMapping: "legacy" } = {
       maxRetriesPerRequest: 0,
       autoResendUnfulfilledCommands: false,
-      retryStrategy: (attempt: number) => Math.min(50 * 2 ** Math.min(attempt, 5), 500) * (0.75 + Math.random() / 2),
+      retryStrategy: (attempt: number) => Math.min(10 * 2 ** Math.min(attempt, 6), 500) * (0.75 + Math.random() / 2),
       ...options,
       replyMapping: "legacy",
     };
@@ -93,11 +96,15 @@ export class IoredisLink implements Link {
         ? new Redis(redisOptions)
         : new Redis(url, redisOptions);
     quiet(client);
-    return new IoredisLink(client);
+    return new IoredisLink(client, true);
   }
 
   usable(): boolean {
     return !WAITING.has(this.#client.status);
+  }
+
+  reconnect(): void {
+    if (this.#owned) (this.#client as unknown as Redis | Cluster).disconnect(true);
   }
 
   send(name: string, key: string, args: readonly Arg[]): Promise<Reply> {

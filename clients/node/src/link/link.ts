@@ -33,8 +33,10 @@ export interface Node {
 
 export interface Link {
   readonly cluster: boolean;
-  /** False while the client waits to connect anew: a command would only queue up. */
+  /** False while the client waits to connect anew: a command would be sent later than now, if ever. */
   usable(): boolean;
+  /** Ends connections that answer nobody, for new ones. Only where the client is ours: else it does nothing. */
+  reconnect(): void;
   /** Sends a command to the server that has `key`. `args` are all of its arguments, the key too. */
   send(name: string, key: string, args: readonly Arg[]): Promise<Reply>;
   /** Every primary: one, where there is no cluster. */

@@ -71,6 +71,10 @@ export class NodeRedisLink implements Link {
     return isCluster(this.#client) ? this.#client.isOpen : this.#client.isReady || this.#opened !== undefined;
   }
 
+  reconnect(): void {
+    // It is the application's.
+  }
+
   async send(name: string, key: string, args: readonly Arg[]): Promise<Reply> {
     if (this.#opened !== undefined) await this.#opened;
     // Never a replica, not even for what only reads: FETCH there neither elects nor waits.
