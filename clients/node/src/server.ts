@@ -90,7 +90,9 @@ export class Server {
     const extra = options.extra ?? 0;
     return new Promise((resolve, reject) => {
       // What a command comes to after its time is nobody's concern.
+      let late = false;
       const pending = new Pending(() => {
+        late = true;
         const ms = String(this.#options.timeout + extra);
         reject(this.#failed(new Unavailable("timeout", `no answer within ${ms} ms`, { key }), key));
       });
@@ -98,11 +100,13 @@ export class Server {
       deadlines.add(pending);
       done.then(
         (value) => {
+          if (late) return;
           deadlines.delete(pending);
           this.#breaker.success();
           resolve(value);
         },
         (thrown: unknown) => {
+          if (late) return;
           deadlines.delete(pending);
           const again = options.twice !== false && classify(thrown).code === "connection";
           if (again) resolve(this.insist(work, key, { ...options, twice: false }));
