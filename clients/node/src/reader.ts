@@ -26,7 +26,8 @@ import { milliseconds } from "./duration.js";
 import type { Resolved } from "./options.js";
 import type { Entry, Request } from "./request.js";
 import type { Server } from "./server.js";
-import type { Fetched } from "./store/store.js";
+import type { Link } from "./link/link.js";
+import type { Fetched, FetchOptions } from "./store/store.js";
 import { aborted, isAborted, pause } from "./timing.js";
 import type { Lane } from "./waiting.js";
 
@@ -168,7 +169,7 @@ export class Reader {
     let fetched: Fetched;
     try {
       flight.asks();
-      fetched = await this.#server.call((store) => store.fetch(key, request.fetch), key);
+      fetched = await this.#fetch(key, request.fetch);
       if (fetched.state === "BUSY") {
         const waited = performance.now();
         fetched = await this.#wait(flight, request, fetched);
@@ -194,6 +195,26 @@ export class Reader {
     return { entry: { value, source: "loader", state: "fresh" }, data };
   }
 
+  /** Asks; a lease that comes too late is given back. */
+  #fetch(key: string, options: FetchOptions, link?: Link): Promise<Fetched> {
+    return this.#server.call((store) => store.fetch(key, options, link), key, {
+      extra: options.block ?? 0,
+      late: ({ token }) => {
+        if (token !== null) void this.#loader.giveUp(key, token, 0);
+      },
+    });
+  }
+
+  #lock(key: string, ms: number, block?: number, link?: Link): Promise<number | null> {
+    return this.#server.call((store) => store.lock(key, ms, block, link), key, {
+      extra: block ?? 0,
+      twice: false,
+      late: (token) => {
+        if (token !== null) void this.#loader.giveUp(key, token, 0);
+      },
+    });
+  }
+
   /** Waits for who computes, until there is an answer or the time is up (BUSY). */
   async #wait(flight: Flight, request: Request, first: Fetched): Promise<Fetched> {
     const { key } = request;
@@ -209,12 +230,10 @@ export class Reader {
       const asked =
         this.#server.store?.capabilities.blocking === true
           ? await this.#lane.use(Math.min(left, LONGEST_POLL), (link) =>
-              this.#server.call((store) => store.fetch(key, { ...request.fetch, block: slice }, link), key, {
-                extra: slice,
-              }),
+              this.#fetch(key, { ...request.fetch, block: slice }, link),
             )
           : undefined;
-      fetched = asked ?? (await this.#server.call((store) => store.fetch(key, request.fetch), key));
+      fetched = asked ?? (await this.#fetch(key, request.fetch));
       if (flight.wanted === 0) {
         if (fetched.token !== null) await this.#loader.giveUp(key, fetched.token, 0);
         throw new CancelledError("aborted", "nobody waits any more", { key });
@@ -269,7 +288,7 @@ export class Reader {
     if (fetched.token !== null) return fetched;
     try {
       const lease = request.fetch.lease ?? REPLACE_LEASE;
-      const token = await this.#server.call((store) => store.lock(key, lease, undefined), key, { twice: false });
+      const token = await this.#lock(key, lease);
       return { ...fetched, token };
     } catch (error) {
       if (!(error instanceof CacheFlowError)) throw error;
@@ -336,10 +355,8 @@ export class Reader {
       const waits = left > 0 && this.#server.store?.capabilities.blocking === true;
       const began = performance.now();
       const token = waits
-        ? await this.#lane.use(Math.min(left, LONGEST_POLL), (link) =>
-            this.#server.call((store) => store.lock(key, ms, slice, link), key, { extra: slice, twice: false }),
-          )
-        : await this.#server.call((store) => store.lock(key, ms, undefined), key, { twice: false });
+        ? await this.#lane.use(Math.min(left, LONGEST_POLL), (link) => this.#lock(key, ms, slice, link))
+        : await this.#lock(key, ms);
       if (typeof token === "number") {
         // It may have been while the server held the command.
         if (signal === undefined || !isAborted(signal)) return token;
