@@ -19,6 +19,7 @@ from pathlib import Path
 
 PYTHON = Path(__file__).resolve().parents[2]
 KEPT = PYTHON / ".frameworks"
+SUITES = Path(__file__).resolve().parent
 SERVER = PYTHON.parent / "conformance" / "server.py"
 
 
