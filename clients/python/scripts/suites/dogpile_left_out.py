@@ -2,5 +2,5 @@
 
 LEFT_OUT = {
     "tests/cache/test_*_backend.py": "of the other backends and their drivers; what is generic in them runs here",
-    "tests/cache/test_region.py, test_decorator.py, tests/test_*.py": "of dogpile itself, with backends of their own",
+    "test_region.py, test_decorator.py, tests/test_*.py": "of dogpile itself, with backends of their own",
 }
