@@ -7,8 +7,8 @@
         on_startup = refreshes.startup
         on_shutdown = refreshes.shutdown
 
-`cache` is an AsyncCacheFlow of the worker's event loop. However many workers there are, the server gives each key to
-one loop, and arq each job to one worker. What a loop guarantees is in workers.py.
+`cache` is an AsyncCacheFlow of the worker's event loop. However many workers there are, the server gives each key
+to one loop, and arq each job to one worker. What a loop guarantees is in workers.py.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class ArqRefresh(AsyncWorker):
         #: The function for WorkerSettings.functions: not tried again by arq, for the server offers the key again.
         self.job: Function = func(self._refresh, name=JOB, keep_result=0, max_tries=1)
 
-    async def _refresh(self, _: dict[Any, Any], full: str, token: int) -> str:
+    async def _refresh(self, _: dict[Any, Any], *args: Any, **__: Any) -> str:
+        full, token = args
         return await self._cache._run(fill(self._cache.core, self.refreshers, full, token, self.retry))
 
     def perform(self, due: Due) -> Op[str]:
