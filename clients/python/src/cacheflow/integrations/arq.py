@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from typing import Any, cast
 
 from arq.connections import ArqRedis
 from arq.worker import Function, func
@@ -44,10 +44,9 @@ class ArqRefresh(AsyncWorker):
         self._redis: ArqRedis | None = None
         self._task: asyncio.Task[None] | None = None
         #: The function for WorkerSettings.functions: not tried again by arq, for the server offers the key again.
-        self.job: Function = func(self._refresh, name=JOB, keep_result=0, max_tries=1)
+        self.job: Function = func(cast(Any, self._refresh), name=JOB, keep_result=0, max_tries=1)
 
-    async def _refresh(self, _: dict[Any, Any], *args: Any, **__: Any) -> str:
-        full, token = args
+    async def _refresh(self, _: dict[Any, Any], full: str, token: int) -> str:
         return await self._cache._run(fill(self._cache.core, self.refreshers, full, token, self.retry))
 
     def perform(self, due: Due) -> Op[str]:
