@@ -10,6 +10,7 @@ CACHE_OPTIONS. docs/python/flask.md tells the rest.
 from __future__ import annotations
 
 import datetime
+import importlib.util
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,6 +24,7 @@ from ..options import tag_list
 from ..units import FOREVER, Duration
 from . import operations
 from .codecs import codec_of, pickle_errors
+from .typed_json import TypedJson
 
 _MISSING: Any = object()
 
@@ -46,11 +48,11 @@ class CacheFlowCache(BaseCache):
         codec: Any = "json",
         **options: Any,
     ) -> None:
-        """`url`: None for CACHEFLOW_URL, else redis://localhost:6379. `codec`: a name ("json", "msgpack",
-        "pickle"), options of cacheflow.codecs.Framed, a dotted path, or a codec. All others are CacheFlow's own.
-        ConfigError."""
+        """`url`: None for CACHEFLOW_URL, else redis://localhost:6379. `codec`: a name ("json", which is that of
+        typed_json.py, "msgpack", "pickle"), options of cacheflow.codecs.Framed, a dotted path, or a codec. All
+        others are CacheFlow's own. ConfigError."""
         super().__init__(default_timeout, ignore_delete_many_errors)
-        self.client = CacheFlow(url, namespace=namespace, codec=codec_of(codec), **options)
+        self.client = CacheFlow(url, namespace=namespace, codec=codec_of(codec, _json), **options)
 
     def _ttl(self, timeout: int | datetime.timedelta | None) -> float:
         """Seconds; FOREVER for 0. A negative one has passed: 0."""
@@ -182,3 +184,12 @@ class CacheFlowCache(BaseCache):
 def _text(key: Any) -> str:
     """cachelib's own backends take what str() makes of a key."""
     return key if isinstance(key, str) else str(key)
+
+
+def _json() -> TypedJson:
+    """With what Flask puts into caches, where Flask is installed."""
+    if importlib.util.find_spec("flask") is None:
+        return TypedJson()
+    from .flask_values import KINDS
+
+    return TypedJson(KINDS)

@@ -24,7 +24,7 @@ from ...units import FOREVER, Duration
 from .. import operations
 from ..clients import close_all, shared
 from ..codecs import codec_of, pickle_errors
-from .values import DjangoJson
+from .values import django_json
 
 Operation = Callable[[Core], Op[Any]]
 
@@ -50,14 +50,14 @@ class CacheFlowCache(BaseCache):
         if not isinstance(location, str | None):
             raise ImproperlyConfigured("LOCATION is one URL; that of a cluster names several hosts")
         try:
-            codec_of(options.get("codec"), DjangoJson)
+            codec_of(options.get("codec"), django_json)
             self._clients = shared(location or None, options, lambda: self._client_options(options))
         except ConfigError as error:
             raise ImproperlyConfigured(str(error)) from error
 
     @staticmethod
     def _client_options(options: Mapping[str, Any]) -> Mapping[str, Any]:
-        return {**options, "codec": codec_of(options.get("codec"), DjangoJson)}
+        return {**options, "codec": codec_of(options.get("codec"), django_json)}
 
     # --- the clients ---------------------------------------------------------------------------
     @property
