@@ -12,7 +12,7 @@ from .loaders import ApplicationError, Gate, Loader
 
 PAUSE = 0.01  # seconds between two looks, where a step says until
 SOURCES = {"l1_hit": "l1", "l1_stale": "l1_stale", "hit": "server", "stale": "stale", "load": "load"}
-ARGUMENTS = ("ttl", "grace", "negative_ttl", "max_stale", "tags", "soft", "by")
+ARGUMENTS = ("ttl", "grace", "negative_ttl", "max_stale", "tags", "soft", "by", "lease")
 
 
 class Runner:
@@ -23,9 +23,7 @@ class Runner:
         one; `raw`: sends commands to the (first) server; `make`: ThreadActor or AsyncActor."""
         self._scenario, self._kind, self._address = scenario, kind, address
         self._proxy, self._raw, self._make = proxy, raw, make
-        self._gates = {
-            told["gate"]: Gate() for told in scenario.get("loaders", {}).values() if "gate" in told
-        }
+        self._gates = {told["gate"]: Gate() for told in scenario.get("loaders", {}).values() if "gate" in told}
         self._loaders = {
             name: Loader(told, self._gates.get(told.get("gate")))
             for name, told in scenario.get("loaders", {}).items()
@@ -92,9 +90,7 @@ class Runner:
             case {"proxy": line}:
                 self._proxy.tell(line)
             case {"saw": event, "on": on}:
-                seen = [
-                    f"{e.name}_{e.detail}" for e in self._actor(on).recorder.events if e.name == "breaker"
-                ]
+                seen = [f"{e.name}_{e.detail}" for e in self._actor(on).recorder.events if e.name == "breaker"]
                 assert event in seen, seen
             case {"greater": [one, other]}:
                 assert self._tokens[one] > self._tokens[other]
@@ -128,7 +124,7 @@ class Runner:
                 namespace=told.get("namespace", "t"),
                 codec=values.codec(told["codec"]) if "codec" in told else None,
                 local=told.get("local", False),
-                timeout=1 if proxied else 5,
+                timeout=0.5 if proxied else 5,
                 wait=30,
                 breaker_cooldown=0.2,
             )
@@ -147,6 +143,8 @@ class Runner:
             case "get":
                 return actor.start(cache.get, step["key"], ABSENT)
             case "set":
+                if "lock" in step:
+                    named["token"] = self._tokens[step["lock"]]
                 return actor.start(cache.set, step["key"], args["value"], **named)
             case "set_many":
                 return actor.start(cache.set_many, step["values"], **named)
