@@ -42,6 +42,7 @@ log = logging.getLogger("cacheflow")
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0  # seconds, while Redis does not answer or offers what is not ours
 RELEARN = 2.0  # seconds between two looks at a cluster's primaries
+MOST_AT_ONCE = 64  # keys of one CACHE.REFRESH, where those offered first are not ours
 SLICE = 1.0  # seconds of one wait, in the server or here: a stop is noticed after this at the latest
 
 
@@ -189,25 +190,30 @@ class Loop:
             log.warning("the refresh worker stops while %d computations go on", self._busy)
 
     def _ask(self, node: Node, ended: Signal) -> Op[None]:
-        pause = FIRST_PAUSE
+        count, pause = 1, FIRST_PAUSE
         try:
             while not self._stopping and self._askers.get(node) is ended:
                 place = self._limit.enter()
                 try:
                     while not place.happened and not self._stopping:
                         yield Await(place, SLICE)
-                    due = None if self._stopping else (yield from self._take(node))
-                    ours = due is not None and (yield from self._begin(due, place))
+                    found = [] if self._stopping else (yield from self._take(node, count))
+                    ours = yield from self._known(found)
                 except BaseException:
                     self._limit.leave(place)
                     raise
                 if ours:
-                    pause = FIRST_PAUSE
-                    continue
-                self._limit.leave(place)
-                if due is not None:  # not ours: what is offered again and again must not keep us busy
-                    yield from self._rest(pause)
-                    pause = min(pause * 2, LONGEST_PAUSE)
+                    yield from self._begin_all(ours, place)
+                else:
+                    self._limit.leave(place)
+                # The server offers the hottest first, again and again: past those that nobody here knows are ours.
+                if len(ours) == len(found):
+                    count, pause = 1, FIRST_PAUSE
+                else:
+                    count = min(count * 2, MOST_AT_ONCE)
+                    if not ours:
+                        yield from self._rest(pause)
+                        pause = min(pause * 2, LONGEST_PAUSE)
         except Unavailable as error:
             log.warning("the refresh worker cannot ask %s: %s", node or "Redis", error)
             yield from self._rest(FIRST_PAUSE)  # main asks who is there, and begins anew
@@ -217,12 +223,14 @@ class Loop:
         finally:
             ended.set()
 
-    def _take(self, node: Node) -> Op[Due | None]:
-        """The key most worth computing, waited for; None where nothing is due for SLICE. Unavailable,
+    def _take(self, node: Node, count: int) -> Op[list[Due]]:
+        """The keys most worth computing, waited for; none where nothing is due for SLICE. Unavailable,
         ServerError."""
         words: list[Any] = ["CACHE.REFRESH"]
         if self._namespace:
             words += ("NAMESPACE", self._namespace)
+        if count > 1:
+            words += ("COUNT", count)
         if self._lease is not None:
             words += ("LEASE", milliseconds(self._lease))
         words += ("BLOCK", int(SLICE * 1000))
@@ -232,27 +240,38 @@ class Loop:
             raise translate(error, None) from error
         if isinstance(reply, Exception):
             raise translate(reply, None) from reply
-        if not reply:
-            return None
-        name, token, ms = reply[0]
-        full = name.decode("utf-8", "surrogateescape")
-        return Due(self._core.short(full), full, token, ms / 1000)
+        found = []
+        for name, token, ms in reply or ():
+            full = name.decode("utf-8", "surrogateescape")
+            found.append(Due(self._core.short(full), full, token, ms / 1000))
+        return found
 
-    def _begin(self, due: Due, place: Signal) -> Op[bool]:
-        """Whether the key has begun to be computed, and with it has taken the place."""
-        core = self._core
-        if self._stopping or not due.full.startswith(core.prefix) or self.refreshers.find(due.key) is None:
-            yield from give_up(core, due.full, due.token, 0)
-            if not self._stopping:
+    def _known(self, found: list[Due]) -> Op[list[Due]]:
+        """Those that have a refresher; the others, and all where the worker was stopped meanwhile, go back."""
+        ours = []
+        for due in found:
+            known = due.full.startswith(self._core.prefix) and self.refreshers.find(due.key) is not None
+            if known and not self._stopping:
+                ours.append(due)
+                continue
+            yield from give_up(self._core, due.full, due.token, 0)
+            if not known:
                 self._count("unknown")
-            return False
-        with self._lock:
-            self._busy += 1
-        if (yield Spawn(self._compute(due, place), lasting=True)):
-            return True
-        self._done(None)
-        yield from give_up(core, due.full, due.token, 0)
-        return False
+        return ours
+
+    def _begin_all(self, ours: list[Due], place: Signal) -> Op[None]:
+        """Begin as many as there are places, the first in `place`; the rest goes back."""
+        for number, due in enumerate(ours):
+            taken = self._limit.enter() if number else place
+            if taken.happened:
+                with self._lock:
+                    self._busy += 1
+                if (yield Spawn(self._compute(due, taken), lasting=True)):
+                    continue
+                self._done(taken)  # the client was closed
+            else:
+                self._limit.leave(taken)
+            yield from give_up(self._core, due.full, due.token, 0)
 
     def _compute(self, due: Due, place: Signal) -> Op[None]:
         outcome = "failed"
@@ -268,9 +287,8 @@ class Loop:
         with self._lock:
             self._counts[outcome] += 1
 
-    def _done(self, place: Signal | None) -> None:
-        if place is not None:
-            self._limit.leave(place)
+    def _done(self, place: Signal) -> None:
+        self._limit.leave(place)
         with self._lock:
             self._busy -= 1
             idle = self._busy == 0 and self._stopping
