@@ -163,6 +163,19 @@ def test_an_event_loop_has_a_client_that_ends_with_it(cache):
     assert cache.get("k") == 1
 
 
+def test_a_loop_ends_while_its_level_begins_to_listen(server, namespace):
+    with djangosite.caching(server, namespace, local="1mb", timeout=5) as cache:
+
+        async def ask(turns):
+            await cache.aget_or_set("k", lambda: 1)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+
+        for turns in range(12):
+            asyncio.run(ask(turns))
+        assert cache._clients._async == {}
+
+
 def test_what_cannot_be_stored_is_said(cache):
     with pytest.raises(pickle.PickleError) as caught:
         cache.set("k", object())

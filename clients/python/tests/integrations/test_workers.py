@@ -7,6 +7,7 @@ import pytest
 from conftest import Bridge, url_of, wait_for
 
 from cacheflow import AsyncCacheFlow, CacheFlow, CacheFlowError, ConfigError, LoadContext, ServerError
+from cacheflow.integrations import workers
 from cacheflow.integrations.refreshers import Refreshers, compiled, fill
 from cacheflow.integrations.workers import AsyncWorker, Worker
 
@@ -57,6 +58,12 @@ class Bench:
     def is_fresh(self, key, value):
         """Whether the reader sees it."""
         return self.reader.get(key) == value
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch):
+    """A worker that waits in the server notices sooner that it is stopped."""
+    monkeypatch.setattr(workers, "SLICE", 0.2)
 
 
 @pytest.fixture(params=["threads", "async"])

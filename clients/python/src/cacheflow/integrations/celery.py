@@ -18,6 +18,7 @@ from celery import Celery, signals
 
 from ..client import CacheFlow
 from ..effects import Call, Op
+from ..errors import ConfigError
 from .refreshers import Refreshers, fill
 from .workers import Due, Worker
 
@@ -29,14 +30,24 @@ class CeleryRefresh(Worker):
     give a `lease` where the queue is slow."""
 
     def __init__(
-        self, app: Celery, cache: CacheFlow, refreshers: Refreshers, *, queue: str | None = None, **options: Any
+        self,
+        app: Celery,
+        cache: CacheFlow,
+        refreshers: Refreshers,
+        *,
+        name: str = TASK,
+        queue: str | None = None,
+        **options: Any,
     ) -> None:
-        """`queue`: of the tasks, the app's default if none is named. Options: those of workers.Loop; `retry` is
-        that of the process in which a task runs. ConfigError."""
+        """`name`: of the task; a second cache of an app needs another. `queue`: of the tasks, the app's default
+        if none is named. Options: those of workers.Loop; `retry` is that of the process in which a task runs.
+        ConfigError."""
         super().__init__(cache, refreshers, **options)
         self._queue = queue
+        if name in app.tasks:  # Celery would take the other one's function for ours
+            raise ConfigError("bad_option", f"the app has a task {name!r} already")
 
-        @app.task(name=TASK, ignore_result=True, shared=False)  # type: ignore[untyped-decorator]
+        @app.task(name=name, ignore_result=True, shared=False)  # type: ignore[untyped-decorator]
         def refresh(full: str, token: int) -> str:
             return cache._run(fill(cache.core, refreshers, full, token, self.retry))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..aio import AsyncCacheFlow
@@ -21,7 +21,7 @@ class Clients:
         self._where, self._options = where, options
         self._lock = threading.Lock()
         self._sync: CacheFlow | None = None
-        self._async: dict[asyncio.AbstractEventLoop, tuple[AsyncCacheFlow, Any]] = {}
+        self._async: dict[asyncio.AbstractEventLoop, tuple[AsyncCacheFlow, asyncio.Task[None]]] = {}
 
     def sync(self) -> CacheFlow:
         """The client for threads."""
@@ -32,20 +32,23 @@ class Clients:
         return self._sync
 
     async def current(self) -> AsyncCacheFlow:
-        """The client of the running event loop. It is closed when the loop ends as asyncio.run and asgiref end
-        theirs (shutdown_asyncgens), so that a loop that lives for one call leaves no connection behind."""
+        """The client of the running event loop. It is closed when the loop's tasks are cancelled, which is how
+        asyncio.run and asgiref end theirs: a loop that lives for one call leaves no connection behind."""
         loop = asyncio.get_running_loop()
         found = self._async.get(loop)
         if found is None:
             client = AsyncCacheFlow(self._where, **self._options())
-            guard = self._guard(loop, client)
-            self._async[loop] = found = client, guard
-            await guard.__anext__()
+            keeper = loop.create_task(self._keep(loop, client))
+            self._async[loop] = found = client, keeper
+            await asyncio.sleep(0)  # a task that is cancelled before it begins would never close anything
         return found[0]
 
-    async def _guard(self, loop: asyncio.AbstractEventLoop, client: AsyncCacheFlow) -> AsyncGenerator[None, None]:
+    async def _keep(self, loop: asyncio.AbstractEventLoop, client: AsyncCacheFlow) -> None:
+        # A generator that the loop closes would be later: shutdown_asyncgens comes when all tasks have ended, and
+        # those that listen for the level may have missed their cancellation (asyncio.wait_for before Python 3.12
+        # drops one that comes with the result). aclose ends them.
         try:
-            yield
+            await loop.create_future()
         finally:
             del self._async[loop]
             await client.aclose()
