@@ -5,6 +5,7 @@ import threading
 
 import pytest
 from conftest import Bridge, url_of, wait_for
+from harness.cluster import Cluster
 
 from cacheflow import AsyncCacheFlow, CacheFlow, CacheFlowError, ConfigError, LoadContext, ServerError
 from cacheflow.integrations import workers
@@ -294,6 +295,30 @@ def test_it_goes_on_after_a_restart(own_server, namespace, loop):
     wait_for(lambda: bench.is_fresh("b", "new"), "a new value after the restart", 30)
     bench.stop()
     bench.reader.close()
+
+
+def test_it_asks_every_shard_of_a_cluster(fleet, namespace):
+    refresh = Refreshers()
+    keys = [f"k{number}" for number in range(12)]
+
+    @refresh("{key}", ttl=60)
+    def load(key):
+        return "new"
+
+    with Cluster(fleet, primaries=3, replicas=0) as cluster:
+        url = f"redis+cluster://127.0.0.1:{cluster.nodes[0].port}"
+        with CacheFlow(url, namespace=namespace, timeout=5) as cache:
+            for key in keys:
+                cache.set(key, "old", ttl=60, grace=600, cost="50ms")
+                for _ in range(5):
+                    cache.get(key)
+            cache.delete(*keys, soft=True)
+            worker = Worker(cache, refresh, concurrency=2)
+            worker.start()
+            wait_for(lambda: len(cache.get_many(keys)) == len(keys), "the keys of all shards", 30)
+            assert len(worker._askers) == 3
+            worker.stop()
+            assert worker.join(30)
 
 
 def test_it_needs_the_module(fleet):
