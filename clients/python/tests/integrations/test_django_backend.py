@@ -205,6 +205,9 @@ def test_codecs_are_named(server, namespace, codec):
         cache.set_many({"n": 1, "v": "x" * 5000})
         assert cache.get_many(["n", "v"]) == {"n": 1, "v": "x" * 5000}
         assert cache.incr("n") == 2
+        edges = {"low": -(1 << 63), "high": (1 << 63) - 1, "more": 1 << 63, "huge": -(10**30)}
+        cache.set_many(edges)
+        assert cache.get_many(edges) == edges
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,23 @@ def test_a_task_that_fails_gives_the_lease_up(app, celery_worker, cache):
     assert cache.get("k", stale=True) == "old"
 
 
+def test_a_queue_that_takes_no_task(app, cache, monkeypatch):
+    refresh = Refreshers()
+    refresh("{key}", ttl=60)(lambda key: "new")
+    loop = CeleryRefresh(app, cache, refresh, retry="60s", lease="60s")
+
+    def refuse(*_, **__):
+        raise ConnectionError("no broker, for the test")
+
+    monkeypatch.setattr(loop.task, "apply_async", refuse)
+    make_due(cache, "k")
+    loop.start()
+    wait_for(lambda: loop.counts.get("failed") == 1, "the failure", 20)
+    assert cache.meta("k").lease_ms == 0
+    loop.stop()
+    assert loop.join(20)
+
+
 def test_a_loop_beside_a_worker_of_celery(app, cache):
     loop = CeleryRefresh(app, cache, Refreshers())
     with pytest.raises(ConfigError):

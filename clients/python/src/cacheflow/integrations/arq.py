@@ -52,7 +52,7 @@ class ArqRefresh(AsyncWorker):
     def perform(self, due: Due) -> Op[str]:
         """Enqueue the job, and wait for the lease to end."""
         assert self._redis is not None
-        yield Call(
+        send = Call(
             self._redis.enqueue_job,
             JOB,
             due.full,
@@ -61,7 +61,7 @@ class ArqRefresh(AsyncWorker):
             _queue_name=self._queue,
             _expires=due.lease,
         )
-        return (yield from self.until_ended(due))
+        return self.dispatch(due, send)
 
     async def startup(self, ctx: dict[Any, Any]) -> None:
         """For WorkerSettings.on_startup: begin the loop, on the worker's connection."""

@@ -56,8 +56,8 @@ class CeleryRefresh(Worker):
 
     def perform(self, due: Due) -> Op[str]:
         """Send the task, and wait for the lease to end."""
-        yield Call(self.task.apply_async, (due.full, due.token), queue=self._queue, expires=due.lease)
-        return (yield from self.until_ended(due))
+        send = Call(self.task.apply_async, (due.full, due.token), queue=self._queue, expires=due.lease)
+        return self.dispatch(due, send)
 
     def run_with_workers(self) -> None:
         """Begin when a worker of Celery's is ready, in a thread of its main process, and end with it."""

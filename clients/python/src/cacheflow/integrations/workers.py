@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 from ..aio import AsyncCacheFlow
 from ..client import CacheFlow
 from ..core import Core
-from ..effects import Await, Exchange, Node, Op, Spawn
+from ..effects import Await, Call, Exchange, Node, Op, Spawn
 from ..errors import CacheFlowError, ConfigError, ServerError, Unavailable
 from ..signals import Limit, Signal
 from ..transport.replies import BROKEN, translate
@@ -112,10 +112,16 @@ class Loop:
         """Compute a key, and say what became of it. What it raises counts as failed, and is logged."""
         return fill(self._core, self.refreshers, due.full, due.token, self.retry)
 
-    def until_ended(self, due: Due) -> Op[str]:
-        """For those whose keys a task queue computes: until the key's lease has ended (filled, given up, or run
-        out), or the worker is stopped: then its tasks are the queue's affair. CACHE.META is asked, at growing
-        distances, for no queue tells when a task is done unless it keeps results."""
+    def dispatch(self, due: Due, send: Call) -> Op[str]:
+        """`perform` for those whose keys a task queue computes: send the task, then wait until the key's lease has
+        ended (filled, given up, or run out), or the worker is stopped: then its tasks are the queue's affair.
+        CACHE.META is asked, at growing distances, for no queue tells when a task is done unless it keeps results.
+        Where the queue does not take the task the lease is given up."""
+        try:
+            yield send
+        except Exception:
+            yield from give_up(self._core, due.full, due.token, milliseconds(self.retry))
+            raise
         core, pause = self._core, 0.02
         deadline = core.clock() + due.lease
         while core.clock() < deadline and not self._stopping:
