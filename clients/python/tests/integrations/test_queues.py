@@ -61,7 +61,7 @@ def celery_worker(app):
         context.__exit__(None, None, None)
 
 
-def test_celery_computes_what_is_due(app, celery_worker, cache):
+def test_celery_computes_what_is_due_and_reports_what_fails(app, celery_worker, cache):
     refresh, threads = Refreshers(), []
 
     @refresh("user:{user_id}", ttl=60, grace=600, tags="celery:users")
@@ -69,16 +69,21 @@ def test_celery_computes_what_is_due(app, celery_worker, cache):
         threads.append(threading.current_thread())
         return f"user {user_id}"
 
-    loop = CeleryRefresh(app, cache, refresh, concurrency=2)
+    @refresh("bad", ttl=60)
+    def fail():
+        raise RuntimeError("for the test")
+
+    loop = CeleryRefresh(app, cache, refresh, concurrency=2, retry="60s", lease="60s")
     assert app.tasks[TASK] is not None
     celery_worker()
-    make_due(cache, "user:1", "user:2", "user:3")
+    make_due(cache, "user:1", "user:2", "user:3", "bad")
     loop.start()
     for number in "123":
         wait_for(lambda number=number: cache.get(f"user:{number}") == f"user {number}", "a new value", 30)
-    wait_for(lambda: loop.counts.get("dispatched") == 3, "the places are free again", 20)
+    wait_for(lambda: loop.counts.get("dispatched") == 4, "the places are free again", 20)
     loop.stop()
     assert loop.join(20)
+    assert cache.get("bad", stale=True) == "old" and cache.meta("bad").lease_ms == 0  # given up, not run out
     assert len(threads) == 3 and threading.current_thread() not in threads
     assert cache.meta("user:1").tags == ("celery:users",)
 
@@ -102,26 +107,6 @@ def test_no_more_tasks_at_a_time_than_asked_for(app, celery_worker, cache):
     wait_for(lambda: len(cache.get_many(["a", "b", "c", "d"])) == 4, "all of them", 30)
     loop.stop()
     assert loop.join(20) and len(begun) == 4
-
-
-def test_a_task_that_fails_gives_the_lease_up(app, celery_worker, cache):
-    refresh, failed = Refreshers(), threading.Event()
-
-    @refresh("{key}", ttl=60)
-    def load(key):
-        failed.set()
-        raise RuntimeError("for the test")
-
-    loop = CeleryRefresh(app, cache, refresh, retry="60s", lease="60s")
-    celery_worker()
-    make_due(cache, "k")
-    loop.start()
-    assert failed.wait(30)
-    wait_for(lambda: cache.meta("k").lease_ms == 0, "the lease to end", 20)
-    wait_for(lambda: loop.counts.get("dispatched") == 1, "the place to be free", 20)
-    loop.stop()
-    assert loop.join(20)
-    assert cache.get("k", stale=True) == "old"
 
 
 def test_a_queue_that_takes_no_task(app, cache, monkeypatch):
