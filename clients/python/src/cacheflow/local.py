@@ -21,6 +21,7 @@ spend, and it would have to be told of its evictions for the tags' sake.
 from __future__ import annotations
 
 import marshal
+import sys
 import threading
 import time
 from collections import OrderedDict
@@ -43,13 +44,12 @@ class Entry:
         self._unpack: Callable[[bytes], object] | None = None
         if type(value) in _PLAIN:
             self._value: Any = value
-            self.size = len(data) if isinstance(value, str | bytes) else 32
         else:
             try:
                 self._value, self._unpack = marshal.dumps(value), marshal.loads
             except ValueError:
                 self._value, self._unpack = data, decode
-            self.size = len(self._value)
+        self.size = sys.getsizeof(self._value)
         self.fresh_until = self.stale_until = 0.0
         self.epoch = 0
         self.tags: Collection[str] = ()

@@ -81,7 +81,7 @@ local f = num(h[4])
 if alive and (f < 0 or f > now) then
   return {'FRESH', h[3], false, f < 0 and -1 or f - now, h[6] or '', h[7]}
 end
-local stale = alive and (num(ARGV[2]) < 0 or now - f <= num(ARGV[2]))
+local stale = alive and (num(ARGV[2]) < 0 or now - f < num(ARGV[2]))
 local token = false
 local lease = num(ARGV[1])
 if lease > 0 and not held(h) and num(h[8]) <= now then

@@ -67,6 +67,8 @@ class Base:
         self.observers.reset()
         self.flights = Flights()
         self.refreshing: set[str] = set()
+        #: Tokens that a SET or TOUCH of this client has ended: a lock's, when its holder publishes with it.
+        self.spent: set[int] = set()
         self.local_loads = Limit(options.local_loads)
         local = options.local_options()
         self.local = (
@@ -154,6 +156,13 @@ class Base:
     def connect(self) -> Op[Capabilities]:
         """Reach the server and see what it can do. Unavailable."""
         return (yield from self.find_backend()).capabilities
+
+    def spend(self, token: int | None) -> None:
+        """A write with this token ends what was granted, whether it was stored or refused."""
+        if token is not None:
+            if len(self.spent) >= 4096:  # of loaders that wrote by their context's token; nobody asks for them
+                self.spent.clear()
+            self.spent.add(token)
 
     # --- values --------------------------------------------------------------------------------
     def encode(self, full: str, value: object) -> bytes:

@@ -59,6 +59,7 @@ class Loading(Base):
             flight.step += 1
             flight.true_at = flight.step
         try:
+            self.lifetime(request.ttl, request.grace)  # what makes no sense is said before loading
             value = yield from self._call(full, loader, context)
             if callable(request.tags):
                 context.tags += request.tags(value)

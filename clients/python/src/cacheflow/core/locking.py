@@ -64,6 +64,10 @@ class Held:
 
     def _release(self) -> Op[bool]:
         token, self._token = self.token, None
+        if token in self._core.spent:  # published with: that gave it back
+            self._core.spent.discard(token)
+            self._core.observers.tell("lock", self.full, detail="released")
+            return True
         backend = self._core.backend or (yield from self._core.find_backend())
         released = yield from backend.unlock(self.full, token)
         self._core.observers.tell("lock", self.full, detail="released" if released else "lost")

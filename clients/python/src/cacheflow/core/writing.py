@@ -98,6 +98,7 @@ class Writing(Loading):
             return []
         finally:
             self.drop_local(values)
+        self.spend(token)
         stored = []
         for (full, _), reply in zip(items, replies, strict=True):
             if isinstance(reply, Unavailable):
@@ -131,7 +132,9 @@ class Writing(Loading):
         life = Lifetime(ttl, grace)
         if life.none or life.forever:
             raise ConfigError("bad_duration", "touch takes a time to live with an end, of more than 0")
-        return bool((yield from self._write((full,), "touch", lambda b: b.touch(full, life, token))))
+        touched = yield from self._write((full,), "touch", lambda backend: backend.touch(full, life, token))
+        self.spend(token)
+        return bool(touched)
 
     def delete(self, keys: Sequence[str], soft: bool) -> Op[int]:
         """How many there were; soft: how many were fresh and are stale now. Unavailable, ServerError."""
