@@ -12,7 +12,7 @@ from .loaders import ApplicationError, Gate, Loader
 
 PAUSE = 0.01  # seconds between two looks, where a step says until
 SOURCES = {"l1_hit": "l1", "l1_stale": "l1_stale", "hit": "server", "stale": "stale", "load": "load"}
-ARGUMENTS = ("ttl", "grace", "negative_ttl", "max_stale", "tags", "soft", "by")
+ARGUMENTS = ("ttl", "grace", "negative_ttl", "max_stale", "tags", "soft", "by", "lease")
 
 
 class Runner:
@@ -147,6 +147,8 @@ class Runner:
             case "get":
                 return actor.start(cache.get, step["key"], ABSENT)
             case "set":
+                if "lock" in step:
+                    named["token"] = self._tokens[step["lock"]]
                 return actor.start(cache.set, step["key"], args["value"], **named)
             case "set_many":
                 return actor.start(cache.set_many, step["values"], **named)
