@@ -63,7 +63,8 @@ def query_of(scope: Scope, wanted: Collection[str] | None) -> bytes:
     parts: list[bytes] = [part for part in raw.split(b"&") if part]
     if wanted is not None:
         parts = [part for part in parts if unquote_plus(part.partition(b"=")[0].decode("latin-1")) in wanted]
-    return b"&".join(sorted(parts, key=lambda part: part.partition(b"=")[0]))
+    parts.sort(key=lambda part: part.partition(b"=")[0])
+    return b"&".join(parts)
 
 
 def bears_credentials(scope: Scope, headers: Iterable[str], cookies: Iterable[str]) -> bool:

@@ -33,7 +33,7 @@ from ...units import Duration, seconds, size
 from . import names, rules
 from .policy import TAGS, App, Message, Policy, Receive, Scope, Send
 from .run import Run
-from .stored import PASS, Stored, vary_by
+from .stored import PASS, Stored, varied_by, vary_by
 
 log = logging.getLogger("cacheflow")
 
@@ -154,8 +154,9 @@ class _Exchange:
             if value is None:
                 await self._gateway_timeout()
                 return
-            if "vary" in value:
-                vary |= set(value["vary"])
+            more = varied_by(value)
+            if more is not None:
+                vary |= more
                 continue
             stored = Stored.read(value)
             if stored is None:
@@ -174,13 +175,13 @@ class _Exchange:
 
         if asked.only_if_cached or asked.no_cache:
             value = await self._peek(key)
-            if isinstance(value, dict) and "vary" in value:
+            if varied_by(value) is not None:
                 return value
             if asked.only_if_cached:
                 return value if self._acceptable(value) and not asked.no_cache else None
             return await self._cache.refresh(key, load)
         value = await self._cache.get_or_set(key, load)
-        if self._run is not None or "vary" in value or value == PASS or self._acceptable(value):
+        if self._run is not None or value == PASS or varied_by(value) is not None or self._acceptable(value):
             return value
         return await self._cache.refresh(key, load)
 

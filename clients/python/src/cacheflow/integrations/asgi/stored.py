@@ -31,6 +31,12 @@ def vary_by(names: Iterable[str]) -> dict[str, Any]:
     return {"vary": sorted(names)}
 
 
+def varied_by(value: Any) -> frozenset[str] | None:
+    """What such a value sends readers on with; None where it is no such value."""
+    names = value.get("vary") if isinstance(value, dict) else None
+    return frozenset(map(str, names)) if isinstance(names, list) else None
+
+
 def etag_of(body: bytes, headers: rules.Headers) -> str:
     """A strong validator: the same for the same bytes in the same coding."""
     digest = blake2b(body, digest_size=12)
