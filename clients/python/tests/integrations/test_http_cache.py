@@ -216,7 +216,9 @@ async def test_on_what_is_private_nobody_waits_for_anybody(server, namespace):
         await asyncio.gather(*asking)
 
 
-@pytest.mark.parametrize("headers", [{"authorization": "Bearer x"}, {"cookie": "a=b; session=x"}, {"x-api-key": "k"}])
+@pytest.mark.parametrize(
+    "headers", [{"authorization": "Bearer x"}, {"cookie": "a=b; session=x"}, {"x-api-key": "k"}], ids=str
+)
 async def test_requests_with_credentials_share_only_what_is_for_everybody(server, namespace, headers):
     async with shop(server, namespace, ttl=60) as (origin, ask, _):
         assert (await ask.get("/a")).text == "answer 1"

@@ -161,7 +161,15 @@ def test_age_and_freshness_that_a_request_accepts():
 
 @pytest.mark.parametrize(
     "said, same",
-    [('"a"', True), ('W/"a"', True), ('"b", W/"a"', True), ("*", True), ('"b"', False), ('"a,b"', False), ("a", False)],
+    [
+        ('"a"', True),
+        ('W/"a"', True),
+        ('"b", W/"a"', True),
+        ("*", True),
+        ('"b"', False),
+        ('"a,b"', False),
+        ("a", False),
+    ],
 )
 def test_validators_are_compared_weakly(said, same):
     assert rules.matches(said, '"a"') is same
