@@ -37,7 +37,9 @@ def put(local, key, value, fresh=10.0, grace=5.0, tags=()):
 
 steps = st.one_of(
     st.tuples(st.just("begin"), st.sampled_from(KEYS)),
-    st.tuples(st.just("put"), st.sampled_from(KEYS), st.integers(0, 9), st.lists(st.sampled_from(TAGS), unique=True)),
+    st.tuples(
+        st.just("put"), st.sampled_from(KEYS), st.integers(0, 9), st.lists(st.sampled_from(TAGS), unique=True)
+    ),
     st.tuples(st.just("get"), st.sampled_from(KEYS)),
     st.tuples(st.just("drop"), st.sampled_from(KEYS)),
     st.tuples(st.just("invalidate"), st.sampled_from([*TAGS, "@n1"]), st.booleans()),
@@ -158,7 +160,12 @@ def test_bytes_are_what_it_takes():
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     for number in range(entries):
-        put(local, "".join(["namespace:key:", str(number)]), {"id": number, "name": "x" * 50}, tags=(f"tag:{number}",))
+        put(
+            local,
+            "".join(["namespace:key:", str(number)]),
+            {"id": number, "name": "x" * 50},
+            tags=(f"tag:{number}",),
+        )
     took = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     local.validate()

@@ -206,12 +206,13 @@ class AsyncDriver:
     @staticmethod
     async def _hear(effect: Hear) -> tuple[Any] | None:
         try:
+            # None at the end of the time: what is heard here is never nil.
             reply = await effect.handle.read_response(timeout=effect.seconds, disconnect_on_error=False)
         except RedisTimeout:
             return None
         except ResponseError as error:
             return (error,)
-        return (reply,)
+        return None if reply is None else (reply,)
 
     # --- in the background ---------------------------------------------------------------------
     async def _spawn(self, effect: Spawn) -> bool:

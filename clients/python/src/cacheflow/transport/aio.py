@@ -70,13 +70,17 @@ class AsyncTransport:
     def __init__(self, address: Address, timeout: float, filling: int, waiting: int) -> None:
         self._address, self._timeout, self._sizes = address, timeout, (filling, waiting)
         self._lanes: dict[Node, tuple[AsyncLane, AsyncLane]] = {}
+        self._pools: dict[Node, Any] = {}  # kept, for a Sentinel's connections refer to their pool weakly
 
     def connection(self, node: Node) -> Any:
         """A connection of its own to a node, not yet connected."""
         return self._pool(node).make_connection()
 
     def _pool(self, node: Node) -> Any:
-        return open_pool(self._address, node, self._timeout, redis.asyncio, Retry)
+        pool = self._pools.get(node)
+        if pool is None:
+            pool = self._pools[node] = open_pool(self._address, node, self._timeout, redis.asyncio, Retry)
+        return pool
 
     def _open(self, node: Node) -> tuple[AsyncLane, AsyncLane]:
         make = self._pool(node).make_connection
@@ -96,10 +100,11 @@ class AsyncTransport:
             else:
                 await connection.send_packed_command(connection.pack_commands(requests), check_health=False)
             replies: list[Any] = []
-            timeout = exchange.block + self._timeout
+            # Not read_response's own timeout, at whose end it returns None, as it does for nil.
+            connection.socket_timeout = exchange.block + self._timeout
             for _ in requests:
                 try:
-                    replies.append(await connection.read_response(timeout=timeout, disconnect_on_error=True))
+                    replies.append(await connection.read_response(disconnect_on_error=True))
                 except ResponseError as error:
                     replies.append(error)
         except BaseException as error:

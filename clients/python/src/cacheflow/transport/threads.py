@@ -85,17 +85,25 @@ class ThreadTransport:
     def __init__(self, address: Address, timeout: float, filling: int, waiting: int) -> None:
         self._address, self._timeout, self._sizes = address, timeout, (filling, waiting)
         self._lanes: dict[Node, tuple[Lane, Lane]] = {}
+        self._pools: dict[Node, Any] = {}  # kept, for a Sentinel's connections refer to their pool weakly
         self._lock = threading.Lock()
 
     def connection(self, node: Node) -> Any:
         """A connection of its own to a node, not yet connected."""
-        return open_pool(self._address, node, self._timeout, redis, Retry).make_connection()
+        with self._lock:
+            return self._pool(node).make_connection()
+
+    def _pool(self, node: Node) -> Any:
+        pool = self._pools.get(node)
+        if pool is None:
+            pool = self._pools[node] = open_pool(self._address, node, self._timeout, redis, Retry)
+        return pool
 
     def _open(self, node: Node) -> tuple[Lane, Lane]:
         with self._lock:
             lanes = self._lanes.get(node)
             if lanes is None:
-                make = open_pool(self._address, node, self._timeout, redis, Retry).make_connection
+                make = self._pool(node).make_connection
                 filling, waiting = self._sizes
                 lanes = Lane(make, filling, self._timeout), Lane(make, waiting, self._timeout)
                 self._lanes[node] = lanes
