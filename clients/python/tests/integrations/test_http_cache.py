@@ -230,11 +230,16 @@ async def test_requests_with_credentials_share_only_what_is_for_everybody(server
         assert (await ask.get("/b", headers=headers)).text == "answer 4"
 
 
-async def test_cookies_that_are_no_credentials_do_no_harm(server, namespace):
-    async with shop(server, namespace, ttl=60) as (origin, ask, _):
+async def test_cookies_are_credentials_unless_it_is_said_which(server, namespace):
+    async with shop(server, namespace, ttl=60) as (origin, ask, http):
         await ask.get("/a")
-        await ask.get("/a", headers={"cookie": "theme=dark"})
-        assert origin.count == 1
+        theme = {"cookie": "theme=dark"}
+        assert (await ask.get("/a", headers=theme)).text == "answer 2"
+        async with browser(CacheMiddleware(origin, cache=http, credential_cookies=["login"])) as other:
+            assert (await other.get("/a", headers=theme)).text == "answer 1"
+            for cookie in ("theme=dark; login=x", "a b; bad=[; login=x", "login=x"):
+                before = origin.count
+                assert (await other.get("/a", headers={"cookie": cookie})).text == f"answer {before + 1}"
 
 
 async def test_responses_that_vary_are_stored_apart(server, namespace):

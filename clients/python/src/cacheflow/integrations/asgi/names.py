@@ -67,13 +67,13 @@ def query_of(scope: Scope, wanted: Collection[str] | None) -> bytes:
     return b"&".join(parts)
 
 
-def bears_credentials(scope: Scope, headers: Iterable[str], cookies: Iterable[str]) -> bool:
+def bears_credentials(scope: Scope, headers: Iterable[str], cookies: Iterable[str] | None) -> bool:
     """Whether a request is of somebody in particular."""
     if any(rules.values(scope["headers"], name.lower().encode("latin-1")) for name in headers):
         return True
     sent = "; ".join(rules.values(scope["headers"], b"cookie"))
-    if not sent:
-        return False
+    if not sent or cookies is None:
+        return bool(sent)
     try:
         jar = SimpleCookie(sent)
     except CookieError:

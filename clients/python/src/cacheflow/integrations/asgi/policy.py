@@ -44,7 +44,8 @@ class Policy:
     max_body: a longer response is passed by.
     credential_headers, credential_cookies: whose presence means that a request is of somebody in particular.
     Of responses to such requests only those are stored, and shared among such requests, that say by public,
-    s-maxage or must-revalidate that they are for everybody (RFC 9111, 3.5).
+    s-maxage or must-revalidate that they are for everybody (RFC 9111, 3.5). Cookies of None: any cookie. Name
+    those that log somebody in, and responses are shared by who has others, of preferences and statistics.
     browser_ttl: what browsers are told (max-age), while shared caches are told the freshness (s-maxage);
     None: the same.
     pass_ttl: for how long requests for what cannot be stored do not wait for each other; it is remembered
@@ -64,7 +65,7 @@ class Policy:
     query: Collection[str] | None = None
     max_body: int | str = "1mb"
     credential_headers: Collection[str] = ("authorization", "x-api-key")
-    credential_cookies: Collection[str] = ("session", "sessionid")
+    credential_cookies: Collection[str] | None = None
     browser_ttl: Duration | None = None
     pass_ttl: Duration = 10
     obey_requests: bool = True
