@@ -27,7 +27,7 @@ async def test_a_route_is_cached_with_its_model(server, namespace):
 
         @router.get("/products/{product_id}", response_model=Product)
         @cached(http, tags=["product:{product_id}"])
-        async def product(product_id: int, request: Request, response: Response, _=Depends(check)):
+        async def product(product_id: int, request: Request, response: Response, _: None = Depends(check)):
             runs.append(product_id)
             if product_id == 404:
                 raise HTTPException(404)

@@ -28,8 +28,8 @@ def engine(tmp_path):
     engine = database(tmp_path / "rows.db")
     with Session(engine) as session, session.begin():
         session.add_all([User(id=n, name=f"u{n}") for n in (1, 2, 3)])
-        session.add_all([Note(id=1, user_id=1), Note(id=2, user_id=2), Badge(id=1), Price(product="a,b", region="%")])
-        session.add(Chief(id=7, office="x"))
+        session.add_all([Note(id=1, user_id=1), Note(id=2, user_id=2), Badge(id=1)])
+        session.add_all([Price(product="a,b", region="%"), Chief(id=7, office="x")])
     yield engine
     engine.dispose()
 
