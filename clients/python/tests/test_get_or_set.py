@@ -1,9 +1,10 @@
 """get_or_set, on every kind of client."""
 
 import threading
+import time
 
 import pytest
-from conftest import Background, Loads, settle, wait_for
+from conftest import Background, Loads, settle, url_of, wait_for
 
 from cacheflow import Codec, ConfigError, DecodeError, EncodeError, JsonCodec
 
@@ -343,3 +344,38 @@ def test_an_observer_that_fails_breaks_nothing(another, loads):
             raise RuntimeError("telemetry")
 
     assert another(observers=[Broken()]).get_or_set("k", loads, ttl=60) == 1
+
+
+def test_early_refresh_behind_a_fresh_value(make, server, namespace, recorder, loads):
+    """XFetch with a beta that elects at once: the caller has the fresh value, and one refresh runs behind it."""
+    cache = make("threads", url_of(server), namespace=namespace, observers=[recorder])
+
+    def load():
+        time.sleep(0.01)  # what takes no time is not worth refreshing early
+        return loads()
+
+    assert cache.get_or_set("k", load, ttl=0.5) == 1
+
+    def refreshed():
+        cache.get_or_set("k", load, ttl=0.5, beta=1e9)
+        return "refresh" in recorder.names()
+
+    wait_for(refreshed, "an early election")
+    assert loads.count == 2 and "stale" not in recorder.names()
+
+
+def test_no_room_for_a_refresh_gives_the_lease_up(make, server, namespace, recorder, loads):
+    cache = make(
+        "threads", url_of(server), namespace=namespace, refresh_workers=1, refresh_queue=0, observers=[recorder]
+    )
+    for key in ("a", "b"):
+        cache.get_or_set(key, lambda: "old", ttl=60, grace=60)
+        cache.delete(key, soft=True)
+    loads.hold()
+    assert cache.get_or_set("a", loads, ttl=60, grace=60) == "old"
+    assert loads.begun.wait(20)
+    assert cache.get_or_set("b", loads, ttl=60, grace=60) == "old"
+    assert cache.meta("b").lease_ms == 0 and loads.count == 1
+    loads.go_on.set()
+    settle(cache)
+    assert cache.get("a") == 1

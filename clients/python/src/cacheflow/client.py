@@ -94,7 +94,8 @@ class CacheFlow(Client):
     ) -> bool:
         """Store a value; whether it was. False when Redis does not answer (the old value, if any, stays), when
         `only` ("absent": no fresh value there, "present") does not hold, and when something newer happened
-        since `token`, a lock's or a LoadContext's, was given; that lock is given back by it. cost: what computing it took, else measured.
+        since `token`, a lock's or a LoadContext's, was given; that lock is given back by it. cost: what
+        computing it took, else measured.
         EncodeError, ServerError."""
         return self._run(
             self.core.set(

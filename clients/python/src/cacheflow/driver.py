@@ -137,8 +137,16 @@ class ThreadDriver:
         self.transport.close()
 
 
-def _set_soon(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
-    loop.call_soon_threadsafe(event.set)
+def _settle(future: asyncio.Future[bool], happened: bool) -> None:
+    if not future.done():
+        future.set_result(happened)
+
+
+def _happened(loop: asyncio.AbstractEventLoop, thread: int, future: asyncio.Future[bool]) -> None:
+    if threading.get_ident() == thread:
+        _settle(future, True)
+    else:
+        loop.call_soon_threadsafe(_settle, future, True)
 
 
 class AsyncDriver:
@@ -189,14 +197,15 @@ class AsyncDriver:
 
     @staticmethod
     async def _await(effect: Await) -> bool:
+        # By hand: wait_for makes a task of each waiter, and a flight may have hundreds.
         loop = asyncio.get_running_loop()
-        event = asyncio.Event()
-        effect.signal.listen(functools.partial(_set_soon, loop, event))
+        future: asyncio.Future[bool] = loop.create_future()
+        timer = loop.call_later(effect.seconds, _settle, future, False)
+        effect.signal.listen(functools.partial(_happened, loop, threading.get_ident(), future))
         try:
-            await asyncio.wait_for(event.wait(), effect.seconds)
-        except asyncio.TimeoutError:
-            return False
-        return True
+            return await future
+        finally:
+            timer.cancel()
 
     async def _open(self, effect: Open) -> Any:
         connection = self.transport.connection(effect.node)

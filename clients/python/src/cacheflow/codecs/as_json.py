@@ -42,9 +42,7 @@ class JsonSerializer:
 
     def __init__(self, default: Default | None = None, object_hook: ObjectHook | None = None) -> None:
         self._plain = Plain("JSON", _ATOMS, default)
-        self._decode = json.JSONDecoder(
-            object_hook=guarded(object_hook), parse_constant=_refuse_constant
-        ).decode
+        self._decode = json.JSONDecoder(object_hook=guarded(object_hook), parse_constant=_refuse_constant).decode
         self._encode = json.JSONEncoder(
             ensure_ascii=False, check_circular=False, allow_nan=False, separators=(",", ":")
         ).encode

@@ -124,9 +124,7 @@ class Framed:
         if reader is None:
             make = _SAFE.get(number)
             if make is None:
-                raise DecodeError(
-                    "bad_serializer", f"{frame.SERIALIZER_NAMES[number]} was not asked for by name"
-                )
+                raise DecodeError("bad_serializer", f"{frame.SERIALIZER_NAMES[number]} was not asked for by name")
             reader = self._readers[number] = _made(make)
         return reader
 

@@ -15,6 +15,4 @@ def library(module: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise MissingLibrary(
-            f"{module} is not installed: pip install 'cacheflow[{extra}]'", name=module
-        ) from error
+        raise MissingLibrary(f"{module} is not installed: pip install 'cacheflow[{extra}]'", name=module) from error

@@ -42,7 +42,9 @@ class Plain:
         kind, atoms = type(value), self._atoms
         if kind is list:
             for item in value:  # type: ignore[attr-defined]
-                if type(item) not in atoms and not self._is_plain(item):
+                if type(item) in atoms:
+                    continue
+                if not self._is_plain(item):
                     return False
             return True
         if kind is dict:
@@ -73,9 +75,7 @@ class Plain:
         try:
             replaced = self._default(value)
         except (TypeError, ValueError) as error:
-            raise EncodeError(
-                "unsupported_type", f"default= refused {_type(value)} ({path}): {error}"
-            ) from error
+            raise EncodeError("unsupported_type", f"default= refused {_type(value)} ({path}): {error}") from error
         return self._plain(replaced, path, hooked=True)
 
     def _refuse(self, value: object, path: str) -> NoReturn:
