@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -61,7 +63,14 @@ def test_each_kind_is_what_it_says_and_ends_with_the_input(servers, tmp_path):
 
 def test_a_server_that_died_is_told(servers):
     process, told = servers("plain")
-    ask(told["plain"]["nodes"][0], "SHUTDOWN NOSAVE")
+    node = told["plain"]["nodes"][0]
+    pid = int(re.search(rb"process_id:(\d+)", ask(node, "INFO server"))[1])
+    ask(node, "SHUTDOWN NOSAVE")
+    state = Path(f"/proc/{pid}/stat")
+    deadline = time.monotonic() + 30
+    while state.read_text().rpartition(")")[2].split()[0] != "Z":  # dead, and its parent not yet told
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 1 and b"died" in said
 

@@ -27,16 +27,12 @@ COMPRESS = [None, "zstd", "lz4"]
 
 # Only timezone.utc itself is MessagePack's; it has no hour that comes twice, and so no fold.
 MOMENTS = st.datetimes().map(lambda moment: moment.replace(tzinfo=timezone.utc, fold=0))
-ATOMS = (
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
-)
+ATOMS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 
 
 def nested(atoms):
     """Lists and dicts of these, of any depth."""
-    return st.recursive(
-        atoms, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8
-    )
+    return st.recursive(atoms, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8)
 
 
 JSON_VALUES = nested(ATOMS)
@@ -55,9 +51,7 @@ def exact(value):
 
 def codecs(make):
     """One kind of codec in every combination of compression and encryption."""
-    return st.sampled_from(
-        [make(compress=one, min_size=0, keys=keys) for one in COMPRESS for keys in (None, RING)]
-    )
+    return st.sampled_from([make(compress=one, min_size=0, keys=keys) for one in COMPRESS for keys in (None, RING)])
 
 
 @settings(max_examples=120)

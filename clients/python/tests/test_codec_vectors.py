@@ -1,9 +1,9 @@
 """The vectors that every CacheFlow client reads: the same bytes, the same values, the same codes."""
 
 import pytest
+from scenarios.values import VECTORS, codec, same, value
 
 from cacheflow.codecs import DecodeError
-from scenarios.values import VECTORS, codec, same, value
 
 
 def data(vector):

@@ -8,7 +8,6 @@ import json
 from contextlib import ExitStack, closing
 
 import pytest
-
 from scenarios import CONFORMANCE
 from scenarios.actors import ACTORS
 from scenarios.processes import Program, Proxy, Raw
@@ -34,10 +33,7 @@ def servers():
 def proxies(servers):
     """A fault proxy before each single server."""
     with ExitStack() as stack:
-        yield {
-            kind: stack.enter_context(closing(Proxy(servers[kind]["nodes"][0])))
-            for kind in ("module", "plain")
-        }
+        yield {kind: stack.enter_context(closing(Proxy(servers[kind]["nodes"][0]))) for kind in ("module", "plain")}
 
 
 @pytest.mark.parametrize("make", ACTORS.values(), ids=ACTORS.keys())

@@ -5,7 +5,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-
 from scenarios.processes import Program
 
 DOCS = Path(__file__).parents[3] / "docs" / "python"

@@ -23,9 +23,7 @@ class Runner:
         one; `raw`: sends commands to the (first) server; `make`: ThreadActor or AsyncActor."""
         self._scenario, self._kind, self._address = scenario, kind, address
         self._proxy, self._raw, self._make = proxy, raw, make
-        self._gates = {
-            told["gate"]: Gate() for told in scenario.get("loaders", {}).values() if "gate" in told
-        }
+        self._gates = {told["gate"]: Gate() for told in scenario.get("loaders", {}).values() if "gate" in told}
         self._loaders = {
             name: Loader(told, self._gates.get(told.get("gate")))
             for name, told in scenario.get("loaders", {}).items()
@@ -92,9 +90,7 @@ class Runner:
             case {"proxy": line}:
                 self._proxy.tell(line)
             case {"saw": event, "on": on}:
-                seen = [
-                    f"{e.name}_{e.detail}" for e in self._actor(on).recorder.events if e.name == "breaker"
-                ]
+                seen = [f"{e.name}_{e.detail}" for e in self._actor(on).recorder.events if e.name == "breaker"]
                 assert event in seen, seen
             case {"greater": [one, other]}:
                 assert self._tokens[one] > self._tokens[other]
@@ -128,7 +124,7 @@ class Runner:
                 namespace=told.get("namespace", "t"),
                 codec=values.codec(told["codec"]) if "codec" in told else None,
                 local=told.get("local", False),
-                timeout=1 if proxied else 5,
+                timeout=0.5 if proxied else 5,
                 wait=30,
                 breaker_cooldown=0.2,
             )
