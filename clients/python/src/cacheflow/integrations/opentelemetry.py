@@ -142,11 +142,12 @@ class OpenTelemetryObserver:
             return
         database = {**self._own, "db.system.name": "redis", "db.operation.name": operation, **failed}
         self._operations.record(event.seconds, database)
+        told = dict(database)  # some SDKs keep what a metric is given
         if result is not None:
-            database["cacheflow.result"] = result
+            told["cacheflow.result"] = result
         if event.detail:
-            database["cacheflow.outcome"] = event.detail
-        self._span(f"cache.{operation}", SpanKind.CLIENT, event, database)
+            told["cacheflow.outcome"] = event.detail
+        self._span(f"cache.{operation}", SpanKind.CLIENT, event, told)
 
     def _span(self, name: str, kind: SpanKind, event: Event, attributes: dict[str, AttributeValue]) -> None:
         if not self._spans:

@@ -180,7 +180,8 @@ class _Exchange:
             if asked.only_if_cached:
                 return value if self._acceptable(value) and not asked.no_cache else None
             return await self._cache.refresh(key, load)
-        value = await self._cache.get_or_set(key, load)
+        # Tags are known when the response is; this one is a hint that saves servers without the module a look.
+        value = await self._cache.get_or_set(key, load, tags=(names.tag_of(self._scope),))
         if self._run is not None or value == PASS or varied_by(value) is not None or self._acceptable(value):
             return value
         return await self._cache.refresh(key, load)
