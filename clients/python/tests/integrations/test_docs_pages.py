@@ -7,7 +7,6 @@ from contextlib import closing
 import pytest
 from harness.server import wait_for
 from prometheus_client import REGISTRY
-
 from scenarios.processes import Proxy
 from test_docs_examples import run
 

@@ -437,6 +437,19 @@ async def test_without_redis_the_application_answers(own_server, namespace):
         assert len({answer.text for answer in private}) == 4
 
 
+async def test_a_server_without_the_module(server, namespace):
+    options = {"ttl": 60, "grace": 300, "tags": ["t"], "client": {"mode": "plain"}}
+    async with shop(server, namespace, Origin(vary="x-plan"), **options) as (origin, ask, http):
+        for plan in ("a", "b", "a", "b"):
+            await ask.get("/a", headers={"x-plan": plan})
+        assert origin.count == 3
+        await http.cache.invalidate("t", soft=True)
+        assert (await ask.get("/a", headers={"x-plan": "b"})).text == "answer 2"
+        await until(lambda: origin.count == 4 and not http.cache.client_stats()["refreshing"], "a refresh")
+        await http.cache.invalidate("t")
+        assert (await ask.get("/a", headers={"x-plan": "b"})).text == "answer 5"
+
+
 async def test_what_is_not_to_be_cached(server, namespace):
     options = {"ttl": 60, "when": lambda scope: not scope["path"].startswith("/admin")}
     async with shop(server, namespace, **options) as (origin, ask, _):

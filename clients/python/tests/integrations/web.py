@@ -17,9 +17,7 @@ HOST = "http://shop.example"
 async def caching(server, namespace, observers=(), client=None, **options):
     """An HTTPCache on a server."""
     settings = {"timeout": 5.0, **(client or {})}
-    cache = AsyncCacheFlow(
-        f"redis://127.0.0.1:{server.port}", namespace=namespace, observers=observers, **settings
-    )
+    cache = AsyncCacheFlow(f"redis://127.0.0.1:{server.port}", namespace=namespace, observers=observers, **settings)
     async with cache:
         yield HTTPCache(cache, **options)
 

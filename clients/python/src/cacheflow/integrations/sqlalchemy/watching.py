@@ -38,12 +38,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import SessionTransaction, UOWTransaction, scoped_session, sessionmaker
 
     Sessions = (
-        type[Session]
-        | Session
-        | sessionmaker[Any]
-        | scoped_session[Any]
-        | async_sessionmaker[Any]
-        | AsyncSession
+        type[Session] | Session | sessionmaker[Any] | scoped_session[Any] | async_sessionmaker[Any] | AsyncSession
     )
 
 log = logging.getLogger("cacheflow")
