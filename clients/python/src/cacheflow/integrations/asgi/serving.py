@@ -134,6 +134,7 @@ class _Exchange:
         # What the application did for this very request, if it ran for it.
         self._run: Run | None = None
         self._stored: Stored | None = None
+        self._found: Stored | None = None  # what the cache had
 
     async def answer(self) -> None:
         """Send a response."""
@@ -158,10 +159,9 @@ class _Exchange:
             if more is not None:
                 vary |= more
                 continue
-            stored = Stored.read(value)
-            if stored is None:
+            if self._found is None:
                 break
-            await stored.send(self._send, self._scope["headers"], self._policy, time.time(), False)
+            await self._found.send(self._send, self._scope["headers"], self._policy, time.time(), False)
             return
         await self._app(self._scope, self._receive, self._send)
 
@@ -193,8 +193,8 @@ class _Exchange:
             return None  # told to observers by the client
 
     def _acceptable(self, value: Any) -> bool:
-        stored = Stored.read(value)
-        return stored is not None and self._asked.content_with(stored.age(time.time()), stored.lifetime)
+        found = self._found = Stored.read(value)
+        return found is not None and self._asked.content_with(found.age(time.time()), found.lifetime)
 
     # --- the application -----------------------------------------------------------------------
     async def _load(self, context: LoadContext, vary: frozenset[str]) -> Any:

@@ -17,6 +17,7 @@ old values until their time is up.
 from __future__ import annotations
 
 import logging
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,9 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Table, event, inspect
 from sqlalchemy.exc import MissingGreenlet
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Mapper, Session, object_session
-from sqlalchemy.util import await_only
 
 from ...aio import AsyncCacheFlow
 from ...client import CacheFlow
@@ -35,6 +34,7 @@ from ...errors import ConfigError, InvalidationError
 from .tagging import Tagging, referring, tables_in, tables_of
 
 if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
     from sqlalchemy.orm import SessionTransaction, UOWTransaction, scoped_session, sessionmaker
 
     Sessions = (
@@ -45,6 +45,19 @@ log = logging.getLogger("cacheflow")
 
 #: Execution option for statements that are text: the tables that they change (Table, mapped class, name).
 CHANGES = "cacheflow_changes"
+
+
+def _asyncio(name: str) -> tuple[type[Any], ...]:
+    """A class of sqlalchemy.ext.asyncio, if the application has imported that: it needs greenlet, which who has
+    sessions of threads alone need not have."""
+    module = sys.modules.get("sqlalchemy.ext.asyncio")
+    return () if module is None else (getattr(module, name),)
+
+
+def _sync(session: Session | AsyncSession) -> Session:
+    given: Any = session
+    sync: Session = given.sync_session if isinstance(given, _asyncio("AsyncSession")) else given
+    return sync
 
 
 @lru_cache(maxsize=1024)
@@ -130,12 +143,13 @@ class DatabaseTags(Tagging):
         or one session. Of an AsyncSession the cache may be an AsyncCacheFlow, which sessions of threads cannot
         wait for."""
         target: Any = sessions
-        if isinstance(sessions, async_sessionmaker):
-            parent = sessions.kw.get("sync_session_class") or sessions.class_.sync_session_class
-            target = type(parent.__name__, (parent,), {})  # a class of its own, that others' are not watched
-            sessions.configure(sync_session_class=target)
-        elif isinstance(sessions, AsyncSession):
-            target = sessions.sync_session
+        if isinstance(target, _asyncio("async_sessionmaker")):
+            parent = target.kw.get("sync_session_class") or target.class_.sync_session_class
+            own = type(parent.__name__, (parent,), {})  # a class of its own, that others' are not watched
+            target.configure(sync_session_class=own)
+            target = own
+        elif isinstance(target, _asyncio("AsyncSession")):
+            target = target.sync_session
         if not self._targets:
             for name, function in self._mapper_events.items():
                 event.listen(Mapper, name, function)
@@ -156,7 +170,7 @@ class DatabaseTags(Tagging):
     # --- what applications say -----------------------------------------------------------------
     def add(self, session: Session | AsyncSession, *tags: str) -> None:
         """Invalidate these tags too if the session's transaction, or the savepoint that it is in, commits."""
-        session = session.sync_session if isinstance(session, AsyncSession) else session
+        session = _sync(session)
         if not session.in_transaction():
             session.begin()
         self._changes(session).tags |= set(tags)
@@ -165,7 +179,7 @@ class DatabaseTags(Tagging):
     def reads(self, session: Session | AsyncSession) -> Iterator[set[str]]:
         """The tags of all tables that the session reads within, what relationships load included: a set that
         fills. What it does not ask the database for, because it has it, is not in it."""
-        session = session.sync_session if isinstance(session, AsyncSession) else session
+        session = _sync(session)
         watched = self._watched(session)
         tags: set[str] = set()
         watched.reads.append(tags)
@@ -302,6 +316,8 @@ class DatabaseTags(Tagging):
             if isinstance(self._cache, CacheFlow):
                 self._cache.invalidate(*tags, retry=self._queue)
             else:
+                from sqlalchemy.util import await_only  # as above: of greenlet
+
                 await_only(self._cache.invalidate(*tags, retry=self._queue))
         except MissingGreenlet:
             raise ConfigError(
