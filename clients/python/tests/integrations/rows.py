@@ -78,9 +78,10 @@ def real_transactions(engine):
         connection.exec_driver_sql("BEGIN")
 
 
-def database(path):
-    """An engine on a file, with the tables."""
+def database(path, metadata=None):
+    """An engine on a file, with the tables of the metadata made."""
     engine = create_engine(f"sqlite:///{path}")
     real_transactions(engine)
-    Base.metadata.create_all(engine)
+    if metadata is not None:
+        metadata.create_all(engine)
     return engine

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -23,13 +24,22 @@ def cache(server, namespace, recorder):
         yield made
 
 
-@pytest.fixture
-def engine(tmp_path):
-    engine = database(tmp_path / "rows.db")
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
+    """A database file to copy: making tables takes longer than most tests."""
+    path = tmp_path_factory.mktemp("rows") / "rows.db"
+    engine = database(path, Base.metadata)
     with Session(engine) as session, session.begin():
         session.add_all([User(id=n, name=f"u{n}") for n in (1, 2, 3)])
         session.add_all([Note(id=1, user_id=1), Note(id=2, user_id=2), Badge(id=1)])
         session.add_all([Price(product="a,b", region="%"), Chief(id=7, office="x")])
+    engine.dispose()
+    return path
+
+
+@pytest.fixture
+def engine(filled, tmp_path):
+    engine = database(shutil.copy(filled, tmp_path))
     yield engine
     engine.dispose()
 
