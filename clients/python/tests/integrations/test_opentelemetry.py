@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from harness.server import wait_for
 from opentelemetry.sdk.metrics import MeterProvider
@@ -87,6 +89,16 @@ def test_spans_of_a_miss_and_a_hit_stand_in_the_callers(cache, telemetry):
     assert all(span.start_time <= span.end_time for span in spans)
     assert get.end_time <= load.end_time <= fill.end_time
     assert all(request.start_time <= span.start_time for span in spans)
+
+
+def test_spans_are_as_long_as_what_they_are_of(cache, telemetry):
+    def load():
+        time.sleep(0.02)
+        return 1
+
+    cache.get_or_set("a", load, ttl=60)
+    (span,) = [span for span in telemetry.spans() if span.name == "cache.load"]
+    assert span.end_time - span.start_time >= 0.02 * 1e9
 
 
 def test_errors_have_types(cache, telemetry):

@@ -69,6 +69,32 @@ async def test_endpoints_of_all_kinds(server, namespace):
             assert (await ask.post("/plain")).status_code == 405
 
 
+async def test_a_cache_within_a_cache_advises_the_outer_one(server, namespace):
+    """Both have one key: storing twice, each would wait for the other."""
+    runs = []
+    async with caching(server, namespace, ttl=60, grace=300, client={"wait": 60}, tags=["site"]) as http:
+
+        @cached(http, ttl="1h", grace=0, tags=["page:{name}"], vary=["x-plan"])
+        async def page(request):
+            runs.append(request.path_params["name"])
+            return PlainTextResponse(f"run {len(runs)}", status_code=int(request.query_params.get("status", 200)))
+
+        app = Starlette(routes=[Route("/{name}", page)], middleware=[Middleware(CacheMiddleware, cache=http)])
+        async with browser(app) as ask:
+            await ask.get("/a")  # shows that it varies
+            for _ in range(2):
+                answer = await ask.get("/a")
+                assert answer.text == "run 2"
+                assert answer.headers["cache-control"] == "max-age=3600, stale-while-revalidate=0"
+                assert answer.headers["surrogate-key"] == "site page:a"
+            assert (await ask.get("/a", headers={"x-plan": "b"})).text == "run 3"
+            await http.cache.invalidate("page:a")
+            assert (await ask.get("/a")).text == "run 4"
+            for _ in range(2):
+                assert (await ask.get("/b?status=503")).status_code == 503
+            assert len(runs) == 6
+
+
 async def test_what_is_no_endpoint_is_an_error(server, namespace):
     async with caching(server, namespace, ttl=60) as http:
 

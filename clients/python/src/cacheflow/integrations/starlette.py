@@ -5,6 +5,8 @@
 
     @cached(http, tags=["product:{product_id}"])
     async def product(request): ...
+
+FastAPI's are in cacheflow.integrations.fastapi.
 """
 
 from __future__ import annotations
@@ -34,9 +36,7 @@ class _Answer(Response):
         await self._http.serve(self._app, scope, receive, send)
 
 
-def cached(
-    http: HTTPCache, **options: Any
-) -> Callable[[Callable[..., Any]], Callable[..., Awaitable[Response]]]:
+def cached(http: HTTPCache, **options: Any) -> Callable[[Callable[..., Any]], Callable[..., Awaitable[Response]]]:
     """Cache an endpoint `(request) -> Response`, coroutine function or not, or such a method of an
     HTTPEndpoint. `options` are those of Policy. FastAPI's endpoints take cacheflow.integrations.fastapi's.
     ConfigError."""

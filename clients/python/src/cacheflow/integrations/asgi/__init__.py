@@ -6,6 +6,8 @@
     stored.py   a response as a value of the cache, and what is sent of it
     run.py      one run of the application, whose response is caught or passed by
     serving.py  all of it together: HTTPCache and CacheMiddleware
+
+docs/python/fastapi.md tells how to use it.
 """
 
 from __future__ import annotations

@@ -33,16 +33,14 @@ from ...units import Duration, seconds, size
 from . import names, rules
 from .policy import TAGS, App, Message, Policy, Receive, Scope, Send
 from .run import Run
-from .stored import PASS, Stored, varied_by, vary_by
+from .stored import PASS, Stored, cache_control, varied_by, vary_by
 
 log = logging.getLogger("cacheflow")
 
 VARY_TTL: Duration = "1d"
 _HOPS = 4  # keys that one request may be sent on to
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-_CONDITIONS = frozenset(
-    {b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range"}
-)
+_CONDITIONS = frozenset({b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range"})
 
 
 class Failed(Exception):
@@ -88,7 +86,45 @@ class HTTPCache:
         if asked.bypass:
             await app(scope, receive, send)
             return
+        if scope.get(TAGS) is not None:
+            await app(scope, receive, self._advising(scope, send))
+            return
         await _Exchange(self, app, scope, receive, send, asked).answer()
+
+    def credentials(self, scope: Scope) -> bool:
+        """Whether a request is of somebody in particular."""
+        return names.bears_credentials(scope, self.policy.credential_headers, self.policy.credential_cookies)
+
+    def judge(self, status: int, headers: rules.Headers, credentials: bool) -> rules.Verdict:
+        """Whether a response may be stored, by its headers and the policy."""
+        policy = self.policy
+        ttl = None if policy.ttl is None else seconds(policy.ttl)
+        negative, grace = seconds(policy.negative_ttl), seconds(policy.grace)
+        return rules.verdict(status, headers, credentials, ttl, negative, grace)
+
+    def _advising(self, scope: Scope, send: Send) -> Send:
+        """Within another cache, whose computation this is, nothing is stored a second time (under the same key
+        each would wait for the other): the policy is told to the outer one, in the response's headers."""
+        policy = self.policy
+        if policy.query is not None:
+            scope["query_string"] = names.query_of(scope, policy.query)
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = [(bytes(name), bytes(value)) for name, value in message.get("headers") or ()]
+                judged = self.judge(message["status"], headers, self.credentials(scope))
+                if judged.store:
+                    scope[TAGS].extend(policy.tags_of(scope))
+                    if not judged.explicit:
+                        said = cache_control(judged.ttl, judged.grace, policy)
+                        said += "" if judged.grace else ", stale-while-revalidate=0"
+                        headers.append((b"cache-control", said.encode("latin-1")))
+                    if policy.vary:
+                        headers.append((b"vary", ", ".join(policy.vary).encode("latin-1")))
+                message = {**message, "headers": headers}
+            await send(message)
+
+        return sending
 
     def _invalidating(self, tag: str, send: Send) -> Send:
         """Before the client hears that a change has succeeded, what was stored of the path is invalid
@@ -125,11 +161,10 @@ class _Exchange:
     def __init__(
         self, http: HTTPCache, app: App, scope: Scope, receive: Receive, send: Send, asked: rules.Asked
     ) -> None:
-        self._cache, self._policy, self._app = http.cache, http.policy, app
+        self._http, self._cache, self._policy, self._app = http, http.cache, http.policy, app
         self._scope, self._receive, self._send, self._asked = scope, receive, send, asked
-        policy = http.policy
-        self._query = names.query_of(scope, policy.query)
-        self._credentials = names.bears_credentials(scope, policy.credential_headers, policy.credential_cookies)
+        self._query = names.query_of(scope, http.policy.query)
+        self._credentials = http.credentials(scope)
         self._task = asyncio.current_task()
         # What the application did for this very request, if it ran for it.
         self._run: Run | None = None
@@ -240,14 +275,7 @@ class _Exchange:
             return self._pass(context), None
         if run.status >= 500:
             raise Failed(run)
-        judged = rules.verdict(
-            run.status,
-            run.headers,
-            self._credentials,
-            None if policy.ttl is None else seconds(policy.ttl),
-            seconds(policy.negative_ttl),
-            seconds(policy.grace),
-        )
+        judged = self._http.judge(run.status, run.headers, self._credentials)
         if not judged.store:
             return self._pass(context), None
         needed = rules.names(run.headers, b"vary")

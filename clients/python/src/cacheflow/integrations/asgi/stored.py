@@ -44,6 +44,17 @@ def etag_of(body: bytes, headers: rules.Headers) -> str:
     return f'"{digest.hexdigest()}"'
 
 
+def cache_control(lifetime: float, grace: float, policy: Policy) -> str:
+    """What a response says that says nothing itself. Seconds."""
+    if policy.browser_ttl is None:
+        text = f"max-age={int(lifetime)}"
+    else:
+        text = f"max-age={int(seconds(policy.browser_ttl))}, s-maxage={int(lifetime)}"
+    if grace:
+        text += f", stale-while-revalidate={int(grace)}, stale-if-error={int(grace)}"
+    return text
+
+
 @dataclass(frozen=True)
 class Stored:
     """A response. `lifetime`, `grace`: seconds; `at`: when its age was 0, in Unix time."""
@@ -132,16 +143,6 @@ class Stored:
         return max(0.0, now - self.at)
 
     # --- sending -------------------------------------------------------------------------------
-    def _cache_control(self, policy: Policy) -> str:
-        fresh = int(self.lifetime)
-        if policy.browser_ttl is None:
-            text = f"max-age={fresh}"
-        else:
-            text = f"max-age={int(seconds(policy.browser_ttl))}, s-maxage={fresh}"
-        if self.grace:
-            text += f", stale-while-revalidate={int(self.grace)}, stale-if-error={int(self.grace)}"
-        return text
-
     def outgoing(self, policy: Policy, now: float, loaded: bool) -> list[tuple[bytes, bytes]]:
         """All headers; `loaded`: it was computed for this very request."""
         headers = list(self.headers)
@@ -153,7 +154,7 @@ class Stored:
         if self.etag is not None and not rules.values(self.headers, b"etag"):
             add("etag", self.etag)
         if not self.own:
-            add("cache-control", self._cache_control(policy))
+            add("cache-control", cache_control(self.lifetime, self.grace, policy))
         if not loaded:
             add("age", str(int(age)))
         if self.tags:

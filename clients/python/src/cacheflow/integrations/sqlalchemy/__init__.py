@@ -14,6 +14,8 @@
 
     tagging.py   the names of tags, and what of objects, tables and statements they are of
     watching.py  what a session changes, by its events, and when it is sent
+
+docs/python/sqlalchemy.md tells how to use it.
 """
 
 from __future__ import annotations
