@@ -4,12 +4,12 @@ import sys
 import threading
 import tracemalloc
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cacheflow.local import OVERHEAD, Entry, LocalCache
 
-KEYS = [f"n{n}:{k}" for n in range(2) for k in range(4)]
+KEYS = ["n0:a", "n0:b", "n1:a"]  # few, so that scripts meet the same again
 TAGS = ["a", "b", "@n0"]
 
 
@@ -40,16 +40,21 @@ steps = st.one_of(
     st.tuples(
         st.just("put"), st.sampled_from(KEYS), st.integers(0, 9), st.lists(st.sampled_from(TAGS), unique=True)
     ),
+    st.tuples(st.just("fill"), st.sampled_from(KEYS), st.lists(st.sampled_from(TAGS), unique=True)),
     st.tuples(st.just("get"), st.sampled_from(KEYS)),
     st.tuples(st.just("drop"), st.sampled_from(KEYS)),
     st.tuples(st.just("invalidate"), st.sampled_from([*TAGS, "@n1"]), st.booleans()),
-    st.tuples(st.sampled_from(["flush", "lost", "connected"])),
+    st.tuples(st.just("flush")),
+    st.tuples(st.just("lost")),
+    st.tuples(st.just("connected")),
     st.tuples(st.just("pass"), st.floats(0, 8)),
 )
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(steps, max_size=60))
+@given(st.lists(steps, min_size=10, max_size=60))
+@example([("fill", "n0:a", []), ("lost",), ("connected",), ("get", "n0:a")])
+@example([("begin", "n0:a"), ("invalidate", "b", False), ("put", "n0:a", 1, [])])
 def test_against_a_model(script):
     """The model keeps what it may show by the rules, in the plainest way: a list of all that was put, and of
     all that was heard."""
@@ -57,7 +62,13 @@ def test_against_a_model(script):
     local, tickets = level(clock=clock), {}
     model, valid, live = {}, {}, True  # key -> [value, fresh until, stale until, tags, trusted]
     for step, *args in script:
-        if step == "begin":
+        if step == "fill":
+            kept = put(local, args[0], [7], tags=args[1])
+            tickets.pop(args[0], None)
+            assert kept is live
+            if kept:
+                model[args[0]] = [[7], clock.now + 10, clock.now + 15, args[1], True]
+        elif step == "begin":
             tickets[args[0]], valid[args[0]] = local.begin(args[0]), True
         elif step == "put":
             key, value, tags = args
@@ -101,6 +112,30 @@ def test_against_a_model(script):
             clock.now += args[0]
         assert len(local) == len(model)
         local.validate()
+
+
+def test_what_is_heard_while_a_reply_is_on_its_way_voids_it():
+    for heard in (
+        lambda level: level.drop(["n:1"]),
+        lambda level: level.invalidate("any tag"),
+        lambda level: level.flush(),
+        lambda level: (level.lost(), level.connected()),
+    ):
+        local = level()
+        ticket = local.begin("n:1")
+        heard(local)
+        assert not local.put(ticket, Entry(1, b"1", int), 10, 0, ())
+        assert put(local, "n:1", 1)
+
+
+def test_what_was_there_before_a_loss_is_never_fresh_again():
+    local = level()
+    put(local, "n:1", 1)
+    local.lost()
+    assert local.get("n:1", None) is None
+    local.connected()
+    assert local.get("n:1", None) is None
+    assert local.get_stale("n:1", None) == 1
 
 
 def test_it_is_bounded_by_bytes_and_drops_who_was_used_longest_ago():
