@@ -23,6 +23,17 @@ def ask(address, command):
         return connection.recv(1 << 16)
 
 
+def until_dead(pid):
+    """Wait until a process is dead, and its threads too: only then can its parent know."""
+    of, deadline = Path(f"/proc/{pid}"), time.monotonic() + 30
+    while True:
+        state = (of / "stat").read_text().rpartition(")")[2].split()[0]
+        if state == "Z" and len(list((of / "task").iterdir())) <= 1:
+            return
+        assert time.monotonic() < deadline, f"it is in state {state}"
+        time.sleep(0.005)
+
+
 @pytest.fixture
 def servers(tmp_path):
     """Starts the program with these kinds: the process, and what it said."""
@@ -66,11 +77,7 @@ def test_a_server_that_died_is_told(servers):
     node = told["plain"]["nodes"][0]
     pid = int(re.search(rb"process_id:(\d+)", ask(node, "INFO server"))[1])
     ask(node, "SHUTDOWN NOSAVE")
-    state = Path(f"/proc/{pid}/stat")
-    deadline = time.monotonic() + 30
-    while state.read_text().rpartition(")")[2].split()[0] != "Z":  # dead, and its parent not yet told
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    until_dead(pid)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 1 and b"died" in said
 
