@@ -1,1 +1,1 @@
-"""CacheFlow in frameworks. Each module here needs the extra of its name, and nothing else imports them."""
+"""CacheFlow in other people's frameworks. Each module needs the extra of its name, and nothing else imports it."""
