@@ -65,7 +65,7 @@ def fleet(request, tmp_path_factory):
         module = None
     else:
         module = os.path.join(engines.ROOT, module)
-        assert os.path.exists(module), f"{module} is missing: cargo build --release"
+        assert os.path.exists(module), f"{module} is missing: make build"
     fleet = Fleet(
         engines.binary(request.config.getoption("engine")), module, tmp_path_factory.mktemp("servers")
     )

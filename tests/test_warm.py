@@ -71,7 +71,7 @@ def values(server, *keys):
 
 def command(server, *arguments):
     """The command line."""
-    assert os.path.exists(PROGRAM), f"{PROGRAM} is missing: cargo build --release"
+    assert os.path.exists(PROGRAM), f"{PROGRAM} is missing: make build"
     return [PROGRAM, "warm", "--url", f"redis://127.0.0.1:{server.port}", *arguments]
 
 

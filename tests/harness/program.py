@@ -22,7 +22,7 @@ def url_of(*servers):
 
 def run(*arguments, code=0, env=None, text=True, input=None):
     """Run it to its end; what it printed on stdout, and on stderr."""
-    assert os.path.exists(PROGRAM), f"{PROGRAM} is missing: cargo build --release"
+    assert os.path.exists(PROGRAM), f"{PROGRAM} is missing: make build"
     done = subprocess.run(
         [PROGRAM, *map(str, arguments)],
         capture_output=True,
@@ -51,7 +51,7 @@ class Served:
     """`cacheflow serve`, on a port of its own."""
 
     def __init__(self, *arguments, env=None, listen="127.0.0.1:0"):
-        assert os.path.exists(PROGRAM), f"{PROGRAM} is missing: cargo build --release"
+        assert os.path.exists(PROGRAM), f"{PROGRAM} is missing: make build"
         place = ("--listen", listen) if listen else ()
         self.process = subprocess.Popen(
             [PROGRAM, "serve", *place, "--discover", "200ms", *map(str, arguments)],
