@@ -27,8 +27,8 @@ def test_codecs():
 
 
 @pytest.fixture
-def url():
-    with closing(Program("server.py", "module")) as program:
+def url(binary):
+    with closing(Program("server.py", "--binary", binary, "module")) as program:
         yield program.said["module"]["url"]
 
 
