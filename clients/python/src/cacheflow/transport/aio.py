@@ -12,9 +12,18 @@ import redis.asyncio.sentinel
 from redis.asyncio.retry import Retry
 from redis.exceptions import ReadOnlyError, ResponseError
 
-from ..effects import Exchange, Node
+from ..effects import Exchange, Node, Tell
 from ..errors import Unavailable
 from .address import Address, open_pool
+
+
+def check(connection: Any) -> None:
+    """Raise redis-py's ConnectionError where a connection is known to be lost, before something is sent. asyncio
+    of 3.12 and 3.13 answers writelines on a lost transport with AttributeError, and redis-py, which asks only
+    whether it has had one, lets that through."""
+    writer = connection._writer
+    if writer is None or writer.transport.is_closing():
+        raise redis.ConnectionError("the connection was lost")
 
 
 class AsyncLane:
@@ -95,6 +104,7 @@ class AsyncTransport:
         connection = await lane.take()
         requests = exchange.requests
         try:
+            check(connection)
             if len(requests) == 1:
                 await connection.send_command(*requests[0], check_health=False)
             else:
@@ -115,6 +125,11 @@ class AsyncTransport:
         else:
             lane.give(connection)
         return replies
+
+    async def tell(self, effect: Tell) -> None:
+        """See effects.Tell."""
+        check(effect.handle)
+        await effect.handle.send_command(*effect.args, check_health=False)
 
     async def close(self) -> None:
         """Close what is idle."""
