@@ -89,8 +89,8 @@ class Client:
 
     @property
     def breaker_state(self) -> str:
-        """closed, open or probing."""
-        return self.core.breaker.state.value
+        """closed, open or probing; of a cluster the worst of its nodes'."""
+        return self.core.breakers.state.value
 
     @property
     def queued_invalidations(self) -> int:

@@ -76,8 +76,8 @@ class CacheFlow(Client):
         return self._run(self.core.get(full, default, stale))
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
-        """The fresh values that there are, by key, in one round trip. Empty when Redis does not answer.
-        DecodeError, ServerError."""
+        """The fresh values that there are, by key, in one round trip. Without those whose server does not answer
+        (unless the level has them, stale as they may be). DecodeError, ServerError."""
         return self._run(self.core.get_many(list(keys)))
 
     def set(
@@ -93,9 +93,9 @@ class CacheFlow(Client):
         cost: Duration | None = None,
     ) -> bool:
         """Store a value; whether it was. False when Redis does not answer (the old value, if any, stays), when
-        `only` ("absent": no fresh value there, "present") does not hold, and when something newer happened
-        since `token`, a lock's or a LoadContext's, was given; that lock is given back by it. cost: what
-        computing it took, else measured.
+        `only` ("absent": nothing is there, not even a stale value; "present": something is) does not hold, and
+        when something newer happened since `token`, a lock's or a LoadContext's, was given; that lock is given
+        back by it. cost: what computing it took, else measured.
         EncodeError, ServerError."""
         return self._run(
             self.core.set(

@@ -37,7 +37,7 @@ class Event:
     write     -                         the full key       set, touch, delete, incr; `detail` says which
     invalidate  it took                 tag or namespace   `detail` hard or soft; `error` if it failed
     lock      waiting took              the lock's name    `detail`: taken, refused, released, lost
-    breaker   -                         ""                 `detail`: open, closed
+    breaker   -                         "", or host:port   `detail`: open, closed; in a cluster the node's
     tracking  -                         ""                 the L1's connection; `detail`: up, down
     """
 

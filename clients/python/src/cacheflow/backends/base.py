@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from ..effects import Batch, Command, Op
+from ..errors import Unavailable
 from ..options import Lifetime
 
 FRESH, STALE, MISS, BUSY = b"FRESH", b"STALE", b"MISS", b"BUSY"
@@ -100,8 +101,8 @@ class Backend(Protocol):
         """The value."""
         ...
 
-    def get_many(self, keys: Sequence[str]) -> Op[list[bytes | None]]:
-        """The fresh values."""
+    def get_many(self, keys: Sequence[str]) -> Op[list[bytes | Unavailable | None]]:
+        """The fresh values; in a cluster Unavailable for those whose node does not answer."""
         ...
 
     def store(
@@ -157,7 +158,7 @@ class Backend(Protocol):
         ...
 
 
-#: How a backend sends: with the breaker before it, see core/base.py.
+#: How a backend sends, see core/base.py.
 Send = Callable[[Command | Batch], Op[Any]]
 
 

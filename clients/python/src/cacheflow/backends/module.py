@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from ..effects import Batch, Command, Op
-from ..errors import CacheFlowError
+from ..errors import CacheFlowError, Unavailable
 from ..options import Lifetime
 from .base import Capabilities, Fetched, Meta, Send, text
 
@@ -55,8 +55,11 @@ def _map(flat: Any) -> dict[str, Any]:
 class ModuleBackend:
     """A server with the module."""
 
-    def __init__(self, send: Send, cluster: bool) -> None:
+    def __init__(self, send: Send, cluster: bool, timeout: float) -> None:
+        """`timeout`: seconds for which an answer is waited for."""
         self._send, self._cluster = send, cluster
+        # The node that is asked waits for the others, and must say PARTIAL while it is still listened to.
+        self._patience = ("TIMEOUT", max(1, int(timeout * 800))) if cluster else ()
         self.capabilities = Capabilities(True, cluster, True, True, True, True, True)
 
     def fetch(
@@ -94,13 +97,13 @@ class ModuleBackend:
         reply: bytes | None = yield from self._send(Command(words, key))
         return reply
 
-    def get_many(self, keys: Sequence[str]) -> Op[list[bytes | None]]:
+    def get_many(self, keys: Sequence[str]) -> Op[list[bytes | Unavailable | None]]:
         """CACHE.MGET; in a cluster one CACHE.GET a key, in one round trip a node."""
         if not self._cluster:
-            reply: list[bytes | None] = yield from self._send(Command(("CACHE.MGET", *keys), keys[0]))
+            reply: list[bytes | Unavailable | None] = yield from self._send(Command(("CACHE.MGET", *keys), keys[0]))
             return reply
         replies = yield from self._send(Batch([Command(("CACHE.GET", key), key) for key in keys]))
-        return _first_error(replies, tolerate=("wrongtype",))
+        return _raised(replies, wrongtype=True, unavailable=True)
 
     def store(
         self,
@@ -144,7 +147,7 @@ class ModuleBackend:
             reply: int = yield from self._send(Command((name, *keys), keys[0]))
             return reply
         replies = yield from self._send(Batch([Command((name, key), key) for key in keys]))
-        return sum(_first_error(replies))
+        return sum(_raised(replies))
 
     def delete(self, keys: Sequence[str]) -> Op[int]:
         """CACHE.DEL."""
@@ -180,7 +183,8 @@ class ModuleBackend:
 
     def invalidate(self, targets: Sequence[str], namespaces: bool, soft: bool) -> Op[int | None]:
         """CACHE.INVALIDATE, which in a cluster reaches every primary from whichever node."""
-        words = ("CACHE.INVALIDATE", *(("SOFT",) if soft else ()), "NAMESPACE" if namespaces else "TAGS")
+        options = (*(("SOFT",) if soft else ()), *self._patience)
+        words = ("CACHE.INVALIDATE", *options, "NAMESPACE" if namespaces else "TAGS")
         reply: int = yield from self._send(Command((*words, *targets), None))
         return reply
 
@@ -217,13 +221,14 @@ class ModuleBackend:
         return total
 
 
-def _first_error(replies: list[Any], tolerate: tuple[str, ...] = ()) -> list[Any]:
-    """The replies; the first error among them is raised, those to tolerate are None."""
+def _raised(replies: list[Any], wrongtype: bool = False, unavailable: bool = False) -> list[Any]:
+    """The replies; the first error among them is raised. Those that may be: wrongtype becomes None, the
+    Unavailable of some nodes stays where it is."""
     found: list[Any] = []
     for reply in replies:
-        if isinstance(reply, CacheFlowError) and reply.code in tolerate:
+        if wrongtype and isinstance(reply, CacheFlowError) and reply.code == "wrongtype":
             found.append(None)
-        elif isinstance(reply, Exception):
+        elif isinstance(reply, Exception) and not (unavailable and isinstance(reply, Unavailable)):
             raise reply
         else:
             found.append(reply)

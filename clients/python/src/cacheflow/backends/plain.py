@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from ..effects import Batch, Command, Op, Sleep
-from ..errors import CacheFlowError, ServerError
+from ..errors import CacheFlowError, ServerError, Unavailable
 from ..options import Lifetime
 from . import scripts
 from .base import BUSY, FRESH, STALE, Capabilities, Fetched, Meta, Send, text
@@ -26,6 +26,7 @@ LIMITS = (
     "values are not refreshed before they end, and TTLs are not learned (EXAUTO takes its minimum)",
     "tokens grow by the server's clock: a failover to a server whose clock is behind may repeat one",
     "in a cluster fills are fenced by the clocks of two nodes, and no better than these agree",
+    "in a cluster an entry cannot be read while the node is down that has the version of one of its tags",
     "an eviction of a tag's version invalidates the tag, one of an entry takes its lock along",
     "namespaces have no settings (budgets, fill limits, breakers), native keys no tags, nobody statistics",
 )
@@ -136,12 +137,12 @@ class PlainBackend:
             if value is None or not borne:
                 return fetched
             versions: dict[str, str] = json.loads(borne)
-            now = dict(zip(expected, found, strict=True))
+            now = dict(zip(expected, _readable(found), strict=True))
             missing = [target for target in versions if target not in now]
             if missing:
                 keys = [self._version_key(target) for target in missing]
                 more = yield from self._send(Batch([Command(("GET", name), name) for name in keys]))
-                now.update(zip(missing, more, strict=True))
+                now.update(zip(missing, _readable(more), strict=True))
             verdict = _judge(versions, now)
             if verdict == "alive" or (verdict == "soft" and state == STALE):
                 names = [target[2:] for target in versions if target.startswith("t:")]
@@ -177,9 +178,9 @@ class PlainBackend:
         fetched = yield from self._fetch(key, (), 0, -1)
         return fetched.value if fetched.state == FRESH or stale else None
 
-    def get_many(self, keys: Sequence[str]) -> Op[list[bytes | None]]:
+    def get_many(self, keys: Sequence[str]) -> Op[list[bytes | Unavailable | None]]:
         """One after the other: each must be judged by its own tags."""
-        found = []
+        found: list[bytes | Unavailable | None] = []
         for key in keys:
             try:
                 found.append((yield from self.get(key, False)))
@@ -187,6 +188,10 @@ class PlainBackend:
                 if error.code != "wrongtype":
                     raise
                 found.append(None)
+            except Unavailable as error:
+                if not self.capabilities.cluster:
+                    raise
+                found.append(error)
         return found
 
     # --- writing -------------------------------------------------------------------------------
@@ -204,6 +209,8 @@ class PlainBackend:
         calls = []
         claimed: dict[str, str] = {}  # by namespace: many keys have one
         for key, value in items:
+            if condition:
+                yield from self._fetch(key, (), 0, -1)  # what was invalidated is buried: it is not there
             versions = claimed.get(self._namespace_of(key))
             if versions is None:
                 versions = yield from self._claim(key, tags, token, life)
@@ -300,6 +307,14 @@ class PlainBackend:
         """None are kept."""
         yield from ()
         return {}
+
+
+def _readable(replies: list[Any]) -> list[Any]:
+    """Versions; Unavailable where the node of one does not answer: that says nothing against the entry."""
+    for reply in replies:
+        if isinstance(reply, Unavailable):
+            raise reply
+    return replies
 
 
 def _judge(versions: dict[str, str], now: dict[str, Any]) -> str:

@@ -268,8 +268,7 @@ class Reading(Loading, Tracking):
             backend = self.backend or (yield from self.find_backend())
             data = yield from backend.get(full, stale)
         except Unavailable as error:
-            self.observers.tell("degraded", full, error=error)
-            value = self.local.get_stale(full, _NONE) if self.local is not None else _NONE
+            value = self._in_need(full, error)
             return default if value is _NONE else value
         took = self.clock() - began
         if data is None:
@@ -283,6 +282,11 @@ class Reading(Loading, Tracking):
         self.observers.tell("hit", full, took)
         return value
 
+    def _in_need(self, full: str, error: Unavailable) -> Any:
+        """What the level has when Redis does not answer, however old, or Reading.missing."""
+        self.observers.tell("degraded", full, error=error)
+        return self.local.get_stale(full, _NONE) if self.local is not None else _NONE
+
     def get_many(self, keys: Sequence[str]) -> Op[dict[str, Any]]:
         """The fresh values that there are, by the keys as the caller named them. DecodeError, ServerError."""
         found = {key: value for key in dict.fromkeys(keys) if (value := self.quick(self.full(key))) is not _NONE}
@@ -294,11 +298,15 @@ class Reading(Loading, Tracking):
             backend = self.backend or (yield from self.find_backend())
             replies = yield from backend.get_many([self.full(key) for key in asked])
         except Unavailable as error:
-            self.observers.tell("degraded", self.full(asked[0]), error=error)
-            return found
+            replies = [error] * len(asked)
         took = self.clock() - began
         for key, data in zip(asked, replies, strict=True):
             full = self.full(key)
+            if isinstance(data, Unavailable):
+                value = self._in_need(full, data)
+                if value is not _NONE:
+                    found[key] = value
+                continue
             if data is None:
                 self.observers.tell("miss", full, took)
                 continue
