@@ -178,3 +178,13 @@ class Background:
 def settle(cache):
     """Wait until no refresh is under way in the background."""
     wait_for(lambda: cache.client_stats()["refreshing"] == 0, "background refreshes", 20)
+
+
+class OldFormat:
+    """A codec whose bytes JsonCodec does not read."""
+
+    def encode(self, key, value):
+        return b"\xcf\xff old"
+
+    def decode(self, key, data):
+        return "old"

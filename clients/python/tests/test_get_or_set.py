@@ -4,7 +4,7 @@ import threading
 import time
 
 import pytest
-from conftest import Background, Loads, settle, url_of, wait_for
+from conftest import Background, Loads, OldFormat, settle, url_of, wait_for
 
 from cacheflow import Codec, ConfigError, DecodeError, EncodeError, JsonCodec
 
@@ -297,16 +297,6 @@ def test_what_cannot_be_encoded_is_raised_and_holds_nobody_up(cache):
     assert error.value.key == cache.full_key("k")
     assert cache.get_or_set("k", lambda: 2, ttl=60, wait=0) == 2
     assert cache.get("k") == 2
-
-
-class OldFormat:
-    """A codec whose bytes JsonCodec does not read."""
-
-    def encode(self, key, value):
-        return b"\xcf\xff old"
-
-    def decode(self, key, data):
-        return "old"
 
 
 def test_what_cannot_be_decoded_is_a_miss_that_is_told_and_replaced(cache, another, loads, recorder):

@@ -190,6 +190,12 @@ def test_a_batch_is_one_exchange_a_node(cluster):
     assert (first, third) == (b"1", b"3") and second.code == "err"
 
 
+def test_who_comes_while_the_slots_are_asked_for_the_first_time_asks_too(cluster):
+    first = cluster.command(GET)
+    next(first)
+    assert drive(cluster.command(GET), (A, "CLUSTER", SLOTS), (A, "GET", [b"v"])) == b"v"
+
+
 # --- breakers ------------------------------------------------------------------------------------
 def late():
     return exceptions.TimeoutError("late")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ..effects import Batch, Command, Op
 from ..errors import CacheFlowError, Unavailable
 from ..options import Lifetime
-from .base import Capabilities, Fetched, Meta, Send, text
+from .base import Capabilities, Fetched, Fill, Meta, Send, text
 
 
 def _lifetime(life: Lifetime) -> list[Any]:
@@ -21,6 +21,26 @@ def _lifetime(life: Lifetime) -> list[Any]:
         words += ("EXAUTO", *(max(1, ms // 1000) for ms in life.auto))
     if life.grace is not None and not life.forever:
         words += ("PGRACE", life.grace)
+    return words
+
+
+def _settings(
+    life: Lifetime,
+    tags: Collection[str],
+    token: int | None = None,
+    cost: int | None = None,
+    condition: str = "",
+) -> list[Any]:
+    """The words of CACHE.SET after key and value."""
+    words = _lifetime(life)
+    if token is not None:
+        words = ["LEASE", token, *words]
+    elif condition:
+        words.insert(0, condition)
+    if cost is not None:
+        words += ("COST", cost)
+    if tags:
+        words += ("TAGS", *tags)
     return words
 
 
@@ -75,6 +95,21 @@ class ModuleBackend:
         reply = yield from self._send(Command(_fetch(key, lease, max_stale, beta, want_tags), key))
         return _fetched(reply)
 
+    def fetch_many(
+        self,
+        keys: Sequence[str],
+        tags: Collection[str],
+        lease: int | None,
+        max_stale: int | None,
+        beta: float | None,
+        want_tags: bool,
+    ) -> Op[list[Fetched | CacheFlowError]]:
+        """One round trip, in a cluster one a node."""
+        replies = yield from self._send(
+            Batch([Command(_fetch(key, lease, max_stale, beta, want_tags), key) for key in keys])
+        )
+        return [reply if isinstance(reply, CacheFlowError) else _fetched(reply) for reply in replies]
+
     def wait(
         self,
         key: str,
@@ -115,32 +150,38 @@ class ModuleBackend:
         condition: str = "",
     ) -> Op[list[Any]]:
         """CACHE.SET of each."""
-        words = _lifetime(life)
-        if token is not None:
-            words = ["LEASE", token, *words]
-        elif condition:
-            words.insert(0, condition)
-        if cost is not None:
-            words += ("COST", cost)
-        if tags:
-            words += ("TAGS", *tags)
+        words = _settings(life, tags, token, cost, condition)
         # NX and XX sent twice would answer what the first did.
-        commands = [Command(("CACHE.SET", key, value, *words), key, not condition) for key, value in items]
+        return self._store([Command(("CACHE.SET", key, value, *words), key, not condition) for key, value in items])
+
+    def store_each(self, fills: Sequence[Fill]) -> Op[list[Any]]:
+        """CACHE.SET of each."""
+        return self._store(
+            [
+                Command(("CACHE.SET", key, value, *_settings(life, tags, token)), key)
+                for key, value, life, tags, token in fills
+            ]
+        )
+
+    def _store(self, commands: list[Command]) -> Op[list[Any]]:
         if len(commands) == 1:
             replies = [(yield from self._send(commands[0]))]
         else:
             replies = yield from self._send(Batch(commands))
         return [reply if isinstance(reply, Exception) else reply is not None for reply in replies]
 
-    def touch(self, key: str, life: Lifetime, token: int | None = None) -> Op[bool]:
-        """CACHE.TOUCH, which has no PERSIST: an entry that is to have no end is written."""
+    def touch(self, key: str, life: Lifetime, token: int | None = None, tags: Collection[str] = ()) -> Op[bool]:
+        """CACHE.TOUCH, which has no PERSIST: an entry that is to have no end is written. CACHE.TAG before it."""
         words: list[Any] = ["CACHE.TOUCH", key]
         if token is not None:
             words += ("LEASE", token)
         if not life.forever:
             words += _lifetime(life)
-        reply = yield from self._send(Command(tuple(words), key))
-        return bool(reply == 1)
+        touch = Command(tuple(words), key)
+        if not tags:
+            return bool((yield from self._send(touch)) == 1)
+        replies = yield from self._send(Batch([Command(("CACHE.TAG", key, *tags), key), touch]))
+        return bool(_raised(replies)[1] == 1)
 
     def _counted(self, name: str, keys: Sequence[str]) -> Op[int]:
         if not self._cluster or len(keys) == 1:
@@ -175,6 +216,12 @@ class ModuleBackend:
         words = ("CACHE.UNLOCK", key, token, *(("RETRY", retry) if retry else ()))
         reply = yield from self._send(Command(words, key))
         return bool(reply == 1)
+
+    def unlock_each(self, tokens: Mapping[str, int], retry: int = 0) -> Op[None]:
+        """CACHE.UNLOCK of each."""
+        words = ("RETRY", retry) if retry else ()
+        commands = [Command(("CACHE.UNLOCK", key, token, *words), key) for key, token in tokens.items()]
+        _raised((yield from self._send(Batch(commands))))
 
     def extend(self, key: str, token: int, ms: int) -> Op[bool]:
         """CACHE.EXTEND."""

@@ -9,14 +9,14 @@ write a tag, whatever the number of entries, and works across a cluster's slots.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from ..effects import Batch, Command, Op, Sleep
 from ..errors import CacheFlowError, ServerError, Unavailable
 from ..options import Lifetime
 from . import scripts
-from .base import BUSY, FRESH, STALE, Capabilities, Fetched, Meta, Send, text
+from .base import BUSY, FRESH, STALE, Capabilities, Fetched, Fill, Meta, Send, text
 from .scripts import Script
 
 LIMITS = (
@@ -119,6 +119,24 @@ class PlainBackend:
     ) -> Op[Fetched]:
         """One round trip if the entry's tags are among those named."""
         return self._fetch(key, tags, LEASE if lease is None else lease, _ms(max_stale))
+
+    def fetch_many(
+        self,
+        keys: Sequence[str],
+        tags: Collection[str],
+        lease: int | None,
+        max_stale: int | None,
+        beta: float | None,
+        want_tags: bool,
+    ) -> Op[list[Fetched | CacheFlowError]]:
+        """One after the other: each must be judged by its own tags."""
+        found: list[Fetched | CacheFlowError] = []
+        for key in keys:
+            try:
+                found.append((yield from self.fetch(key, tags, lease, max_stale, beta, want_tags)))
+            except CacheFlowError as error:
+                found.append(error)
+        return found
 
     def _fetch(self, key: str, tags: Collection[str], lease: int, max_stale: int) -> Op[Fetched]:
         bury: tuple[str, str] = ("", "")
@@ -223,11 +241,18 @@ class PlainBackend:
         replies = yield from self._run_all(calls)
         return [reply if isinstance(reply, Exception) else reply == 1 for reply in replies]
 
-    def touch(self, key: str, life: Lifetime, token: int | None = None) -> Op[bool]:
+    def store_each(self, fills: Sequence[Fill]) -> Op[list[Any]]:
+        """One after the other: each has versions of its own."""
+        replies: list[Any] = []
+        for key, value, life, tags, token in fills:
+            replies += yield from self.store([(key, value)], life, tags, token)
+        return replies
+
+    def touch(self, key: str, life: Lifetime, token: int | None = None, tags: Collection[str] = ()) -> Op[bool]:
         """The entry is buried first if it is dead, and bears the versions of now if it lives."""
         stamp = "" if token is None else str(token)
         fetched = yield from self._fetch(key, (), 0, -1)
-        versions = yield from self._claim(key, fetched.tags, token, life)
+        versions = yield from self._claim(key, [*fetched.tags, *tags], token, life)
         if versions is None:
             yield from self._run(scripts.UNLOCK, key, stamp, 0)
             return False
@@ -264,6 +289,11 @@ class PlainBackend:
     def unlock(self, key: str, token: int, retry: int = 0) -> Op[bool]:
         """1 while the token is the current one."""
         return bool((yield from self._run(scripts.UNLOCK, key, token, retry)))
+
+    def unlock_each(self, tokens: Mapping[str, int], retry: int = 0) -> Op[None]:
+        """In one batch."""
+        calls = [(scripts.UNLOCK, key, (token, retry)) for key, token in tokens.items()]
+        _raised((yield from self._run_all(calls)))
 
     def extend(self, key: str, token: int, ms: int) -> Op[bool]:
         """From now, ms more."""

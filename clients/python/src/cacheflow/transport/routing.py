@@ -117,7 +117,7 @@ class ClusterRouter(Router):
     def _learn(self) -> Op[None]:
         """Ask the nodes known, then the seeds, those that answer first, until one says who has which slot; no
         longer than one of them might take. Unavailable."""
-        self._doubtful = False  # who comes meanwhile need not ask too
+        self._doubtful = False  # who comes meanwhile, and has an answer of before, need not ask too
         began = self._clock()
         known = random.sample(self._primaries, len(self._primaries))
         failure: Exception = Unavailable("clusterdown", "no node of the cluster says who has the slots")
@@ -159,7 +159,7 @@ class ClusterRouter(Router):
 
     def _find(self, key: str | None) -> Op[Node]:
         """The same, after asking who has the slots where there is doubt."""
-        if self._doubtful:
+        if self._doubtful or not self._owners:
             yield from self._learn()
         node = self._place(key)
         if self._breakers.due(node):
@@ -207,7 +207,7 @@ class ClusterRouter(Router):
         raise Unavailable("clusterdown", f"{REDIRECTIONS} redirections led nowhere", key or "")
 
     def _everywhere(self, command: Command) -> Op[list[Any]]:
-        if self._doubtful:
+        if self._doubtful or not self._owners:
             yield from self._learn()
         replies = []
         for node in list(self._primaries):
@@ -232,7 +232,7 @@ class ClusterRouter(Router):
         """One exchange a node; what has moved, or whose connection broke, is sent again, one by one."""
         commands = batch.commands
         replies: list[Any] = [None] * len(commands)
-        if self._doubtful:
+        if self._doubtful or not self._owners:
             yield from self._learn()
         shares = self._shares(commands, replies)
         if any(self._breakers.due(node) for node in shares):
