@@ -43,7 +43,8 @@ trees = st.recursive(
 @given(trees)
 def test_no_two_share_what_can_be_altered(value):
     before = copy.deepcopy(value)
-    _, own = kept(value)
+    stored, own = kept(value)
+    assert not containers(stored) & containers(value), "who brought it can alter what he brought"
     one, other = own(), own()
     assert one == other == before and repr(one) == repr(before)
     assert not containers(one) & containers(other)
