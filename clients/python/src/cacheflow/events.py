@@ -39,6 +39,8 @@ class Event:
     lock      waiting took              the lock's name    `detail`: taken, refused, released, lost
     breaker   -                         "", or host:port   `detail`: open, closed; in a cluster the node's
     tracking  -                         ""                 the L1's connection; `detail`: up, down
+
+    Of many keys at once each has its own: a load of ten is told ten times, with the time that it took together.
     """
 
     name: str

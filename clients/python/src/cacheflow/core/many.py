@@ -128,7 +128,12 @@ class Many(Reading):
             yield from self.track()
         asked = list(work.flying)
         tickets = {full: local.begin(full) for full in asked} if local is not None else {}
-        replies = yield from self._fetch_many(work, asked, request)
+        try:
+            replies = yield from self._fetch_many(work, asked, request)
+        except BaseException:  # a cancellation
+            for ticket in tickets.values():
+                self.abandon(ticket)
+            raise
         deadline = self.clock() + request.wait
         while True:
             turn = self._sort(work, zip(asked, replies, strict=True), request, tickets, began)

@@ -106,6 +106,9 @@ class Reading(Loading, Tracking):
         except (Unavailable, ServerError) as error:
             self.abandon(ticket)
             return (yield from self._degraded(flight, full, loader, request, error))
+        except BaseException:  # a cancellation
+            self.abandon(ticket)
+            raise
         if fetched.value is not None:
             flight.true_at = flight.step
             found = yield from self._use(fetched, full, loader, request, ticket, began)
