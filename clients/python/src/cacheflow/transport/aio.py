@@ -16,6 +16,10 @@ from ..effects import Exchange, Node, Tell
 from ..errors import Unavailable
 from .address import Address, open_pool
 
+#: What asyncio takes without waiting, and redis-py therefore needs no timeout for: with one it uses wait_for, which
+#: costs a task, and before Python 3.12 loses a cancellation that comes when it is about to end.
+_BUFFER = 64 << 10
+
 
 def check(connection: Any) -> None:
     """Raise redis-py's ConnectionError where a connection is known to be lost, before something is sent. asyncio
@@ -105,10 +109,11 @@ class AsyncTransport:
         requests = exchange.requests
         try:
             check(connection)
-            if len(requests) == 1:
-                await connection.send_command(*requests[0], check_health=False)
-            else:
-                await connection.send_packed_command(connection.pack_commands(requests), check_health=False)
+            packed = (
+                connection.pack_command(*requests[0]) if len(requests) == 1 else connection.pack_commands(requests)
+            )
+            connection.socket_timeout = None if sum(map(len, packed)) < _BUFFER else self._timeout
+            await connection.send_packed_command(packed, check_health=False)
             replies: list[Any] = []
             # Not read_response's own timeout, at whose end it returns None, as it does for nil.
             connection.socket_timeout = exchange.block + self._timeout
