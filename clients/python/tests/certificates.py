@@ -20,7 +20,20 @@ class Authority:
         self._directory = directory
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self._key = ec.generate_private_key(ec.SECP256R1())
-        certificate = self._sign(self._name, self._key, [(x509.BasicConstraints(ca=True, path_length=0), True)])
+        # Python 3.13 wants to be told what the key is for.
+        usage = x509.KeyUsage(
+            key_cert_sign=True,
+            crl_sign=True,
+            digital_signature=False,
+            content_commitment=False,
+            key_encipherment=False,
+            data_encipherment=False,
+            key_agreement=False,
+            encipher_only=False,
+            decipher_only=False,
+        )
+        extensions = [(x509.BasicConstraints(ca=True, path_length=0), True), (usage, True)]
+        certificate = self._sign(self._name, self._key, extensions)
         self.certificate = self._write("ca.crt", certificate.public_bytes(serialization.Encoding.PEM))
 
     def issue(self, name):
