@@ -2,15 +2,12 @@
 keys under a namespace of its own.
 
 `cache` makes clients of every kind that the same tests run on: by threads and by asyncio, with the module's
-commands and with plain ones. An AsyncCacheFlow is driven by an event loop in a thread (`Bridge`), so that a
-test reads the same for both.
+commands and with plain ones. An AsyncCacheFlow is driven by an event loop in a thread (`bridge.Bridge`), so that
+a test reads the same for both.
 """
 
 from __future__ import annotations
 
-import asyncio
-import functools
-import inspect
 import itertools
 import os
 import sys
@@ -21,106 +18,35 @@ import pytest
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 sys.path.insert(0, os.path.join(ROOT, "tests"))
 
+from bridge import Bridge, EventLoop, Recorder
 from harness import engines
 from harness.server import Fleet, wait_for
 
-from cacheflow import AsyncCacheFlow, CacheFlow
+from cacheflow import CacheFlow
 
 _numbers = itertools.count(1)
 
 
-class Recorder:
-    """An observer that keeps what it was told."""
-
-    def __init__(self):
-        self.events = []
-
-    def on_event(self, event):
-        self.events.append(event)
-
-    def names(self):
-        """name or name_detail, in order."""
-        return [f"{e.name}_{e.detail}" if e.detail else e.name for e in list(self.events)]
+def pytest_addoption(parser):
+    parser.addoption("--engine", default="system", help="a name that scripts/engines lists, or a server's path")
 
 
-class Bridge:
-    """An AsyncCacheFlow, called as if it were a CacheFlow: in an event loop of another thread. Loaders, which
-    may block, run in threads."""
-
-    def __init__(self, loop, *args, **options):
-        self._loop = loop
-        self._cache = self._await(self._make(*args, **options))
-
-    @staticmethod
-    async def _make(*args, **options):
-        return AsyncCacheFlow(*args, **options)
-
-    def _await(self, coroutine):
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
-
-    def __getattr__(self, name):
-        found = getattr(self._cache, "aclose" if name == "close" else name)
-        if not inspect.iscoroutinefunction(found):
-            return found
-
-        def call(*args, **kwargs):
-            args = tuple(self._in_thread(arg) if callable(arg) else arg for arg in args)
-            return self._await(found(*args, **kwargs))
-
-        return call
-
-    @staticmethod
-    def _in_thread(loader):
-        @functools.wraps(loader, updated=())
-        async def load(*args, **kwargs):
-            return await asyncio.to_thread(loader, *args, **kwargs)
-
-        return load
-
-    def lock(self, *args, **kwargs):
-        return BridgedLock(self, self._cache.lock(*args, **kwargs))
-
-    def cached(self, **options):
-        def decorator(function):
-            decorated = self._cache.cached(**options)(self._in_thread(function))
-
-            def call(*args, **kwargs):
-                return self._await(decorated(*args, **kwargs))
-
-            call.invalidate = lambda *a, **k: self._await(decorated.invalidate(*a, **k))
-            call.refresh = lambda *a, **k: self._await(decorated.refresh(*a, **k))
-            call.key, call.__wrapped__ = decorated.key, function
-            return call
-
-        return decorator
-
-
-class BridgedLock:
-    """The same for its lock."""
-
-    def __init__(self, bridge, lock):
-        self._bridge, self._lock = bridge, lock
-
-    def __getattr__(self, name):
-        found = getattr(self._lock, name)
-        if not inspect.iscoroutinefunction(found):
-            return found
-        return lambda *args: self._bridge._await(found(*args))
-
-    def __enter__(self):
-        self._bridge._await(self._lock.__aenter__())
-        return self
-
-    def __exit__(self, *error):
-        return self._bridge._await(self._lock.__aexit__(*error))
+def pytest_report_header(config):
+    return f"engine {config.getoption('engine')}"
 
 
 @pytest.fixture(scope="session")
-def fleet(tmp_path_factory):
+def binary(request):
+    """The server program of the run."""
+    return engines.binary(request.config.getoption("engine"))
+
+
+@pytest.fixture(scope="session")
+def fleet(binary, tmp_path_factory):
     """All servers of the run."""
     module = os.path.join(ROOT, "target", "release", "libcacheflow.so")
     assert os.path.exists(module), "the module is missing: cargo build --release"
-    fleet = Fleet(engines.binary("system"), module, tmp_path_factory.mktemp("servers"))
+    fleet = Fleet(binary, module, tmp_path_factory.mktemp("servers"))
     yield fleet
     for server in list(fleet.servers):
         fleet.discard(server)
@@ -144,12 +70,9 @@ def own_server(fleet):
 @pytest.fixture(scope="session")
 def loop():
     """An event loop in a thread, for bridges."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
+    loop = EventLoop()
     yield loop
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(10)
+    loop.end()
 
 
 @pytest.fixture
@@ -255,3 +178,13 @@ class Background:
 def settle(cache):
     """Wait until no refresh is under way in the background."""
     wait_for(lambda: cache.client_stats()["refreshing"] == 0, "background refreshes", 20)
+
+
+class OldFormat:
+    """A codec whose bytes JsonCodec does not read."""
+
+    def encode(self, key, value):
+        return b"\xcf\xff old"
+
+    def decode(self, key, data):
+        return "old"

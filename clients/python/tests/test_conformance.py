@@ -23,9 +23,9 @@ SCENARIOS = [
 
 
 @pytest.fixture(scope="module")
-def servers():
+def servers(binary):
     """What server.py started, by kind."""
-    with closing(Program("server.py", *KINDS)) as program:
+    with closing(Program("server.py", "--binary", binary, *KINDS)) as program:
         yield program.said
 
 

@@ -1,11 +1,9 @@
 """The examples of docs/python/codecs.md and of the page on migrating run as they stand."""
 
 import re
-from contextlib import closing
 from pathlib import Path
 
-import pytest
-from scenarios.processes import Program
+from conftest import url_of
 
 DOCS = Path(__file__).parents[3] / "docs" / "python"
 # What is ours is marked python; what other libraries' users have had is marked py, and is not run.
@@ -26,17 +24,11 @@ def test_codecs():
     run("codecs.md")
 
 
-@pytest.fixture
-def url():
-    with closing(Program("server.py", "module")) as program:
-        yield program.said["module"]["url"]
-
-
-def test_migrating(url):
+def test_migrating(own_server):
     rows = {42: {"name": "Ada"}}
     names = run(
         "migrating-to-python-client.md",
-        url=url,
+        url=url_of(own_server),
         load_profile=lambda user_id: dict(rows[user_id]),
         save_name=lambda user_id, name: rows[user_id].update(name=name),
         load_price=lambda product_id, currency: 990,

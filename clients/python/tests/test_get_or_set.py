@@ -4,7 +4,7 @@ import threading
 import time
 
 import pytest
-from conftest import Background, Loads, settle, url_of, wait_for
+from conftest import Background, Loads, OldFormat, settle, url_of, wait_for
 
 from cacheflow import Codec, ConfigError, DecodeError, EncodeError, JsonCodec
 
@@ -299,16 +299,6 @@ def test_what_cannot_be_encoded_is_raised_and_holds_nobody_up(cache):
     assert cache.get("k") == 2
 
 
-class OldFormat:
-    """A codec whose bytes JsonCodec does not read."""
-
-    def encode(self, key, value):
-        return b"\xcf\xff old"
-
-    def decode(self, key, data):
-        return "old"
-
-
 def test_what_cannot_be_decoded_is_a_miss_that_is_told_and_replaced(cache, another, loads, recorder):
     assert isinstance(OldFormat(), Codec)
     another(codec=OldFormat()).set("k", 1, ttl=60)
@@ -361,7 +351,8 @@ def test_early_refresh_behind_a_fresh_value(make, server, namespace, recorder, l
         return "refresh" in recorder.names()
 
     wait_for(refreshed, "an early election")
-    assert loads.count == 2 and "stale" not in recorder.names()
+    names = recorder.names()  # a miss where this machine was so slow that the value had ended
+    assert loads.count == 1 + names.count("miss") and "stale" not in names
 
 
 def test_no_room_for_a_refresh_gives_the_lease_up(make, server, namespace, recorder, loads):

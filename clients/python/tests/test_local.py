@@ -1,5 +1,6 @@
 """The level in the process against a model, and its borders."""
 
+import json
 import sys
 import threading
 import tracemalloc
@@ -198,7 +199,7 @@ def test_bytes_are_what_it_takes():
         put(
             local,
             "".join(["namespace:key:", str(number)]),
-            {"id": number, "name": "x" * 50},
+            json.loads(json.dumps({"id": number, "name": "x" * 50})),  # its own, names included
             tags=(f"tag:{number}",),
         )
     took = tracemalloc.get_traced_memory()[0] - before

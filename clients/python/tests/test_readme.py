@@ -11,7 +11,7 @@ README = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))
 def test_the_examples_run(own_server, capsys):
     with open(README, encoding="utf-8") as readme:
         examples = re.findall(r"```python\n(.*?)```", readme.read(), re.DOTALL)
-    assert len(examples) == 3
+    assert len(examples) == 4
     names = {}
     for example in examples:
         exec(example.replace("redis://localhost:6379", url_of(own_server)), names)

@@ -6,6 +6,7 @@ from redis import exceptions
 from redis.crc import key_slot
 
 from cacheflow import ServerError, Unavailable
+from cacheflow.breaker import Breakers
 from cacheflow.effects import Batch, Command, Exchange, Sleep
 from cacheflow.transport.routing import ClusterRouter, Router
 
@@ -54,37 +55,47 @@ def clock():
 
 
 @pytest.fixture
-def cluster(clock):
-    return ClusterRouter((A,), 1.0, clock)
+def told():
+    return []
+
+
+@pytest.fixture
+def breakers(clock, told):
+    return Breakers(3, 5.0, clock, lambda node, what, error: told.append((node, what)))
+
+
+@pytest.fixture
+def one(clock, breakers):
+    return Router(1.0, clock, breakers)
+
+
+@pytest.fixture
+def cluster(clock, breakers):
+    return ClusterRouter((A,), 1.0, clock, breakers)
 
 
 GET = Command(("GET", LOW), LOW)
 INCR = Command(("INCR", LOW), LOW, safe=False)
 
 
-def test_one_server_is_asked_once_more_where_the_connection_broke(clock):
-    router = Router(1.0, clock)
-    assert drive(router.command(GET), (None, "GET", broken()), (None, "GET", [b"v"])) == b"v"
+def test_one_server_is_asked_once_more_where_the_connection_broke(one):
+    assert drive(one.command(GET), (None, "GET", broken()), (None, "GET", [b"v"])) == b"v"
     with pytest.raises(Unavailable) as error:
-        drive(router.command(GET), (None, "GET", broken()), (None, "GET", broken()))
+        drive(one.command(GET), (None, "GET", broken()), (None, "GET", broken()))
     assert error.value.code == "connection" and error.value.key == LOW
 
 
-def test_what_is_not_safe_is_never_sent_twice(clock, cluster):
+def test_what_is_not_safe_is_never_sent_twice(one, cluster):
     with pytest.raises(Unavailable):
-        drive(Router(1.0, clock).command(INCR), (None, "INCR", broken()))
+        drive(one.command(INCR), (None, "INCR", broken()))
     with pytest.raises(Unavailable):
         drive(cluster.command(INCR), (A, "CLUSTER", SLOTS), (A, "INCR", broken()))
     with pytest.raises(Unavailable):
-        drive(Router(1.0, clock).batch(Batch([GET, INCR])), (None, "INCR", broken()))
+        drive(one.batch(Batch([GET, INCR])), (None, "INCR", broken()))
 
 
-def test_nor_what_took_long(clock):
-    class Late(list):
-        pass
-
-    router = Router(1.0, clock)
-    operation = router.command(GET)
+def test_nor_what_took_long(one, clock):
+    operation = one.command(GET)
     next(operation)
     clock.now = 0.6
     with pytest.raises(Unavailable) as error:
@@ -92,9 +103,9 @@ def test_nor_what_took_long(clock):
     assert error.value.code == "timeout"
 
 
-def test_refusals_are_the_callers(clock, cluster):
+def test_refusals_are_the_callers(one, cluster):
     refused = exceptions.ResponseError("WRONGTYPE Operation against a key")
-    for router, script in ((Router(1.0, clock), []), (cluster, [(A, "CLUSTER", SLOTS)])):
+    for router, script in ((one, []), (cluster, [(A, "CLUSTER", SLOTS)])):
         with pytest.raises(ServerError) as error:
             drive(router.command(GET), *script, (None, "GET", [refused]))
         assert error.value.code == "wrongtype"
@@ -177,3 +188,84 @@ def test_a_batch_is_one_exchange_a_node(cluster):
     ]
     first, second, third = drive(cluster.batch(Batch([GET, GET, high])), *script)
     assert (first, third) == (b"1", b"3") and second.code == "err"
+
+
+def test_who_comes_while_the_slots_are_asked_for_the_first_time_asks_too(cluster):
+    first = cluster.command(GET)
+    next(first)
+    assert drive(cluster.command(GET), (A, "CLUSTER", SLOTS), (A, "GET", [b"v"])) == b"v"
+
+
+# --- breakers ------------------------------------------------------------------------------------
+def late():
+    return exceptions.TimeoutError("late")
+
+
+def kill_a(cluster, clock):
+    """Three commands find that A does not answer; B goes on saying that A has the slots."""
+    clock.now += 1.0
+    drive(cluster.command(GET), (A, "CLUSTER", SLOTS), (A, "GET", [b"v"]))
+    drive(cluster.command(Command(("GET", HIGH), HIGH)), (B, "GET", [b"v"]))
+    for number in range(3):
+        learned = [(B, "CLUSTER", SLOTS)] if number else []
+        operation = cluster.command(INCR)
+        with pytest.raises(Unavailable) as error:
+            drive(operation, *learned, (A, "INCR", late()))
+        assert error.value.code == "timeout"
+
+
+def test_a_node_that_does_not_answer_is_not_asked_while_the_others_are(cluster, clock, told):
+    kill_a(cluster, clock)
+    assert told == [(A, "open")]
+    high = Command(("GET", HIGH), HIGH)
+    assert drive(cluster.command(high), (B, "CLUSTER", SLOTS), (B, "GET", [b"v"])) == b"v"
+    for _ in range(3):
+        with pytest.raises(Unavailable) as error:
+            drive(cluster.command(GET))
+        assert error.value.code == "breaker_open" and "a:1" in error.value.detail
+        assert drive(cluster.command(high), (B, "GET", [b"v"])) == b"v"
+        assert drive(cluster.command(Command(("PING",), None)), (B, "PING", [b"PONG"])) == b"PONG"
+
+
+def test_before_it_is_tried_again_the_others_say_who_has_its_slots(cluster, clock, told):
+    kill_a(cluster, clock)
+    clock.now += 5.0
+    now = [[[0, 16383, [b"b", 2, b"id"]]]]
+    drive(cluster.command(Command(("PING",), None)), (B, "CLUSTER", SLOTS), (B, "PING", [b"PONG"]))
+    assert drive(cluster.command(GET), (B, "CLUSTER", now), (B, "GET", [b"v"])) == b"v"
+    assert drive(cluster.command(GET), (B, "GET", [b"v"])) == b"v"
+
+
+def test_it_is_used_when_it_is_back(cluster, clock, told):
+    kill_a(cluster, clock)
+    clock.now += 5.0
+    drive(cluster.command(Command(("PING",), None)), (B, "CLUSTER", SLOTS), (B, "PING", [b"PONG"]))
+    assert drive(cluster.command(GET), (B, "CLUSTER", SLOTS), (A, "GET", [b"v"])) == b"v"
+    assert told == [(A, "open"), (A, "closed")]
+    assert drive(cluster.command(GET), (A, "GET", [b"v"])) == b"v"
+
+
+def test_a_batch_has_the_answers_of_those_that_answer(cluster, clock):
+    kill_a(cluster, clock)
+    high = Command(("GET", HIGH), HIGH)
+    low, value = drive(cluster.batch(Batch([GET, high])), (B, "CLUSTER", SLOTS), (B, "GET", [b"v"]))
+    assert low.code == "breaker_open" and value == b"v"
+    with pytest.raises(Unavailable):
+        drive(cluster.batch(Batch([GET, GET])))
+
+
+def test_what_is_to_be_asked_again_says_nothing_against_the_node(cluster, breakers, told):
+    again = [(A, "GET", [exceptions.TryAgainError("TRYAGAIN")]), (None, "CLUSTER", SLOTS)]
+    assert drive(cluster.command(GET), (A, "CLUSTER", SLOTS), *4 * again, (A, "GET", [b"v"])) == b"v"
+    assert told == [] and breakers.untroubled(A)
+
+
+def test_one_server_that_says_it_cannot_is_left_alone(one, told):
+    loading = exceptions.BusyLoadingError("loading")
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            drive(one.command(GET), (None, "GET", [loading]))
+    assert told == [(None, "open")]
+    with pytest.raises(Unavailable) as error:
+        drive(one.command(GET))
+    assert error.value.code == "breaker_open" and error.value.key == LOW

@@ -25,6 +25,26 @@ def test_only_where_absent_or_present(cache):
         cache.set("k", 1, only="sometimes")
 
 
+def test_a_stale_value_is_there_and_one_that_was_invalidated_is_not(cache, namespace):
+    cache.set("k", 1, ttl=60, grace=60, tags=[namespace])
+    cache.delete("k", soft=True)
+    assert not cache.set("k", 2, ttl=60, only="absent")
+    assert cache.set("k", 3, ttl=60, tags=[namespace], only="present")
+    cache.invalidate(namespace)
+    assert not cache.set("k", 4, ttl=60, only="present")
+    assert cache.set("k", 5, ttl=60, only="absent")
+    assert cache.get("k") == 5
+
+
+def test_a_native_key_is_there_and_is_overwritten(cache, server):
+    server("SET", cache.full_key("k"), "1")
+    assert not cache.set("k", 2, ttl=60, only="absent")
+    assert cache.set("k", 3, ttl=60) and cache.get("k") == 3
+    server("DEL", cache.full_key("list"))
+    server("RPUSH", cache.full_key("list"), "x")
+    assert cache.set("list", 4, ttl=60) and cache.get("list") == 4
+
+
 def test_times(cache):
     cache.set("k", 1, ttl="90s", grace="5m")
     meta = cache.meta("k")

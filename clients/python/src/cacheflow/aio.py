@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from .api import Client, LoadedTags, Tags
+from .api import Client, LoadedTags, ManyTags, Tags
 from .backends import Capabilities, Meta
 from .client import CacheFlow, Lock
 from .core.locking import Held, Stats
@@ -55,6 +55,23 @@ class AsyncCacheFlow(Client):
         request = self._request(ttl, grace, tags, negative_ttl, max_stale, lease, wait, beta)
         return await self._run(self.core.get_or_set(full, loader, request))
 
+    async def get_or_set_many(
+        self,
+        keys: Iterable[str],
+        loader: Callable[[list[str]], Awaitable[Mapping[str, T]] | Mapping[str, T]],
+        *,
+        ttl: Duration | AutoTTL | None = None,
+        grace: Duration | None = None,
+        tags: ManyTags = (),
+        negative_ttl: Duration | None = None,
+        max_stale: Duration | None = None,
+        lease: Duration | None = None,
+        wait: Duration | None = None,
+        beta: float | None = None,
+    ) -> dict[str, T | None]:
+        request = self._request(ttl, grace, tags, negative_ttl, max_stale, lease, wait, beta)
+        return await self._run(self.core.get_or_set_many(list(keys), loader, request))
+
     async def get(self, key: str, default: Any = None, *, stale: bool = False) -> Any:
         full = self._prefix + key
         value = self.core.quick(full)
@@ -101,9 +118,10 @@ class AsyncCacheFlow(Client):
         *,
         ttl: Duration | AutoTTL | None = None,
         grace: Duration | None = None,
+        tags: Tags = (),
         token: int | None = None,
     ) -> bool:
-        return await self._run(self.core.touch(self._prefix + key, ttl, grace, token))
+        return await self._run(self.core.touch(self._prefix + key, ttl, grace, token, tag_list(tags)))
 
     async def incr(self, key: str, by: int = 1) -> int:
         return await self._run(self.core.incr(self._prefix + key, by))

@@ -17,6 +17,8 @@ from .units import AutoTTL, Duration, seconds
 Tags = Iterable[str] | str
 #: Tags, or what makes them of the loaded value.
 LoadedTags = Tags | Callable[[Any], Iterable[str]]
+#: The same for many: of key and value.
+ManyTags = Tags | Callable[[str, Any], Iterable[str]]
 
 
 class Client:
@@ -89,8 +91,8 @@ class Client:
 
     @property
     def breaker_state(self) -> str:
-        """closed, open or probing."""
-        return self.core.breaker.state.value
+        """closed, open or probing; of a cluster the worst of its nodes'."""
+        return self.core.breakers.state.value
 
     @property
     def queued_invalidations(self) -> int:
@@ -109,7 +111,7 @@ class Client:
         self,
         ttl: Duration | AutoTTL | None,
         grace: Duration | None,
-        tags: LoadedTags,
+        tags: LoadedTags | ManyTags,
         negative_ttl: Duration | None,
         max_stale: Duration | None,
         lease: Duration | None,

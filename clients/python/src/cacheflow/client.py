@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from .api import Client, LoadedTags, Tags
+from .api import Client, LoadedTags, ManyTags, Tags
 from .backends import Capabilities, Meta
 from .core.locking import Held, Stats
 from .decorators import Cached, Plan, decorate
@@ -66,6 +66,31 @@ class CacheFlow(Client):
         request = self._request(ttl, grace, tags, negative_ttl, max_stale, lease, wait, beta)
         return self._run(self.core.get_or_set(full, loader, request))  # type: ignore[no-any-return]
 
+    def get_or_set_many(
+        self,
+        keys: Iterable[str],
+        loader: Callable[[list[str]], Mapping[str, T]],
+        *,
+        ttl: Duration | AutoTTL | None = None,
+        grace: Duration | None = None,
+        tags: ManyTags = (),
+        negative_ttl: Duration | None = None,
+        max_stale: Duration | None = None,
+        lease: Duration | None = None,
+        wait: Duration | None = None,
+        beta: float | None = None,
+    ) -> dict[str, T | None]:
+        """The values of many keys, asked for in one round trip. The loader is called once with a list of all keys
+        that are to be loaded by this caller, and returns their values by key; what it leaves out is None, which
+        is a value and stored like others (negative_ttl). Each key is stored under its own lease and fence. Keys
+        that somebody else loads are waited for, and loaded by further calls if that comes to nothing.
+
+        tags: of each entry, or a function of key and value. Everything else, and what is raised, as get_or_set;
+        ConfigError for a loader that returns no mapping. In the background: one load for all that are stale.
+        """
+        request = self._request(ttl, grace, tags, negative_ttl, max_stale, lease, wait, beta)
+        return self._run(self.core.get_or_set_many(list(keys), loader, request))
+
     def get(self, key: str, default: Any = None, *, stale: bool = False) -> Any:
         """The fresh value, with `stale` a stale one too; `default` where there is none or Redis does not
         answer. Never loads, never waits. DecodeError, ServerError."""
@@ -76,8 +101,8 @@ class CacheFlow(Client):
         return self._run(self.core.get(full, default, stale))
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
-        """The fresh values that there are, by key, in one round trip. Empty when Redis does not answer.
-        DecodeError, ServerError."""
+        """The fresh values that there are, by key, in one round trip. Without those whose server does not answer
+        (unless the level has them, stale as they may be). DecodeError, ServerError."""
         return self._run(self.core.get_many(list(keys)))
 
     def set(
@@ -93,9 +118,9 @@ class CacheFlow(Client):
         cost: Duration | None = None,
     ) -> bool:
         """Store a value; whether it was. False when Redis does not answer (the old value, if any, stays), when
-        `only` ("absent": no fresh value there, "present") does not hold, and when something newer happened
-        since `token`, a lock's or a LoadContext's, was given; that lock is given back by it. cost: what
-        computing it took, else measured.
+        `only` ("absent": nothing is there, not even a stale value; "present": something is) does not hold, and
+        when something newer happened since `token`, a lock's or a LoadContext's, was given; that lock is given
+        back by it. cost: what computing it took, else measured.
         EncodeError, ServerError."""
         return self._run(
             self.core.set(
@@ -123,11 +148,13 @@ class CacheFlow(Client):
         *,
         ttl: Duration | AutoTTL | None = None,
         grace: Duration | None = None,
+        tags: Tags = (),
         token: int | None = None,
     ) -> bool:
-        """Make the entry fresh anew, for as long as before unless named; whether there is one. Unavailable,
-        ServerError."""
-        return self._run(self.core.touch(self._prefix + key, ttl, grace, token))
+        """Make the entry fresh anew, for as long as before unless named; whether there is one. `tags` are added
+        to those it has, and bind from now on; not together with a token, whose fence would not cover them.
+        Unavailable, ServerError."""
+        return self._run(self.core.touch(self._prefix + key, ttl, grace, token, tag_list(tags)))
 
     def incr(self, key: str, by: int = 1) -> int:
         """Add to an integer, and return the sum; an absent key counts from 0, times and tags stay. The value is

@@ -51,7 +51,8 @@ class LoadContext:
 
     def not_modified(self) -> Any:
         """The origin said that the stale value still holds: `return context.not_modified()`. The entry is
-        fresh anew without being sent. CacheFlowError `no_stale_value` where there is none."""
+        fresh anew without being sent, and keeps its tags; where `tags` were changed it is sent again with
+        these. CacheFlowError `no_stale_value` where there is none."""
         if self._stale is None:
             raise CacheFlowError("no_stale_value", "there is no value that could be unmodified", self.key)
         self.outcome = "touch"

@@ -169,7 +169,7 @@ class AsyncDriver:
             Await: self._await,
             Spawn: self._spawn,
             Open: self._open,
-            Tell: lambda effect: effect.handle.send_command(*effect.args, check_health=False),
+            Tell: self.transport.tell,
             Hear: self._hear,
             Shut: lambda effect: effect.handle.disconnect(nowait=True),
         }

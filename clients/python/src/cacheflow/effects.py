@@ -44,7 +44,8 @@ class Command:
 
 class Batch:
     """Several commands in one round trip (in a cluster: one a node). The outcome is a list in their order; a
-    command that was refused has its ServerError there."""
+    command that was refused has its ServerError there, and in a cluster one whose node does not answer its
+    Unavailable. Where none was answered, Unavailable is raised."""
 
     __slots__ = ("commands",)
 

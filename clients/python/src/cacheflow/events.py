@@ -37,8 +37,10 @@ class Event:
     write     -                         the full key       set, touch, delete, incr; `detail` says which
     invalidate  it took                 tag or namespace   `detail` hard or soft; `error` if it failed
     lock      waiting took              the lock's name    `detail`: taken, refused, released, lost
-    breaker   -                         ""                 `detail`: open, closed
+    breaker   -                         "", or host:port   `detail`: open, closed; in a cluster the node's
     tracking  -                         ""                 the L1's connection; `detail`: up, down
+
+    Of many keys at once each has its own: a load of ten is told ten times, with the time that it took together.
     """
 
     name: str

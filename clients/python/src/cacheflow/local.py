@@ -9,10 +9,8 @@ An entry is served while it is fresh and the tracking connection (tracking.py) i
 entries are of an epoch that is over: they are no longer served as fresh, but stay as what a caller gets when
 Redis does not answer at all, until their grace ends.
 
-Values are kept as marshal's bytes and made anew at each hit, so that no caller can alter another's; str,
-bytes, numbers, bool and None are kept as they are. What marshal cannot write (a codec of one's own may decode
-to anything) is kept encoded, and decoded at each hit. Bytes are what is counted: keys, tags and packed values,
-and 500 for what an entry takes besides (measured by tests/test_local.py).
+Values are kept so that no caller can alter another's (packing.py). Bytes are what is counted: keys, tags and
+values, and 500 for what an entry takes besides (measured by tests/test_local.py).
 
 LRU by an OrderedDict: cachetools' LRUCache does the same in 1.1 µs a hit, of which a third is all there is to
 spend, and it would have to be told of its evictions for the tags' sake.
@@ -20,43 +18,35 @@ spend, and it would have to be told of its evictions for the tags' sake.
 
 from __future__ import annotations
 
-import marshal
-import sys
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
+from .packing import pack
+
 OVERHEAD = 500  # bytes an entry
-_PLAIN = (str, bytes, int, float, bool, type(None))
 _MISSING: Any = object()
 
 Clock = Callable[[], float]
 
 
 class Entry:
-    """A value in the level, packed by one of three ways."""
+    """A value in the level."""
 
     __slots__ = ("_unpack", "_value", "epoch", "fresh_until", "size", "stale_until", "tags")
 
     def __init__(self, value: Any, data: bytes, decode: Callable[[bytes], object]) -> None:
-        self._unpack: Callable[[bytes], object] | None = None
-        if type(value) in _PLAIN:
-            self._value: Any = value
-        else:
-            try:
-                self._value, self._unpack = marshal.dumps(value), marshal.loads
-            except ValueError:
-                self._value, self._unpack = data, decode
-        self.size = sys.getsizeof(self._value)
+        self._value, self._unpack, self.size = pack(value, data, decode)
         self.fresh_until = self.stale_until = 0.0
         self.epoch = 0
         self.tags: Collection[str] = ()
 
     def value(self) -> Any:
         """The value, the caller's own."""
-        return self._value if self._unpack is None else self._unpack(self._value)
+        unpack = self._unpack
+        return self._value if unpack is None else unpack(self._value)
 
 
 class Ticket:
@@ -100,7 +90,8 @@ class LocalCache:
             self._entries.move_to_end(key)
         except KeyError:
             return missing  # dropped by another thread just now
-        return entry.value()
+        unpack = entry._unpack
+        return entry._value if unpack is None else unpack(entry._value)
 
     def get_stale(self, key: str, missing: Any = _MISSING) -> Any:
         """The value for when Redis does not answer: whatever epoch, until its grace is over."""

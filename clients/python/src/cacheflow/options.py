@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from .codecs import Codec, JsonCodec
 from .errors import ConfigError
@@ -116,11 +115,12 @@ class Lifetime:
 
 @dataclass(frozen=True)
 class Request:
-    """What get_or_set was asked for, beside key and loader."""
+    """What get_or_set was asked for, beside key and loader. (Tags that are a function: of the value, for
+    get_or_set_many of key and value.)"""
 
     ttl: Duration | AutoTTL | None
     grace: Duration | None
-    tags: Sequence[str] | Callable[[Any], Iterable[str]]
+    tags: Sequence[str] | Callable[..., Iterable[str]]
     negative_ttl: Duration | None
     max_stale: Duration | None
     lease: Duration | None

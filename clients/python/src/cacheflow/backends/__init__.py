@@ -3,7 +3,7 @@ scripts (plain.py). Both are operations of the core (effects.py): they yield wha
 
 from __future__ import annotations
 
-from .base import BUSY, FRESH, MISS, STALE, Backend, Capabilities, Fetched, Meta
+from .base import BUSY, FRESH, MISS, STALE, Backend, Capabilities, Fetched, Fill, Meta
 from .module import ModuleBackend
 from .plain import PlainBackend
 
@@ -15,6 +15,7 @@ __all__ = [
     "Backend",
     "Capabilities",
     "Fetched",
+    "Fill",
     "Meta",
     "ModuleBackend",
     "PlainBackend",

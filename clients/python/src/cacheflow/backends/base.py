@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from ..effects import Batch, Command, Op
+from ..errors import CacheFlowError, Unavailable
 from ..options import Lifetime
 
 FRESH, STALE, MISS, BUSY = b"FRESH", b"STALE", b"MISS", b"BUSY"
@@ -21,6 +22,16 @@ class Fetched(NamedTuple):
     token: int | None
     ms: int
     tags: Collection[str] = ()
+
+
+class Fill(NamedTuple):
+    """A value to be stored with the token of its own lease."""
+
+    key: str
+    value: bytes
+    life: Lifetime
+    tags: Collection[str]
+    token: int
 
 
 @dataclass(frozen=True)
@@ -82,6 +93,18 @@ class Backend(Protocol):
         """FETCH. `tags` are those the caller expects the entry to have: a hint."""
         ...
 
+    def fetch_many(
+        self,
+        keys: Sequence[str],
+        tags: Collection[str],
+        lease: int | None,
+        max_stale: int | None,
+        beta: float | None,
+        want_tags: bool,
+    ) -> Op[list[Fetched | CacheFlowError]]:
+        """FETCH of each; of those that were refused, or whose node does not answer, the error."""
+        ...
+
     def wait(
         self,
         key: str,
@@ -100,8 +123,8 @@ class Backend(Protocol):
         """The value."""
         ...
 
-    def get_many(self, keys: Sequence[str]) -> Op[list[bytes | None]]:
-        """The fresh values."""
+    def get_many(self, keys: Sequence[str]) -> Op[list[bytes | Unavailable | None]]:
+        """The fresh values; in a cluster Unavailable for those whose node does not answer."""
         ...
 
     def store(
@@ -116,8 +139,12 @@ class Backend(Protocol):
         """SET of each; a list of True, False (NX, XX or the fence did not hold), or an exception."""
         ...
 
-    def touch(self, key: str, life: Lifetime, token: int | None = None) -> Op[bool]:
-        """TOUCH."""
+    def store_each(self, fills: Sequence[Fill]) -> Op[list[Any]]:
+        """SET of each with what is its own; as store."""
+        ...
+
+    def touch(self, key: str, life: Lifetime, token: int | None = None, tags: Collection[str] = ()) -> Op[bool]:
+        """TOUCH; `tags` are added first, and are not fenced."""
         ...
 
     def delete(self, keys: Sequence[str]) -> Op[int]:
@@ -140,6 +167,10 @@ class Backend(Protocol):
         """UNLOCK."""
         ...
 
+    def unlock_each(self, tokens: Mapping[str, int], retry: int = 0) -> Op[None]:
+        """UNLOCK of each key's token."""
+        ...
+
     def extend(self, key: str, token: int, ms: int) -> Op[bool]:
         """EXTEND."""
         ...
@@ -157,7 +188,7 @@ class Backend(Protocol):
         ...
 
 
-#: How a backend sends: with the breaker before it, see core/base.py.
+#: How a backend sends, see core/base.py.
 Send = Callable[[Command | Batch], Op[Any]]
 
 

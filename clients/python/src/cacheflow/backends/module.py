@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ..effects import Batch, Command, Op
-from ..errors import CacheFlowError
+from ..errors import CacheFlowError, Unavailable
 from ..options import Lifetime
-from .base import Capabilities, Fetched, Meta, Send, text
+from .base import Capabilities, Fetched, Fill, Meta, Send, text
 
 
 def _lifetime(life: Lifetime) -> list[Any]:
@@ -21,6 +21,26 @@ def _lifetime(life: Lifetime) -> list[Any]:
         words += ("EXAUTO", *(max(1, ms // 1000) for ms in life.auto))
     if life.grace is not None and not life.forever:
         words += ("PGRACE", life.grace)
+    return words
+
+
+def _settings(
+    life: Lifetime,
+    tags: Collection[str],
+    token: int | None = None,
+    cost: int | None = None,
+    condition: str = "",
+) -> list[Any]:
+    """The words of CACHE.SET after key and value."""
+    words = _lifetime(life)
+    if token is not None:
+        words = ["LEASE", token, *words]
+    elif condition:
+        words.insert(0, condition)
+    if cost is not None:
+        words += ("COST", cost)
+    if tags:
+        words += ("TAGS", *tags)
     return words
 
 
@@ -55,8 +75,11 @@ def _map(flat: Any) -> dict[str, Any]:
 class ModuleBackend:
     """A server with the module."""
 
-    def __init__(self, send: Send, cluster: bool) -> None:
+    def __init__(self, send: Send, cluster: bool, timeout: float) -> None:
+        """`timeout`: seconds for which an answer is waited for."""
         self._send, self._cluster = send, cluster
+        # The node that is asked waits for the others, and must say PARTIAL while it is still listened to.
+        self._patience = ("TIMEOUT", max(1, int(timeout * 800))) if cluster else ()
         self.capabilities = Capabilities(True, cluster, True, True, True, True, True)
 
     def fetch(
@@ -71,6 +94,21 @@ class ModuleBackend:
         """One round trip, which never waits in the server."""
         reply = yield from self._send(Command(_fetch(key, lease, max_stale, beta, want_tags), key))
         return _fetched(reply)
+
+    def fetch_many(
+        self,
+        keys: Sequence[str],
+        tags: Collection[str],
+        lease: int | None,
+        max_stale: int | None,
+        beta: float | None,
+        want_tags: bool,
+    ) -> Op[list[Fetched | CacheFlowError]]:
+        """One round trip, in a cluster one a node."""
+        replies = yield from self._send(
+            Batch([Command(_fetch(key, lease, max_stale, beta, want_tags), key) for key in keys])
+        )
+        return [reply if isinstance(reply, CacheFlowError) else _fetched(reply) for reply in replies]
 
     def wait(
         self,
@@ -94,13 +132,13 @@ class ModuleBackend:
         reply: bytes | None = yield from self._send(Command(words, key))
         return reply
 
-    def get_many(self, keys: Sequence[str]) -> Op[list[bytes | None]]:
+    def get_many(self, keys: Sequence[str]) -> Op[list[bytes | Unavailable | None]]:
         """CACHE.MGET; in a cluster one CACHE.GET a key, in one round trip a node."""
         if not self._cluster:
-            reply: list[bytes | None] = yield from self._send(Command(("CACHE.MGET", *keys), keys[0]))
+            reply: list[bytes | Unavailable | None] = yield from self._send(Command(("CACHE.MGET", *keys), keys[0]))
             return reply
         replies = yield from self._send(Batch([Command(("CACHE.GET", key), key) for key in keys]))
-        return _first_error(replies, tolerate=("wrongtype",))
+        return _raised(replies, wrongtype=True, unavailable=True)
 
     def store(
         self,
@@ -112,39 +150,45 @@ class ModuleBackend:
         condition: str = "",
     ) -> Op[list[Any]]:
         """CACHE.SET of each."""
-        words = _lifetime(life)
-        if token is not None:
-            words = ["LEASE", token, *words]
-        elif condition:
-            words.insert(0, condition)
-        if cost is not None:
-            words += ("COST", cost)
-        if tags:
-            words += ("TAGS", *tags)
+        words = _settings(life, tags, token, cost, condition)
         # NX and XX sent twice would answer what the first did.
-        commands = [Command(("CACHE.SET", key, value, *words), key, not condition) for key, value in items]
+        return self._store([Command(("CACHE.SET", key, value, *words), key, not condition) for key, value in items])
+
+    def store_each(self, fills: Sequence[Fill]) -> Op[list[Any]]:
+        """CACHE.SET of each."""
+        return self._store(
+            [
+                Command(("CACHE.SET", key, value, *_settings(life, tags, token)), key)
+                for key, value, life, tags, token in fills
+            ]
+        )
+
+    def _store(self, commands: list[Command]) -> Op[list[Any]]:
         if len(commands) == 1:
             replies = [(yield from self._send(commands[0]))]
         else:
             replies = yield from self._send(Batch(commands))
         return [reply if isinstance(reply, Exception) else reply is not None for reply in replies]
 
-    def touch(self, key: str, life: Lifetime, token: int | None = None) -> Op[bool]:
-        """CACHE.TOUCH, which has no PERSIST: an entry that is to have no end is written."""
+    def touch(self, key: str, life: Lifetime, token: int | None = None, tags: Collection[str] = ()) -> Op[bool]:
+        """CACHE.TOUCH, which has no PERSIST: an entry that is to have no end is written. CACHE.TAG before it."""
         words: list[Any] = ["CACHE.TOUCH", key]
         if token is not None:
             words += ("LEASE", token)
         if not life.forever:
             words += _lifetime(life)
-        reply = yield from self._send(Command(tuple(words), key))
-        return bool(reply == 1)
+        touch = Command(tuple(words), key)
+        if not tags:
+            return bool((yield from self._send(touch)) == 1)
+        replies = yield from self._send(Batch([Command(("CACHE.TAG", key, *tags), key), touch]))
+        return bool(_raised(replies)[1] == 1)
 
     def _counted(self, name: str, keys: Sequence[str]) -> Op[int]:
         if not self._cluster or len(keys) == 1:
             reply: int = yield from self._send(Command((name, *keys), keys[0]))
             return reply
         replies = yield from self._send(Batch([Command((name, key), key) for key in keys]))
-        return sum(_first_error(replies))
+        return sum(_raised(replies))
 
     def delete(self, keys: Sequence[str]) -> Op[int]:
         """CACHE.DEL."""
@@ -173,6 +217,12 @@ class ModuleBackend:
         reply = yield from self._send(Command(words, key))
         return bool(reply == 1)
 
+    def unlock_each(self, tokens: Mapping[str, int], retry: int = 0) -> Op[None]:
+        """CACHE.UNLOCK of each."""
+        words = ("RETRY", retry) if retry else ()
+        commands = [Command(("CACHE.UNLOCK", key, token, *words), key) for key, token in tokens.items()]
+        _raised((yield from self._send(Batch(commands))))
+
     def extend(self, key: str, token: int, ms: int) -> Op[bool]:
         """CACHE.EXTEND."""
         reply = yield from self._send(Command(("CACHE.EXTEND", key, token, ms), key))
@@ -180,7 +230,8 @@ class ModuleBackend:
 
     def invalidate(self, targets: Sequence[str], namespaces: bool, soft: bool) -> Op[int | None]:
         """CACHE.INVALIDATE, which in a cluster reaches every primary from whichever node."""
-        words = ("CACHE.INVALIDATE", *(("SOFT",) if soft else ()), "NAMESPACE" if namespaces else "TAGS")
+        options = (*(("SOFT",) if soft else ()), *self._patience)
+        words = ("CACHE.INVALIDATE", *options, "NAMESPACE" if namespaces else "TAGS")
         reply: int = yield from self._send(Command((*words, *targets), None))
         return reply
 
@@ -217,13 +268,14 @@ class ModuleBackend:
         return total
 
 
-def _first_error(replies: list[Any], tolerate: tuple[str, ...] = ()) -> list[Any]:
-    """The replies; the first error among them is raised, those to tolerate are None."""
+def _raised(replies: list[Any], wrongtype: bool = False, unavailable: bool = False) -> list[Any]:
+    """The replies; the first error among them is raised. Those that may be: wrongtype becomes None, the
+    Unavailable of some nodes stays where it is."""
     found: list[Any] = []
     for reply in replies:
-        if isinstance(reply, CacheFlowError) and reply.code in tolerate:
+        if wrongtype and isinstance(reply, CacheFlowError) and reply.code == "wrongtype":
             found.append(None)
-        elif isinstance(reply, Exception):
+        elif isinstance(reply, Exception) and not (unavailable and isinstance(reply, Unavailable)):
             raise reply
         else:
             found.append(reply)

@@ -9,14 +9,14 @@ write a tag, whatever the number of entries, and works across a cluster's slots.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from ..effects import Batch, Command, Op, Sleep
-from ..errors import CacheFlowError, ServerError
+from ..errors import CacheFlowError, ServerError, Unavailable
 from ..options import Lifetime
 from . import scripts
-from .base import BUSY, FRESH, STALE, Capabilities, Fetched, Meta, Send, text
+from .base import BUSY, FRESH, STALE, Capabilities, Fetched, Fill, Meta, Send, text
 from .scripts import Script
 
 LIMITS = (
@@ -26,6 +26,7 @@ LIMITS = (
     "values are not refreshed before they end, and TTLs are not learned (EXAUTO takes its minimum)",
     "tokens grow by the server's clock: a failover to a server whose clock is behind may repeat one",
     "in a cluster fills are fenced by the clocks of two nodes, and no better than these agree",
+    "in a cluster an entry cannot be read while the node is down that has the version of one of its tags",
     "an eviction of a tag's version invalidates the tag, one of an entry takes its lock along",
     "namespaces have no settings (budgets, fill limits, breakers), native keys no tags, nobody statistics",
 )
@@ -119,6 +120,24 @@ class PlainBackend:
         """One round trip if the entry's tags are among those named."""
         return self._fetch(key, tags, LEASE if lease is None else lease, _ms(max_stale))
 
+    def fetch_many(
+        self,
+        keys: Sequence[str],
+        tags: Collection[str],
+        lease: int | None,
+        max_stale: int | None,
+        beta: float | None,
+        want_tags: bool,
+    ) -> Op[list[Fetched | CacheFlowError]]:
+        """One after the other: each must be judged by its own tags."""
+        found: list[Fetched | CacheFlowError] = []
+        for key in keys:
+            try:
+                found.append((yield from self.fetch(key, tags, lease, max_stale, beta, want_tags)))
+            except CacheFlowError as error:
+                found.append(error)
+        return found
+
     def _fetch(self, key: str, tags: Collection[str], lease: int, max_stale: int) -> Op[Fetched]:
         bury: tuple[str, str] = ("", "")
         expected = self._targets(key, tags)
@@ -136,12 +155,12 @@ class PlainBackend:
             if value is None or not borne:
                 return fetched
             versions: dict[str, str] = json.loads(borne)
-            now = dict(zip(expected, found, strict=True))
+            now = dict(zip(expected, _readable(found), strict=True))
             missing = [target for target in versions if target not in now]
             if missing:
                 keys = [self._version_key(target) for target in missing]
                 more = yield from self._send(Batch([Command(("GET", name), name) for name in keys]))
-                now.update(zip(missing, more, strict=True))
+                now.update(zip(missing, _readable(more), strict=True))
             verdict = _judge(versions, now)
             if verdict == "alive" or (verdict == "soft" and state == STALE):
                 names = [target[2:] for target in versions if target.startswith("t:")]
@@ -177,9 +196,9 @@ class PlainBackend:
         fetched = yield from self._fetch(key, (), 0, -1)
         return fetched.value if fetched.state == FRESH or stale else None
 
-    def get_many(self, keys: Sequence[str]) -> Op[list[bytes | None]]:
+    def get_many(self, keys: Sequence[str]) -> Op[list[bytes | Unavailable | None]]:
         """One after the other: each must be judged by its own tags."""
-        found = []
+        found: list[bytes | Unavailable | None] = []
         for key in keys:
             try:
                 found.append((yield from self.get(key, False)))
@@ -187,6 +206,10 @@ class PlainBackend:
                 if error.code != "wrongtype":
                     raise
                 found.append(None)
+            except Unavailable as error:
+                if not self.capabilities.cluster:
+                    raise
+                found.append(error)
         return found
 
     # --- writing -------------------------------------------------------------------------------
@@ -204,6 +227,8 @@ class PlainBackend:
         calls = []
         claimed: dict[str, str] = {}  # by namespace: many keys have one
         for key, value in items:
+            if condition:
+                yield from self._fetch(key, (), 0, -1)  # what was invalidated is buried: it is not there
             versions = claimed.get(self._namespace_of(key))
             if versions is None:
                 versions = yield from self._claim(key, tags, token, life)
@@ -216,11 +241,18 @@ class PlainBackend:
         replies = yield from self._run_all(calls)
         return [reply if isinstance(reply, Exception) else reply == 1 for reply in replies]
 
-    def touch(self, key: str, life: Lifetime, token: int | None = None) -> Op[bool]:
+    def store_each(self, fills: Sequence[Fill]) -> Op[list[Any]]:
+        """One after the other: each has versions of its own."""
+        replies: list[Any] = []
+        for key, value, life, tags, token in fills:
+            replies += yield from self.store([(key, value)], life, tags, token)
+        return replies
+
+    def touch(self, key: str, life: Lifetime, token: int | None = None, tags: Collection[str] = ()) -> Op[bool]:
         """The entry is buried first if it is dead, and bears the versions of now if it lives."""
         stamp = "" if token is None else str(token)
         fetched = yield from self._fetch(key, (), 0, -1)
-        versions = yield from self._claim(key, fetched.tags, token, life)
+        versions = yield from self._claim(key, [*fetched.tags, *tags], token, life)
         if versions is None:
             yield from self._run(scripts.UNLOCK, key, stamp, 0)
             return False
@@ -257,6 +289,11 @@ class PlainBackend:
     def unlock(self, key: str, token: int, retry: int = 0) -> Op[bool]:
         """1 while the token is the current one."""
         return bool((yield from self._run(scripts.UNLOCK, key, token, retry)))
+
+    def unlock_each(self, tokens: Mapping[str, int], retry: int = 0) -> Op[None]:
+        """In one batch."""
+        calls = [(scripts.UNLOCK, key, (token, retry)) for key, token in tokens.items()]
+        _raised((yield from self._run_all(calls)))
 
     def extend(self, key: str, token: int, ms: int) -> Op[bool]:
         """From now, ms more."""
@@ -300,6 +337,14 @@ class PlainBackend:
         """None are kept."""
         yield from ()
         return {}
+
+
+def _readable(replies: list[Any]) -> list[Any]:
+    """Versions; Unavailable where the node of one does not answer: that says nothing against the entry."""
+    for reply in replies:
+        if isinstance(reply, Unavailable):
+            raise reply
+    return replies
 
 
 def _judge(versions: dict[str, str], now: dict[str, Any]) -> str:

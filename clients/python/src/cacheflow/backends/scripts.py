@@ -97,18 +97,22 @@ return {'BUSY', false, false, 25, '', ''}
 
 # ARGV: value, px (-1 none), grace (-1 none), token ('' none), versions, NX, XX or ''.
 _STORE = """
-local h = redis.call('HMGET', k, 'v', 'f', 'e')
-local fresh = h[1] and (num(h[2]) < 0 or num(h[2]) > now)
-local there = h[1] and (num(h[3]) < 0 or num(h[3]) > now)
-if ARGV[6] == 'NX' and fresh then return 0 end
+local kind = redis.call('TYPE', k).ok
+local there = kind ~= 'none'
+if kind == 'hash' then
+  local h = redis.call('HMGET', k, 'v', 'e')
+  there = h[1] and (num(h[2]) < 0 or num(h[2]) > now)
+end
+if ARGV[6] == 'NX' and there then return 0 end
 if ARGV[6] == 'XX' and not there then return 0 end
 if ARGV[4] ~= '' then
+  if kind ~= 'hash' then return 0 end -- the lease is gone, or somebody's own key is there now
   local ok = fenced(ARGV[4])
   if redis.call('HGET', k, 'g') == ARGV[4] then redis.call('HDEL', k, 'g', 'u', 'k', 'x') end
   if not ok then keep() return 0 end
   redis.call('HDEL', k, 'r')
 else
-  if redis.call('TYPE', k).ok ~= 'hash' then redis.call('DEL', k) end
+  if kind ~= 'hash' then redis.call('DEL', k) end
   written()
 end
 redis.call('HSET', k, 'v', ARGV[1], 'w', int(us), 't', ARGV[5])

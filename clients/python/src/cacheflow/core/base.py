@@ -1,4 +1,4 @@
-"""What all operations stand on: names, the breaker before every command, and finding out what the server is."""
+"""What all operations stand on: names, sending, and finding out what the server is."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from weakref import WeakSet
 
 from .. import signals
 from ..backends import Backend, Capabilities, ModuleBackend, PlainBackend
-from ..breaker import Breaker
-from ..effects import Batch, Command, Op
-from ..errors import ConfigError, ServerError, Unavailable
+from ..breaker import Breakers, name_of
+from ..effects import Batch, Command, Node, Op
+from ..errors import ConfigError, ServerError
 from ..events import Observers
 from ..local import LocalCache
 from ..options import Lifetime, Options
@@ -44,9 +44,7 @@ class Base:
         self.prefix = f"{options.namespace}:" if options.namespace else ""
         self.clock = time.monotonic
         self.timeout = seconds(options.timeout)
-        self.router = (
-            ClusterRouter(address.nodes, self.timeout, self.clock) if cluster else Router(self.timeout, self.clock)
-        )
+        self._address = address
         self.default_wait = seconds(options.wait)
         self.retry_after = milliseconds(options.retry_after)
         self.observers = Observers(options.observers)
@@ -55,7 +53,7 @@ class Base:
         _cores.add(self)
         self.backend: Backend | None = None
         if options.mode == "module":
-            self.backend = ModuleBackend(self.send, cluster)
+            self.backend = ModuleBackend(self.send, cluster, self.timeout)
         elif options.mode == "plain":
             self.backend = PlainBackend(self.send, cluster, self.namespace_of)
 
@@ -63,7 +61,14 @@ class Base:
         """What belongs to a process: new here, and in a forked child, whose parent's threads are not there to
         end what they had begun, or to give back the locks that they held."""
         options = self.options
-        self.breaker = Breaker(options.breaker_failures, seconds(options.breaker_cooldown))
+        self.breakers = Breakers(
+            options.breaker_failures, seconds(options.breaker_cooldown), self.clock, self._breaker_told
+        )
+        self.router = (
+            ClusterRouter(self._address.nodes, self.timeout, self.clock, self.breakers)
+            if self.cluster
+            else Router(self.timeout, self.clock, self.breakers)
+        )
         self.observers.reset()
         self.flights = Flights()
         self.refreshing: set[str] = set()
@@ -96,32 +101,18 @@ class Base:
 
     # --- sending -------------------------------------------------------------------------------
     def send(self, command: Command | Batch) -> Op[Any]:
-        """A command, if the breaker lets it; its outcome is reported there."""
-        breaker = self.breaker
-        if not breaker.allow(self.clock()):
-            raise Unavailable("breaker_open", "Redis did not answer a moment ago, and is not asked")
+        """A command, if the node's breaker lets it. Unavailable, ServerError."""
         try:
             if isinstance(command, Command):
-                reply = yield from self.router.command(command)
-            else:
-                reply = yield from self.router.batch(command)
-        except Unavailable as error:
-            # A pool that is exhausted says that we are busy, not that Redis is dead.
-            if error.code != "pool_exhausted" and breaker.failed(self.clock()):
-                self.observers.tell("breaker", detail="open", error=error)
-            raise
+                return (yield from self.router.command(command))
+            return (yield from self.router.batch(command))
         except ServerError as error:
-            self._answered()
             if error.code == "err" and "unknown command" in error.detail.lower():
                 self._forget_backend()
             raise
-        if not breaker.untroubled:
-            self._answered()
-        return reply
 
-    def _answered(self) -> None:
-        if not self.breaker.untroubled and self.breaker.succeeded():
-            self.observers.tell("breaker", detail="closed")
+    def _breaker_told(self, node: Node, what: str, error: Exception | None) -> None:
+        self.observers.tell("breaker", name_of(node), detail=what, error=error)
 
     # --- what the server is --------------------------------------------------------------------
     def _forget_backend(self) -> None:
@@ -141,7 +132,7 @@ class Base:
                 raise
             module = True  # a user who may not ask is given what the module's users are
         backend: Backend = (
-            ModuleBackend(self.send, self.cluster)
+            ModuleBackend(self.send, self.cluster, self.timeout)
             if module
             else PlainBackend(self.send, self.cluster, self.namespace_of)
         )

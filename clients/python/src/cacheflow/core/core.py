@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from .locking import Locking
-from .reading import Reading
+from .many import Many
 from .tracking import Tracking
 from .writing import Writing
 
 
-class Core(Reading, Writing, Locking, Tracking):
+class Core(Many, Writing, Locking, Tracking):
     """What the drivers run. One core a client."""
 
     def client_stats(self) -> dict[str, int]:

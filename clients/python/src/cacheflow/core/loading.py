@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from ..context import LoadContext, takes_context
 from ..effects import Await, Call, Op
@@ -11,6 +11,8 @@ from ..errors import CacheFlowError, ServerError, Unavailable
 from ..options import Request, tag_list
 from ..signals import Flight, Limit
 from .base import Base
+
+T = TypeVar("T")
 
 
 class Loading(Base):
@@ -31,14 +33,17 @@ class Loading(Base):
         """Load and store nothing: somebody else holds the lease, or Redis is not used. Under a limit a caller
         waits for its turn as long as it would for somebody else's value, and then loads all the same: it must
         be answered."""
-        context = LoadContext(full, request.ttl, request.grace, (), None, None)
-        if limit is None:
-            return (yield from self._call(full, loader, context))
+        load = self._call(full, loader, LoadContext(full, request.ttl, request.grace, (), None, None))
+        return (yield from (load if limit is None else self.under(limit, request.wait, load)))
+
+    @staticmethod
+    def under(limit: Limit, wait: float, load: Op[T]) -> Op[T]:
+        """A load in its turn, or after `wait` seconds."""
         place = limit.enter()
         try:
             if not place.happened:
-                yield Await(place, request.wait)
-            return (yield from self._call(full, loader, context))
+                yield Await(place, wait)
+            return (yield from load)
         finally:
             limit.leave(place)
 
@@ -61,12 +66,16 @@ class Loading(Base):
         try:
             self.lifetime(request.ttl, request.grace)  # what makes no sense is said before loading
             value = yield from self._call(full, loader, context)
+            # TOUCH keeps the tags there are; others want the fence, which is SET's.
+            touched = context.outcome == "touch" and context.tags == list(tags)
             if callable(request.tags):
                 context.tags += request.tags(value)
             if value is None and request.negative_ttl is not None and context.outcome == "store":
                 context.ttl, context.grace = request.negative_ttl, 0
             life = self.lifetime(context.ttl, context.grace)
-            outcome = "skip" if life.none and context.outcome == "store" else context.outcome
+            outcome = "store" if context.outcome == "touch" and not touched else context.outcome
+            if life.none and outcome == "store":
+                outcome = "skip"
             data = self.encode(full, value) if outcome == "store" else None
         except BaseException as error:
             retry = self.retry_after if isinstance(error, Exception) else 0

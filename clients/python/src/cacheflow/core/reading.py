@@ -101,28 +101,30 @@ class Reading(Loading, Tracking):
             fetched = yield from self._ask(backend, full, request)
             if fetched.state == BUSY:
                 waited = self.clock()
-                fetched = yield from self._wait(flight, backend, full, request, fetched)
+                fetched = yield from self.wait_for(flight, backend, full, request, fetched)
                 self.observers.tell("wait", full, self.clock() - waited)
         except (Unavailable, ServerError) as error:
-            if ticket is not None and local is not None:
-                local.abandon(ticket)
+            self.abandon(ticket)
             return (yield from self._degraded(flight, full, loader, request, error))
+        except BaseException:  # a cancellation
+            self.abandon(ticket)
+            raise
         if fetched.value is not None:
             flight.true_at = flight.step
             found = yield from self._use(fetched, full, loader, request, ticket, began)
             if found is not None:
                 return found
-            fetched = yield from self._replace(full, request, fetched)
-        elif ticket is not None and local is not None:
-            local.abandon(ticket)
+            fetched = yield from self.replace(full, request, fetched)
+        else:
+            self.abandon(ticket)
         self.observers.tell("miss", full, self.clock() - began)
         if fetched.token is None:
             flight.step += 1
             flight.true_at = flight.step
             value = yield from self.load_only(full, loader, request, None)
-            return value, self._reader(full, value, None)
+            return value, self.reader(full, value, None)
         value, data = yield from self.fill(flight, full, fetched.token, loader, request, None)
-        return value, self._reader(full, value, data)
+        return value, self.reader(full, value, data)
 
     def _ask(self, backend: Backend, full: str, request: Request) -> Op[Fetched]:
         return backend.fetch(
@@ -134,7 +136,9 @@ class Reading(Loading, Tracking):
             self.local is not None,
         )
 
-    def _wait(self, flight: Flight, backend: Backend, full: str, request: Request, fetched: Fetched) -> Op[Fetched]:
+    def wait_for(
+        self, flight: Flight, backend: Backend, full: str, request: Request, fetched: Fetched
+    ) -> Op[Fetched]:
         """Wait for who computes, in slices, until there is an answer or the time is up (BUSY)."""
         deadline = self.clock() + request.wait
         while fetched.state == BUSY and (left := deadline - self.clock()) > 0:
@@ -160,27 +164,37 @@ class Reading(Loading, Tracking):
         ticket: Ticket | None,
         began: float,
     ) -> Op[tuple[Any, Callable[[], Any]] | None]:
-        """What FETCH answered, decoded and put into the level; a refresh behind it if we were elected. None
-        where it cannot be decoded."""
+        """What FETCH answered, taken; a refresh behind it if we were elected. None where it cannot be decoded."""
+        taken = self.take(fetched, full, request, ticket, began)
+        if taken is not None and fetched.token is not None:
+            yield from self._refresh_behind(full, fetched.token, loader, request, (taken[0],))
+        return taken
+
+    def take(
+        self, fetched: Fetched, full: str, request: Request, ticket: Ticket | None, began: float
+    ) -> tuple[Any, Callable[[], Any]] | None:
+        """What FETCH answered, decoded and put into the level: the value, and how each who shares it gets one of
+        its own. None where it cannot be decoded."""
         data = fetched.value
         assert data is not None
         try:
             value = self.codec.decode(full, data)
         except DecodeError as error:
             self.observers.tell("decode", full, error=error)
-            if ticket is not None and self.local is not None:
-                self.local.abandon(ticket)
+            self.abandon(ticket)
             return None
         fresh = fetched.state == FRESH
         self.observers.tell("hit" if fresh else "stale", full, self.clock() - began)
+        if ticket is not None and fresh:
+            self._put_local(ticket, full, value, data, fetched, request)
+        else:
+            self.abandon(ticket)
+        return value, self.reader(full, value, data)
+
+    def abandon(self, ticket: Ticket | None) -> None:
+        """There is nothing to put into the level."""
         if ticket is not None and self.local is not None:
-            if fresh:
-                self._put_local(ticket, full, value, data, fetched, request)
-            else:
-                self.local.abandon(ticket)
-        if fetched.token is not None:
-            yield from self._refresh_behind(full, fetched.token, loader, request, (value,))
-        return value, self._reader(full, value, data)
+            self.local.abandon(ticket)
 
     def _put_local(
         self, ticket: Ticket, full: str, value: Any, data: bytes, fetched: Fetched, request: Request
@@ -192,14 +206,14 @@ class Reading(Loading, Tracking):
         entry = Entry(value, data, lambda raw: self.codec.decode(full, raw))
         local.put(ticket, entry, fresh, 0.0 if grace is None else seconds(grace), fetched.tags)
 
-    def _reader(self, full: str, value: Any, data: bytes | None) -> Callable[[], Any]:
+    def reader(self, full: str, value: Any, data: bytes | None) -> Callable[[], Any]:
         """A value of one's own for each who shares it: decoded anew, unless nobody can alter it. (What was
         not stored was not encoded: then it is shared as it is.)"""
         if data is None or type(value) in _PLAIN:
             return lambda: value
         return lambda: self.codec.decode(full, data)
 
-    def _replace(self, full: str, request: Request, fetched: Fetched) -> Op[Fetched]:
+    def replace(self, full: str, request: Request, fetched: Fetched) -> Op[Fetched]:
         """The right to replace what cannot be decoded: the token that came with it, or the key's lock."""
         if fetched.token is not None:
             return Fetched(MISS, None, fetched.token, 0)
@@ -252,13 +266,21 @@ class Reading(Loading, Tracking):
         self.observers.tell("degraded", full, error=error)
         flight.step += 1
         flight.true_at = flight.step
-        if self.local is not None and request.max_stale != 0:
-            value = self.local.get_stale(full, _NONE)
-            if value is not _NONE:
-                self.observers.tell("l1_stale", full)
-                return value, self._reader(full, value, None if type(value) in _PLAIN else self.encode(full, value))
+        kept = self.kept(full, request)
+        if kept is not None:
+            return kept
         value = yield from self.load_only(full, loader, request, self.local_loads)
-        return value, self._reader(full, value, None)
+        return value, self.reader(full, value, None)
+
+    def kept(self, full: str, request: Request) -> tuple[Any, Callable[[], Any]] | None:
+        """What the level has in need, and how each who shares it gets one of its own."""
+        if self.local is None or request.max_stale == 0:
+            return None
+        value = self.local.get_stale(full, _NONE)
+        if value is _NONE:
+            return None
+        self.observers.tell("l1_stale", full)
+        return value, self.reader(full, value, None if type(value) in _PLAIN else self.encode(full, value))
 
     # --- get -----------------------------------------------------------------------------------
     def get(self, full: str, default: Any, stale: bool) -> Op[Any]:
@@ -268,8 +290,7 @@ class Reading(Loading, Tracking):
             backend = self.backend or (yield from self.find_backend())
             data = yield from backend.get(full, stale)
         except Unavailable as error:
-            self.observers.tell("degraded", full, error=error)
-            value = self.local.get_stale(full, _NONE) if self.local is not None else _NONE
+            value = self._in_need(full, error)
             return default if value is _NONE else value
         took = self.clock() - began
         if data is None:
@@ -283,6 +304,11 @@ class Reading(Loading, Tracking):
         self.observers.tell("hit", full, took)
         return value
 
+    def _in_need(self, full: str, error: Unavailable) -> Any:
+        """What the level has when Redis does not answer, however old, or Reading.missing."""
+        self.observers.tell("degraded", full, error=error)
+        return self.local.get_stale(full, _NONE) if self.local is not None else _NONE
+
     def get_many(self, keys: Sequence[str]) -> Op[dict[str, Any]]:
         """The fresh values that there are, by the keys as the caller named them. DecodeError, ServerError."""
         found = {key: value for key in dict.fromkeys(keys) if (value := self.quick(self.full(key))) is not _NONE}
@@ -294,11 +320,15 @@ class Reading(Loading, Tracking):
             backend = self.backend or (yield from self.find_backend())
             replies = yield from backend.get_many([self.full(key) for key in asked])
         except Unavailable as error:
-            self.observers.tell("degraded", self.full(asked[0]), error=error)
-            return found
+            replies = [error] * len(asked)
         took = self.clock() - began
         for key, data in zip(asked, replies, strict=True):
             full = self.full(key)
+            if isinstance(data, Unavailable):
+                value = self._in_need(full, data)
+                if value is not _NONE:
+                    found[key] = value
+                continue
             if data is None:
                 self.observers.tell("miss", full, took)
                 continue

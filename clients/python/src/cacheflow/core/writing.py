@@ -125,14 +125,21 @@ class Writing(Loading):
         return reply
 
     def touch(
-        self, full: str, ttl: Duration | AutoTTL | None, grace: Duration | None, token: int | None
+        self,
+        full: str,
+        ttl: Duration | AutoTTL | None,
+        grace: Duration | None,
+        token: int | None,
+        tags: Sequence[str] = (),
     ) -> Op[bool]:
         """Whether there was an entry to make fresh anew. Unavailable, ServerError."""
         # Without a time TOUCH repeats the entry's own lengths: the client's default would be another.
         life = Lifetime(ttl, grace)
         if life.none or life.forever:
             raise ConfigError("bad_duration", "touch takes a time to live with an end, of more than 0")
-        touched = yield from self._write((full,), "touch", lambda backend: backend.touch(full, life, token))
+        if tags and token is not None:
+            raise ConfigError("bad_option", "tags that touch adds are not fenced: with a token, set the value")
+        touched = yield from self._write((full,), "touch", lambda backend: backend.touch(full, life, token, tags))
         self.spend(token)
         return bool(touched)
 

@@ -12,9 +12,22 @@ import redis.asyncio.sentinel
 from redis.asyncio.retry import Retry
 from redis.exceptions import ReadOnlyError, ResponseError
 
-from ..effects import Exchange, Node
+from ..effects import Exchange, Node, Tell
 from ..errors import Unavailable
 from .address import Address, open_pool
+
+#: What asyncio takes without waiting, and redis-py therefore needs no timeout for: with one it uses wait_for, which
+#: costs a task, and before Python 3.12 loses a cancellation that comes when it is about to end.
+_BUFFER = 64 << 10
+
+
+def check(connection: Any) -> None:
+    """Raise redis-py's ConnectionError where a connection is known to be lost, before something is sent. asyncio
+    of 3.12 and 3.13 answers writelines on a lost transport with AttributeError, and redis-py, which asks only
+    whether it has had one, lets that through."""
+    writer = connection._writer
+    if writer is None or writer.transport.is_closing():
+        raise redis.ConnectionError("the connection was lost")
 
 
 class AsyncLane:
@@ -95,10 +108,12 @@ class AsyncTransport:
         connection = await lane.take()
         requests = exchange.requests
         try:
-            if len(requests) == 1:
-                await connection.send_command(*requests[0], check_health=False)
-            else:
-                await connection.send_packed_command(connection.pack_commands(requests), check_health=False)
+            check(connection)
+            packed = (
+                connection.pack_command(*requests[0]) if len(requests) == 1 else connection.pack_commands(requests)
+            )
+            connection.socket_timeout = None if sum(map(len, packed)) < _BUFFER else self._timeout
+            await connection.send_packed_command(packed, check_health=False)
             replies: list[Any] = []
             # Not read_response's own timeout, at whose end it returns None, as it does for nil.
             connection.socket_timeout = exchange.block + self._timeout
@@ -115,6 +130,11 @@ class AsyncTransport:
         else:
             lane.give(connection)
         return replies
+
+    async def tell(self, effect: Tell) -> None:
+        """See effects.Tell."""
+        check(effect.handle)
+        await effect.handle.send_command(*effect.args, check_health=False)
 
     async def close(self) -> None:
         """Close what is idle."""
