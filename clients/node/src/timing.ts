@@ -41,7 +41,7 @@ export class Deadlines {
     if (this.#tail === undefined) this.#head = pending;
     else this.#tail.after = pending;
     this.#tail = pending;
-    this.#timer ??= this.#wake(this.#ms);
+    if (this.#timer === undefined) this.#wake(this.#ms);
   }
 
   /** It was done in time. */
@@ -56,14 +56,15 @@ export class Deadlines {
     pending.before = pending.after = undefined;
   }
 
-  #wake(ms: number): NodeJS.Timeout {
-    return setTimeout(() => {
+  #wake(ms: number): void {
+    this.#timer = setTimeout(() => {
       const now = performance.now();
       for (let head = this.#head; head !== undefined && head.at <= now; head = this.#head) {
         this.delete(head);
         head.expire();
       }
-      this.#timer = this.#head === undefined ? undefined : this.#wake(Math.max(1, Math.ceil(this.#head.at - now)));
+      this.#timer = undefined;
+      if (this.#head !== undefined) this.#wake(Math.max(1, Math.ceil(this.#head.at - now)));
     }, ms).unref();
   }
 }

@@ -50,9 +50,12 @@ describe.each([
     const cache = make({ url: server.url });
     expect(await cache.get("nothing")).toBeUndefined();
     let calls = 0;
-    const nothing = (): undefined => void (calls += 1);
-    expect(await cache.getOrSet({ key: "u", factory: nothing, ttl: "60s" })).toBeUndefined();
-    expect(await cache.getOrSet({ key: "u", factory: nothing, ttl: "60s" })).toBeUndefined();
+    const nothing = (): string | undefined => {
+      calls += 1;
+      return undefined;
+    };
+    expect([await cache.getOrSet({ key: "u", factory: nothing, ttl: "60s" })]).toEqual([undefined]);
+    expect([await cache.getOrSet({ key: "u", factory: nothing, ttl: "60s" })]).toEqual([undefined]);
     expect(calls).toBe(2);
     await expect(cache.set("u", undefined)).rejects.toMatchObject({ code: "bad_option" });
     const none = counter();
@@ -160,7 +163,8 @@ describe.each([
     opened.open("value");
     expect(await Promise.all([first, second])).toEqual(["value", "value"]);
     expect(never.calls).toBe(0);
-    expect(events.map((event) => event.name)).toContain("wait");
+    // Without the module nobody can see that the second waits: it may come when the value is there.
+    if (module) expect(events.map((event) => event.name)).toContain("wait");
   });
 
   it("computes without storing when the wait is over", async () => {

@@ -19,8 +19,12 @@ function isAtom(value: unknown): boolean {
   return typeof value === "number" || typeof value === "bigint" || value instanceof Uint8Array || value instanceof Date;
 }
 
-/** Integers of 64 bits are read as bigint; those that a number can be are made one, at whatever depth. */
+/**
+ * What the library reads, made ours at whatever depth. Integers of 64 bits are bigint: those that a number can be become
+ * one. Bytes are a view of what came from the socket: they become a copy, which nobody else has.
+ */
 function narrowed(value: unknown): unknown {
+  if (value instanceof Uint8Array) return Buffer.from(value);
   if (typeof value === "bigint") {
     return value >= BigInt(Number.MIN_SAFE_INTEGER) && value <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(value) : value;
   }
@@ -33,7 +37,7 @@ function narrowed(value: unknown): unknown {
   return value;
 }
 
-/** What comes back as it was: what JSON has, and Uint8Array, Date, NaN, the infinities, and bigint of 64 bits. */
+/** What comes back as it was: what JSON has, and bytes (as Buffer), Date, NaN, the infinities, and bigint of 64 bits. */
 export class MsgpackSerializer implements Serializer {
   readonly id = MSGPACK_ID;
   readonly #plain: Plain;

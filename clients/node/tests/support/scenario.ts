@@ -70,7 +70,7 @@ interface Outcome {
 }
 
 function check(condition: boolean, what: string, ...seen: unknown[]): asserts condition {
-  if (!condition) throw new Error([what, ...seen.map((one) => JSON.stringify(one) ?? String(one))].join(" "));
+  if (!condition) throw new Error([what, ...seen.map((one) => JSON.stringify({ one }).slice(7, -1))].join(" "));
 }
 
 function seconds(value: Json | undefined): number | undefined {

@@ -102,10 +102,9 @@ export class TestServer {
       if (this.#options.module !== false) args.push("--loadmodule", MODULE);
       const child = spawn(BINARY, [...(this.#options.args ?? []), ...args], { cwd: this.#directory, stdio: "ignore" });
       this.#process = child;
-      let ended = false;
-      child.once("exit", () => (ended = true));
-      await eventually(async () => ended || (await listens(this.port)), "a server");
-      if (!ended) return;
+      const ended = (): boolean => child.exitCode !== null || child.signalCode !== null;
+      await eventually(async () => ended() || (await listens(this.port)), "a server");
+      if (!ended()) return;
       if (attempt === 3) throw new Error(`${BINARY} does not start in ${this.#directory}`);
       this.port = 0;
     }

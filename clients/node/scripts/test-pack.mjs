@@ -1,0 +1,100 @@
+/**
+ * Packs the package, installs the tarball in an empty project, and uses it there as both module systems and TypeScript
+ * do. Needs a built package (`npm run test:pack` builds) and redis-server; the module is not needed.
+ */
+import { execFileSync, spawn } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const project = mkdtempSync(join(tmpdir(), "cacheflow-pack-"));
+const run = (command, args, cwd = project) =>
+  execFileSync(command, args, { cwd, encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] });
+
+const port = await new Promise((resolve) => {
+  const probe = createServer().listen(0, "127.0.0.1", () => {
+    const { port } = probe.address();
+    probe.close(() => resolve(port));
+  });
+});
+const server = spawn(process.env.CACHEFLOW_SERVER ?? "redis-server", ["--port", String(port), "--save", ""], {
+  stdio: "ignore",
+});
+
+// Neither closes the cache: no timer and no connection of the cache's own may keep the process alive.
+const use = `
+  const client = new Redis(${String(port)}, "127.0.0.1");
+  const cache = new CacheFlow({ client, namespace: "pack", local: true });
+  await cache.ready();
+  const get = () => cache.getOrSet({ key: "k", factory: () => ({ n: 1 }), ttl: "60s", tags: ["t"] });
+  if ((await get()).n !== 1 || (await get()).n !== 1) throw new Error("no value");
+  await cache.getOrSet({ key: "slow", factory: () => 1, ttl: "1h", hardTimeout: "1h" });
+  const packed = new MsgpackCodec({ compress: lz4(), minSize: 0 }).encode("k", "x".repeat(100));
+  if (packed[0] !== 0xcf || (await zstd()).id !== 1) throw new Error("no codecs");
+  await client.quit();
+`;
+try {
+  const [{ filename, files }] = JSON.parse(run("npm", ["pack", "--json", "--pack-destination", project], root));
+  const odd = files
+    .map((file) => file.path)
+    .filter((path) => !/^(dist\/|package\.json$|README\.md$|LICENSE$)/.test(path));
+  if (odd.length > 0) throw new Error(`the tarball has ${odd.join(", ")}`);
+  writeFileSync(join(project, "package.json"), JSON.stringify({ name: "empty", private: true }));
+  run("npm", [
+    "install",
+    "--no-audit",
+    "--no-fund",
+    `./${filename}`,
+    "@msgpack/msgpack@3",
+    "lz4-napi@2",
+    "@bokuweb/zstd-wasm@0.0.27",
+    "typescript@5.9",
+    "@types/node@20",
+  ]);
+  const names = {
+    cacheflow: "CacheFlow",
+    ioredis: "Redis",
+    "cacheflow/msgpack": "MsgpackCodec",
+    "cacheflow/lz4": "lz4",
+    "cacheflow/zstd": "zstd",
+  };
+  const imports = Object.entries(names).map(([from, name]) => `import { ${name} } from "${from}";`);
+  const requires = Object.entries(names).map(([from, name]) => `const { ${name} } = require("${from}");`);
+  writeFileSync(join(project, "esm.mjs"), [...imports, use].join("\n"));
+  writeFileSync(
+    join(project, "cjs.cjs"),
+    [...requires, `(async () => {${use}})().catch((error) => { console.error(error); process.exit(1); });`].join("\n"),
+  );
+  writeFileSync(
+    join(project, "types.mts"),
+    [...imports, `async function main(): Promise<void> {${use}}`, "void main;"].join("\n"),
+  );
+  writeFileSync(
+    join(project, "types.cts"),
+    [...imports, `async function main(): Promise<void> {${use}}`, "void main;"].join("\n"),
+  );
+  for (const program of ["esm.mjs", "cjs.cjs"]) {
+    execFileSync(process.execPath, [program], { cwd: project, stdio: "inherit", timeout: 30_000 });
+    console.log(`${program}: works, and ends by itself`);
+  }
+  run("npx", [
+    "tsc",
+    "--noEmit",
+    "--strict",
+    "--target",
+    "es2022",
+    "--module",
+    "nodenext",
+    "--skipLibCheck",
+    "false",
+    "types.mts",
+    "types.cts",
+  ]);
+  console.log("types: of both module systems");
+} finally {
+  server.kill();
+  rmSync(project, { recursive: true, force: true });
+}
