@@ -27,8 +27,8 @@ import type {
 } from "next/dist/server/lib/incremental-cache/index.js";
 import type { CacheFlow } from "../cache.js";
 import { milliseconds, type Duration } from "../duration.js";
-import { CacheFlowError } from "../errors.js";
 import { bytesOf, textOf } from "./body.js";
+import { isOurs } from "./errors.js";
 
 type GetContext = Parameters<CacheHandler["get"]>[1];
 type SetContext = Parameters<CacheHandler["set"]>[2];
@@ -167,7 +167,7 @@ class Shared {
     try {
       return await work(this.cache);
     } catch (error) {
-      if (error instanceof CacheFlowError) return undefined; // which the cache's listeners were told
+      if (isOurs(error)) return undefined; // which the cache's listeners were told
       throw error;
     }
   }

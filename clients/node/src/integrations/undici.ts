@@ -16,9 +16,10 @@
 import { Readable, Writable } from "node:stream";
 import type { cacheStores } from "undici";
 import type { CacheFlow } from "../cache.js";
-import { CacheFlowError, ConfigError } from "../errors.js";
+import { ConfigError } from "../errors.js";
 import { tagList } from "../options.js";
 import { bytesOf, textOf } from "./body.js";
+import { isOurs } from "./errors.js";
 import { digest, surrogateTags } from "./http/names.js";
 
 type Store = InstanceType<typeof cacheStores.MemoryCacheStore>;
@@ -119,7 +120,7 @@ export class UndiciCacheStore implements Store {
       return (await this.#cache.get(key)) ?? undefined;
     } catch (error) {
       // No error of the cache is one of the request that undici makes.
-      if (error instanceof CacheFlowError) return undefined;
+      if (isOurs(error)) return undefined;
       throw error;
     }
   }
@@ -201,7 +202,7 @@ export class UndiciCacheStore implements Store {
       await this.#cache.invalidate([UndiciCacheStore.#tag(key)], { retry: true });
     } catch (error) {
       // undici drops what it rejects with. It is queued, and the cache's listeners were told.
-      if (!(error instanceof CacheFlowError)) throw error;
+      if (!isOurs(error)) throw error;
       process.emitWarning(`${UndiciCacheStore.#uri(key)} was not invalidated: ${String(error)}`, "CacheFlowWarning");
     }
   }

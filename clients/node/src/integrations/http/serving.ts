@@ -19,7 +19,7 @@
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from "node:http";
 import type { CacheFlow } from "../../cache.js";
 import type { LoadContext } from "../../context.js";
-import { CacheFlowError, CancelledError, InvalidationError } from "../../errors.js";
+import { isOurs } from "../errors.js";
 import { apart, CONDITIONS, isApart } from "./apart.js";
 import * as names from "./names.js";
 import { gather, policyOf, tagsOf, type HttpOptions, type Policy } from "./policy.js";
@@ -117,7 +117,7 @@ export class HttpCache<R> {
       await run.decided;
       if (run.status >= 200 && run.status < 400) await this.cache.invalidate(names.tagOf(target), { retry: true });
     } catch (error) {
-      if (error instanceof InvalidationError) warn(`a change of ${target.url} was not told to the cache`, error);
+      if (isOurs(error, "InvalidationError")) warn(`a change of ${target.url} was not told to the cache`, error);
     } finally {
       run.forward();
     }
@@ -199,7 +199,7 @@ class Answer<R> {
     try {
       return await this.#http.cache.get(key, { stale: true });
     } catch (error) {
-      if (error instanceof CacheFlowError) return undefined; // which the cache's listeners were told
+      if (isOurs(error)) return undefined; // which the cache's listeners were told
       throw error;
     }
   }
@@ -301,7 +301,7 @@ class Answer<R> {
 
   #failed(error: unknown): void {
     // Cancelled: by the cache's hardTimeout. The application goes on, and is not waited for by the cache any more.
-    const expected = error instanceof Failed || error instanceof CancelledError || error instanceof Left;
+    const expected = error instanceof Failed || isOurs(error, "CancelledError") || error instanceof Left;
     if (!expected) warn(`the response to ${this.#exchange.target.url} was not cached`, error);
     const shared = error instanceof Failed && error.shareable ? error.run : undefined;
     if (this.#run !== undefined) {
