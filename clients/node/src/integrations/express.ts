@@ -22,6 +22,14 @@ function root(app: Application): Application {
   return parent === undefined ? app : root(parent);
 }
 
+/** The host that the client asked for: behind a proxy that is trusted, as that says. Express 4 says it without the port. */
+function hostOf(request: Request): string {
+  const trusts = request.app.get("trust proxy fn") as (address: string | undefined, hop: number) => boolean;
+  const forwarded = request.get("x-forwarded-host");
+  const believed = forwarded !== undefined && trusts(request.socket.remoteAddress, 0);
+  return (believed ? forwarded.split(",", 1)[0]?.trim() : request.get("host")) ?? "";
+}
+
 /** A middleware, for all of an application, a router, or one route. @throws ConfigError `bad_option`, `bad_duration` */
 export function httpCache(cache: CacheFlow, options: HttpOptions<Request> = {}): RequestHandler {
   const http = new HttpCache(cache, options);
@@ -33,7 +41,7 @@ export function httpCache(cache: CacheFlow, options: HttpOptions<Request> = {}):
       target: {
         method: request.method,
         scheme: request.protocol,
-        host: request.get("host") ?? "",
+        host: hostOf(request),
         url: request.originalUrl,
       },
       before: () => response.getHeaders(),

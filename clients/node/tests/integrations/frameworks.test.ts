@@ -138,6 +138,17 @@ describe("Express", () => {
     await eventually(async () => (await ask("/api/items/7")).text === '{"call":3}', "the refreshed one");
   });
 
+  it("goes by what a proxy says of the host, if it is trusted", async () => {
+    for (const trusted of [false, true]) {
+      const app = express();
+      app.set("trust proxy", trusted);
+      app.get("/a", expressCache(cache, { ttl: "60s" }), json);
+      await listen(app);
+      const from = async (host: string): Promise<string> => (await ask("/a", { "x-forwarded-host": host })).text;
+      expect((await from("a.example")) === (await from("b.example"))).toBe(!trusted);
+    }
+  });
+
   it("hides what is not wanted of the query from handlers", async () => {
     const app = express();
     app.get("/a", expressCache(cache, { ttl: "60s", query: ["page"] }), (request, response) => {

@@ -1,5 +1,6 @@
 /** Applications of one behaviour in each framework, behind the cache, on a port of their own. */
 import express, { type Request } from "express";
+import express4 from "express4";
 import { fastify, type FastifyRequest } from "fastify";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -27,7 +28,7 @@ export interface Site {
   stop(): Promise<void>;
 }
 
-export type Framework = "express" | "fastify";
+export type Framework = "express 4" | "express 5" | "fastify";
 
 /** Answers `answer <n>` with the headers. */
 export function plain(site: () => Site, headers: Record<string, string | string[]> = {}, status = 200): Handler {
@@ -64,7 +65,7 @@ async function serve(
     });
     return { url: await app.listen({ port: 0, host: "127.0.0.1" }), stop: () => app.close() };
   }
-  const app = express();
+  const app = framework === "express 4" ? express4() : express();
   app.all("/items/:id", expressCache(cache, options as HttpOptions<Request>), (request, response) => {
     void Promise.resolve(run(request, response)).catch((error: unknown) => {
       failed(response, error);
