@@ -37,7 +37,11 @@ const fail = (): never => {
 
 /** A miss, a hit, a stale one and its refresh, a failure, a write, an invalidation and a lock. */
 async function use(cache: CacheFlow): Promise<void> {
-  const options = { key: "secret", factory: () => 1, ttl: "60s", grace: "60s", tags: ["t"] } as const;
+  const factory = (): Promise<number> =>
+    new Promise((resolve) => {
+      setTimeout(resolve, 20, 1);
+    });
+  const options = { key: "secret", factory, ttl: "60s", grace: "60s", tags: ["t"] } as const;
   await cache.getOrSet(options);
   await cache.getOrSet(options);
   await cache.delete("secret", { soft: true });
@@ -89,6 +93,8 @@ describe("OpenTelemetry", () => {
     parent.end();
     const finished = spans.getFinishedSpans();
     const named = (name: string): ReadableSpan[] => finished.filter((span) => span.name === name);
+    const slow = named("cache.load")[0]?.duration ?? [0, 0];
+    expect(slow[0] * 1e9 + slow[1]).toBeGreaterThan(10_000_000);
     const results = named("cache.get").map((span) => span.attributes["cacheflow.result"]);
     expect(results).toEqual(["miss", "fresh", "stale", "miss"]);
     const [get] = named("cache.get");

@@ -75,6 +75,10 @@ describe("the store", () => {
     expect([found?.headers, String(await body(found))]).toEqual([{ foo: "baz" }, "new"]);
     write(key({ path: "/gone" }), value({ deleteAt: Date.now() - 1 }), ["x"]);
     expect(await store.get(key({ path: "/gone" }))).toBeUndefined();
+    // By the clock of another machine it would still be there.
+    const gone = { ...value({ deleteAt: Date.now() - 1 }), body: "x" };
+    await cache.set("undici:GET:http://localhost/gone", gone, { ttl: "60s" });
+    expect(await store.get(key({ path: "/gone" }))).toBeUndefined();
   });
 
   it("tells responses apart by what they vary by", async () => {
