@@ -2,7 +2,7 @@ import { defineConfig } from "vitest/config";
 
 export default defineConfig({
   test: {
-    include: ["tests/*.test.ts"],
+    include: ["tests/*.test.ts", "tests/integrations/*.test.ts"],
     // Servers are started in a file's beforeAll; two files at a time, for most of their time is waiting.
     maxWorkers: 2,
     testTimeout: 20_000,

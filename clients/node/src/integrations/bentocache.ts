@@ -129,7 +129,9 @@ export interface CacheFlowBusOptions {
 }
 
 /** A message is sent or refused at once: bentocache keeps those to be sent again. */
-const NOW = { maxRetriesPerRequest: 0, replyMapping: "legacy" } as const;
+const SENDS = { maxRetriesPerRequest: 0, replyMapping: "legacy" } as const;
+/** Who listens does so as soon as Redis is there: bentocache does not ask whether it could. */
+const LISTENS = { maxRetriesPerRequest: null, replyMapping: "legacy" } as const;
 
 /**
  * Messages by Redis' publish and subscribe, on two connections, which last until disconnect(). A process whose
@@ -140,19 +142,19 @@ export class CacheFlowBus {
   readonly #subscriber: Redis | Cluster;
   readonly #handlers = new Map<string, Set<Handler>>();
   #id = "";
+  #closed = false;
 
   /** @throws ConfigError `bad_option` unless it is told where Redis is, once */
   constructor({ url, redis, client }: CacheFlowBusOptions) {
     if ((client === undefined) === (url === undefined && redis === undefined)) {
       throw new ConfigError("bad_option", "a bus needs a client, or a url or options of redis");
     }
-    const options = { ...redis, ...NOW };
-    const connect = (): Redis | Cluster => {
-      if (client !== undefined)
-        return client.isCluster ? (client as Cluster).duplicate() : (client as Redis).duplicate(NOW);
-      return url === undefined ? new Redis(options) : new Redis(url, options);
+    const connect = (how: typeof SENDS | typeof LISTENS): Redis | Cluster => {
+      if (client?.isCluster === true) return (client as Cluster).duplicate();
+      if (client !== undefined) return (client as Redis).duplicate(how);
+      return url === undefined ? new Redis({ ...redis, ...how }) : new Redis(url, { ...redis, ...how });
     };
-    [this.#publisher, this.#subscriber] = [connect(), connect()];
+    [this.#publisher, this.#subscriber] = [connect(SENDS), connect(LISTENS)];
     for (const connection of [this.#publisher, this.#subscriber]) {
       connection.on("error", () => undefined); // told by the command that fails; the event needs a listener
     }
@@ -190,11 +192,15 @@ export class CacheFlowBus {
     await this.#publisher.publish(channel, JSON.stringify({ busId: this.#id, payload }));
   }
 
-  /** Rejects where Redis does not answer. */
+  /** Resolves when it is heard by; at the end by disconnect(). @throws what the server answers, NOPERM above all */
   async subscribe(channel: string, handler: Handler): Promise<void> {
     const handlers = this.#handlers.get(channel) ?? new Set();
     this.#handlers.set(channel, handlers.add(handler));
-    await this.#subscriber.subscribe(channel);
+    try {
+      await this.#subscriber.subscribe(channel);
+    } catch (error) {
+      if (!this.#closed) throw error;
+    }
   }
 
   async unsubscribe(channel: string): Promise<void> {
@@ -203,6 +209,7 @@ export class CacheFlowBus {
   }
 
   disconnect(): Promise<void> {
+    this.#closed = true;
     this.#publisher.disconnect();
     this.#subscriber.disconnect();
     return Promise.resolve();

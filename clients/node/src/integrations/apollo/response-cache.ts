@@ -173,7 +173,7 @@ export function responseCache<C extends BaseContext>(options: ResponseCacheOptio
     let hit = false;
     return {
       async responseForOperation(request) {
-        if (request.operation.operation !== "query") return null;
+        if (String(request.operation.operation) !== "query") return null;
         operation = operationId(request.source, request.operationName);
         session = (await options.sessionId?.(request)) ?? null;
         const habit = habits.get(operation);
@@ -198,7 +198,7 @@ export function responseCache<C extends BaseContext>(options: ResponseCacheOptio
         return { body: { kind: "single", singleResult: { data: found.data } }, http: request.response.http };
       },
       executionDidStart(request) {
-        if (!leases.has(request as GraphQLRequestContext<C>)) return Promise.resolve();
+        if (!leases.has(request)) return Promise.resolve();
         const seen = (entities = new Entities(entityId));
         return Promise.resolve({ willResolveField: (field) => seen.see(field) });
       },
