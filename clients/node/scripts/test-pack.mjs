@@ -36,6 +36,13 @@ const use = `
   if (packed[0] !== 0xcf || (await zstd()).id !== 1) throw new Error("no codecs");
   await client.quit();
 `;
+// The integrations need what they integrate with; they are there to be imported, and their tests are elsewhere.
+const integrations = {
+  "cacheflow/keyv": "CacheFlowStore",
+  "cacheflow/apollo": "responseCache",
+  "cacheflow/bentocache": "cacheflowDriver",
+};
+const peers = ["keyv@5", "@apollo/server@5", "@apollo/utils.keyvaluecache@4", "graphql@16"];
 try {
   const [{ filename, files }] = JSON.parse(run("npm", ["pack", "--json", "--pack-destination", project], root));
   const odd = files
@@ -51,6 +58,7 @@ try {
     "@msgpack/msgpack@3",
     "lz4-napi@2",
     "@bokuweb/zstd-wasm@0.0.27",
+    ...peers,
     "typescript@5.9",
     "@types/node@20",
   ]);
@@ -76,7 +84,20 @@ try {
     join(project, "types.cts"),
     [...imports, `async function main(): Promise<void> {${use}}`, "void main;"].join("\n"),
   );
-  for (const program of ["esm.mjs", "cjs.cjs"]) {
+  const entries = Object.entries(integrations);
+  writeFileSync(
+    join(project, "integrations.mjs"),
+    entries
+      .map(([from, name]) => `import { ${name} } from "${from}";\nif (typeof ${name} !== "function") throw 0;`)
+      .join("\n"),
+  );
+  writeFileSync(
+    join(project, "integrations.cjs"),
+    entries.map(([from, name]) => `if (typeof require("${from}").${name} !== "function") throw 0;`).join("\n"),
+  );
+  const typed = entries.map(([from, name]) => `import { ${name} } from "${from}";\nvoid ${name};`).join("\n");
+  for (const file of ["integrations-types.mts", "integrations-types.cts"]) writeFileSync(join(project, file), typed);
+  for (const program of ["esm.mjs", "cjs.cjs", "integrations.mjs", "integrations.cjs"]) {
     execFileSync(process.execPath, [program], { cwd: project, stdio: "inherit", timeout: 30_000 });
     console.log(`${program}: works, and ends by itself`);
   }
@@ -92,6 +113,8 @@ try {
     "false",
     "types.mts",
     "types.cts",
+    "integrations-types.mts",
+    "integrations-types.cts",
   ]);
   console.log("types: of both module systems");
 } finally {

@@ -385,9 +385,9 @@ describe.each([
       const ask = serve({ plugins: [plugin] }, cache);
       await expect(ask(USER, {}, { id: "1" })).rejects.toThrow("Internal server error");
       breaks = false;
-      expect((await ask(USER, {}, { id: "1" })).data).toEqual({ user: { name: "Ada" } });
-      await stored(cache);
-      expect((await ask(USER, {}, { id: "1" })).age).toBe("0");
+      // Who comes while the lease is being given up shares its fate, and executes for itself.
+      await eventually(async () => (await ask(USER, {}, { id: "1" })).age === "0", "a hit");
+      expect(await redis.command("KEYS", "shop:graphql:*")).toHaveLength(1);
     });
 
     it("answers when Redis is away", async () => {

@@ -24,7 +24,11 @@ function runSuite(createDriver: (options?: { prefix?: string }) => CacheFlowDriv
       afterAll(() => teardown?.());
     },
     tap: () => undefined, // it takes away the limit of time; ours is longer than its pauses
-    each: { teardown: (after: Cleanup) => afterEach(after) },
+    each: {
+      teardown: (after: Cleanup) => {
+        afterEach(after);
+      },
+    },
   };
   const test = (title: string, body: SuiteTest): void => {
     it(title, async () => {
@@ -44,7 +48,7 @@ describe.each([
   { server: "without the module", module: false },
 ])("$server", ({ module }) => {
   const make = caches();
-  const open: BentoCache<never>[] = [];
+  const open: { disconnectAll(): Promise<void> }[] = [];
   let server: TestServer;
 
   beforeAll(async () => {
@@ -68,7 +72,7 @@ describe.each([
       let store = bentostore().useL2Layer(cacheflowDriver({ cache }));
       if (levels) store = store.useL1Layer(memoryDriver({ maxItems: 1000 })).useBus(cacheflowBus({ url: server.url }));
       const made = new BentoCache({ default: "main", stores: { main: store } });
-      open.push(made as never);
+      open.push(made);
       return made;
     }
 

@@ -173,7 +173,8 @@ export function responseCache<C extends BaseContext>(options: ResponseCacheOptio
     let hit = false;
     return {
       async responseForOperation(request) {
-        if (String(request.operation.operation) !== "query") return null;
+        const kind: string = request.operation.operation;
+        if (kind !== "query") return null;
         operation = operationId(request.source, request.operationName);
         session = (await options.sessionId?.(request)) ?? null;
         const habit = habits.get(operation);
