@@ -16,7 +16,7 @@
  * Nothing is thrown but what the factory threw, EncodeError for a value that no codec could store (a bug to be seen at
  * once), and CancelledError for who wanted to wait no longer.
  */
-import { CacheFlowError, CancelledError, DecodeError, Unavailable } from "./errors.js";
+import { CacheFlowError, CancelledError, Unavailable } from "./errors.js";
 import type { Events } from "./events.js";
 import { Flight, Flights } from "./flights.js";
 import { Limiter } from "./limiter.js";
@@ -26,7 +26,8 @@ import { milliseconds } from "./duration.js";
 import type { Resolved } from "./options.js";
 import type { Entry, Request } from "./request.js";
 import type { Server } from "./server.js";
-import type { Fetched } from "./store/store.js";
+import type { Link } from "./link/link.js";
+import type { Fetched, FetchOptions } from "./store/store.js";
 import { aborted, isAborted, pause } from "./timing.js";
 import type { Lane } from "./waiting.js";
 
@@ -45,6 +46,15 @@ interface Obtained {
   readonly entry: Entry<unknown>;
   /** Its bytes, to make it anew for others. */
   readonly data: Buffer | string | undefined;
+}
+
+/** What was asked for, and what goes with it to the end. */
+interface Asked {
+  readonly flight: Flight;
+  readonly request: Request;
+  /** The right to put the answer into the level. */
+  readonly ticket: Ticket | undefined;
+  readonly began: number;
 }
 
 /** Which flight a caller is on at present. */
@@ -141,16 +151,33 @@ export class Reader {
     });
   }
 
-  async #lead(flight: Flight, request: Request): Promise<Entry<unknown>> {
+  #lead(flight: Flight, request: Request): Promise<Entry<unknown>> {
     const { key } = request;
+    const asked: Asked = { flight, request, ticket: this.#local?.begin(key), began: performance.now() };
+    flight.asks();
+    return this.#fetch(key, request.fetch).then(
+      (fetched) => {
+        // A hit, which it nearly always is, takes no further turn: each costs some 3 % of it.
+        const hit = fetched.state === "FRESH" && fetched.token === null;
+        const found = hit ? this.#use(asked, fetched) : undefined;
+        return found === undefined ? this.#settle(asked, this.#obtain(asked, fetched, hit)) : this.#land(asked, found);
+      },
+      (error: unknown) => this.#settle(asked, this.#without(asked, error)),
+    );
+  }
+
+  #land({ flight, request: { key } }: Asked, { entry, data }: Obtained): Entry<unknown> {
+    this.#flights.end(key, flight);
+    flight.land(() => ({ ...entry, value: this.#own(key, entry.value, data) }));
+    return entry;
+  }
+
+  async #settle(asked: Asked, obtained: Promise<Obtained>): Promise<Entry<unknown>> {
     try {
-      const { entry, data } = await this.#obtain(flight, request);
-      this.#flights.end(key, flight);
-      flight.land(() => ({ ...entry, value: this.#own(key, entry.value, data) }));
-      return entry;
+      return this.#land(asked, await obtained);
     } catch (error) {
-      this.#flights.end(key, flight);
-      flight.fail(error);
+      this.#flights.end(asked.request.key, asked.flight);
+      asked.flight.fail(error);
       throw error;
     }
   }
@@ -161,28 +188,23 @@ export class Reader {
     return this.#options.codec.decode(key, Buffer.from(data));
   }
 
-  async #obtain(flight: Flight, request: Request): Promise<Obtained> {
+  /** From what FETCH has answered to a value. `unreadable`: it has one, which nobody here can decode. */
+  async #obtain(asked: Asked, first: Fetched, unreadable: boolean): Promise<Obtained> {
+    const { flight, request, ticket, began } = asked;
     const { key } = request;
-    const began = performance.now();
-    const ticket = this.#local?.begin(key);
-    let fetched: Fetched;
-    try {
-      flight.asks();
-      fetched = await this.#server.call((store) => store.fetch(key, request.fetch), key);
-      if (fetched.state === "BUSY") {
-        const waited = performance.now();
+    let fetched = first;
+    if (fetched.state === "BUSY") {
+      const waited = performance.now();
+      try {
         fetched = await this.#wait(flight, request, fetched);
-        this.#events.tell("wait", key, performance.now() - waited);
+      } catch (error) {
+        return this.#without(asked, error);
       }
-    } catch (error) {
-      if (ticket !== undefined) this.#local?.end(ticket);
-      if (!(error instanceof CacheFlowError) || error instanceof CancelledError) throw error;
-      return this.#degraded(flight, request, error);
+      this.#events.tell("wait", key, performance.now() - waited);
     }
     if (fetched.value !== null) {
-      flight.trueAt = flight.step;
-      const used = await this.#use(flight, fetched, request, ticket, began);
-      if (used !== undefined) return used;
+      const found = unreadable ? undefined : this.#use(asked, fetched);
+      if (found !== undefined) return fetched.token === null ? found : this.#elected(asked, fetched.token, found);
       fetched = await this.#replace(request, fetched);
     } else if (ticket !== undefined) this.#local?.end(ticket);
     this.#events.tell("miss", key, performance.now() - began);
@@ -192,6 +214,26 @@ export class Reader {
     }
     const { value, data } = await this.#loader.fill(flight, request, fetched.token);
     return { entry: { value, source: "loader", state: "fresh" }, data };
+  }
+
+  /** Asks; a lease that comes too late is given back. */
+  #fetch(key: string, options: FetchOptions, link?: Link): Promise<Fetched> {
+    return this.#server.call((store) => store.fetch(key, options, link), key, {
+      extra: options.block ?? 0,
+      late: ({ token }) => {
+        if (token !== null) void this.#loader.giveUp(key, token, 0);
+      },
+    });
+  }
+
+  #lock(key: string, ms: number, block?: number, link?: Link): Promise<number | null> {
+    return this.#server.call((store) => store.lock(key, ms, block, link), key, {
+      extra: block ?? 0,
+      twice: false,
+      late: (token) => {
+        if (token !== null) void this.#loader.giveUp(key, token, 0);
+      },
+    });
   }
 
   /** Waits for who computes, until there is an answer or the time is up (BUSY). */
@@ -209,12 +251,10 @@ export class Reader {
       const asked =
         this.#server.store?.capabilities.blocking === true
           ? await this.#lane.use(Math.min(left, LONGEST_POLL), (link) =>
-              this.#server.call((store) => store.fetch(key, { ...request.fetch, block: slice }, link), key, {
-                extra: slice,
-              }),
+              this.#fetch(key, { ...request.fetch, block: slice }, link),
             )
           : undefined;
-      fetched = asked ?? (await this.#server.call((store) => store.fetch(key, request.fetch), key));
+      fetched = asked ?? (await this.#fetch(key, request.fetch));
       if (flight.wanted === 0) {
         if (fetched.token !== null) await this.#loader.giveUp(key, fetched.token, 0);
         throw new CancelledError("aborted", "nobody waits any more", { key });
@@ -228,22 +268,16 @@ export class Reader {
   }
 
   /** What FETCH answered, decoded and put into the level; undefined where it cannot be decoded. */
-  async #use(
-    flight: Flight,
-    fetched: Fetched,
-    request: Request,
-    ticket: Ticket | undefined,
-    began: number,
-  ): Promise<Obtained | undefined> {
+  #use({ flight, request, ticket, began }: Asked, fetched: Fetched): Obtained | undefined {
     const { key } = request;
     const data = fetched.value as Buffer;
     const fresh = fetched.state === "FRESH";
+    flight.trueAt = flight.step;
     let value: unknown;
     try {
       value = this.#options.codec.decode(key, data);
     } catch (error) {
       if (ticket !== undefined) this.#local?.end(ticket);
-      if (!(error instanceof DecodeError)) throw error;
       this.#events.tell("decode", key, 0, "", error);
       return undefined;
     }
@@ -253,10 +287,14 @@ export class Reader {
       if (fresh) this.#local.put(ticket, value, data, fetched.ms, grace, fetched.tags);
       else this.#local.end(ticket);
     }
-    const found: Obtained = { entry: { value, source: "redis", state: fresh ? "fresh" : "stale" }, data };
-    if (fetched.token === null) return found;
-    const refreshed = this.#refreshBehind(request, fetched.token, { value: this.#own(key, value, data) });
-    if (fresh || request.softTimeout === 0) return found;
+    return { entry: { value, source: "redis", state: fresh ? "fresh" : "stale" }, data };
+  }
+
+  /** We were elected to refresh what was found: behind the caller, who waits for a stale value's successor a little. */
+  async #elected({ flight, request }: Asked, token: number, found: Obtained): Promise<Obtained> {
+    const { value, state } = found.entry;
+    const refreshed = this.#refreshBehind(request, token, { value: this.#own(request.key, value, found.data) });
+    if (state === "fresh" || request.softTimeout === 0) return found;
     const soon = await Promise.race([refreshed, pause(request.softTimeout)]);
     if (soon === undefined) return found;
     flight.trueAt = flight.asks();
@@ -269,7 +307,7 @@ export class Reader {
     if (fetched.token !== null) return fetched;
     try {
       const lease = request.fetch.lease ?? REPLACE_LEASE;
-      const token = await this.#server.call((store) => store.lock(key, lease, undefined), key, { twice: false });
+      const token = await this.#lock(key, lease);
       return { ...fetched, token };
     } catch (error) {
       if (!(error instanceof CacheFlowError)) throw error;
@@ -336,10 +374,8 @@ export class Reader {
       const waits = left > 0 && this.#server.store?.capabilities.blocking === true;
       const began = performance.now();
       const token = waits
-        ? await this.#lane.use(Math.min(left, LONGEST_POLL), (link) =>
-            this.#server.call((store) => store.lock(key, ms, slice, link), key, { extra: slice, twice: false }),
-          )
-        : await this.#server.call((store) => store.lock(key, ms, undefined), key, { twice: false });
+        ? await this.#lane.use(Math.min(left, LONGEST_POLL), (link) => this.#lock(key, ms, slice, link))
+        : await this.#lock(key, ms);
       if (typeof token === "number") {
         // It may have been while the server held the command.
         if (signal === undefined || !isAborted(signal)) return token;
@@ -354,8 +390,10 @@ export class Reader {
   }
 
   // --- without Redis -------------------------------------------------------------------------
-  async #degraded(flight: Flight, request: Request, error: CacheFlowError): Promise<Obtained> {
+  async #without({ flight, request, ticket }: Asked, error: unknown): Promise<Obtained> {
     const { key } = request;
+    if (ticket !== undefined) this.#local?.end(ticket);
+    if (!(error instanceof CacheFlowError) || error instanceof CancelledError) throw error;
     this.#events.tell("degraded", key, 0, "", error);
     const found = request.fetch.maxStale === 0 ? undefined : this.#local?.getStale(key);
     if (found !== undefined) {

@@ -14,13 +14,15 @@ import type { Store } from "./store/store.js";
 import { Deadlines, Pending } from "./timing.js";
 
 /** How a command is sent. */
-export interface CallOptions {
+export interface CallOptions<T = unknown> {
   /** Ms that it may take beyond the timeout: what the server may hold it for. */
   readonly extra?: number;
   /** False: it must not be sent a second time, for the first may have been done. */
   readonly twice?: boolean;
   /** It must be sent now or not at all: done later it would overwrite what others did meanwhile. */
   readonly now?: boolean;
+  /** Given what comes after the time is up: a lease that nobody knows of would keep everybody waiting. */
+  readonly late?: (value: T) => void;
 }
 
 type Work<T> = (store: Store) => Promise<T>;
@@ -71,7 +73,7 @@ export class Server {
    * Performs work on the store. Refused at once while the breaker is open. Where the connection broke it is done once
    * more, unless it must not be done `twice`. @throws CacheFlowError
    */
-  call<T>(work: Work<T>, key?: string, options: CallOptions = {}): Promise<T> {
+  call<T>(work: Work<T>, key?: string, options: CallOptions<T> = {}): Promise<T> {
     if (!this.#breaker.closed) {
       this.#probe();
       return Promise.reject(new Unavailable("breaker_open", "the breaker is open", { key }));
@@ -80,7 +82,7 @@ export class Server {
   }
 
   /** The same whatever the breaker says: for what must be tried, invalidations above all. */
-  insist<T>(work: Work<T>, key?: string, options: CallOptions = {}): Promise<T> {
+  insist<T>(work: Work<T>, key?: string, options: CallOptions<T> = {}): Promise<T> {
     if (this.#closed) return Promise.reject(new Unavailable("closed", "the cache was closed", { key }));
     if (options.now === true && !this.link.usable()) {
       return Promise.reject(new Unavailable("connection", "there is no connection", { key }));
@@ -89,7 +91,6 @@ export class Server {
     const done = store === undefined ? this.#found().then(work) : work(store);
     const extra = options.extra ?? 0;
     return new Promise((resolve, reject) => {
-      // What a command comes to after its time is nobody's concern.
       let late = false;
       const pending = new Pending(() => {
         late = true;
@@ -100,7 +101,10 @@ export class Server {
       deadlines.add(pending);
       done.then(
         (value) => {
-          if (late) return;
+          if (late) {
+            options.late?.(value);
+            return;
+          }
           deadlines.delete(pending);
           this.#breaker.success();
           resolve(value);
@@ -119,9 +123,11 @@ export class Server {
   #failed(thrown: unknown, key: string | undefined): CacheFlowError {
     const error = classify(thrown, key);
     if (error instanceof Unavailable) {
+      const before = this.#breaker.state;
       this.#breaker.failure();
       // A connection that answers nobody may be one that only we still believe in.
-      if (error.code === "timeout" && !this.#breaker.closed) this.link.reconnect();
+      const opened = before !== "open" && this.#breaker.state === "open";
+      if (opened && error.code === "timeout") this.link.reconnect();
     } else this.#breaker.success();
     // The module has gone or come with a restart: found out anew.
     if (isUnknownCommand(error) && this.#options.mode === "auto") this.#store = undefined;

@@ -163,7 +163,8 @@ describe.each([
     opened.open("value");
     expect(await Promise.all([first, second])).toEqual(["value", "value"]);
     expect(never.calls).toBe(0);
-    expect(events.map((event) => event.name)).toContain("wait");
+    // Without the module nobody can see that the second waits: it may come when the value is there.
+    if (module) expect(events.map((event) => event.name)).toContain("wait");
   });
 
   it("computes without storing when the wait is over", async () => {

@@ -133,3 +133,14 @@ it("promotes a waiter when the process that computes is gone", async () => {
   expect(await second).toBe("promoted");
   expect(await two.get("k")).toBe("promoted");
 });
+
+it("gives back a lease whose grant came too late", async () => {
+  const [slow, other] = [cacheOf(), make({ url: server.url, timeout: "10s" })];
+  await Promise.all([slow.ready(), other.ready()]);
+  server.pause();
+  // Sent, and granted as soon as the server goes on, when nobody here waits for it any more.
+  expect(await slow.getOrSet({ key: "k", factory: () => "alone", ttl: "60s", lease: "60s" })).toBe("alone");
+  server.resume();
+  await eventually(async () => ((await other.meta("k"))?.leaseMs ?? 0) === 0, "the lease to be given back");
+  expect(await other.getOrSet({ key: "k", factory: () => "next", ttl: "60s" })).toBe("next");
+});

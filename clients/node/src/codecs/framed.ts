@@ -42,8 +42,6 @@ export class Framed implements Codec {
   readonly #minSize: number;
   readonly #maxSize: number;
   readonly #readsPlain: boolean;
-  /** Whether what it writes is plain JSON text, which can be kept in the process as text. */
-  readonly plainJson: boolean;
 
   /** @throws ConfigError `bad_option` */
   constructor(options: FramedOptions = {}) {
@@ -56,7 +54,6 @@ export class Framed implements Codec {
       throw new ConfigError("bad_option", "minSize is 0 or more bytes, maxSize 1 or more");
     }
     this.#readsPlain = options.keys === undefined || options.allowPlain === true;
-    this.plainJson = this.#serializer.id === JSON_ID && options.keys === undefined;
     const parts = [new JsonSerializer(), new RawSerializer(), ...(options.reads ?? []), this.#serializer];
     for (const part of this.#compressor === undefined ? parts : [...parts, this.#compressor]) {
       if (isSerializer(part)) this.#serializers.set(part.id, part);

@@ -26,26 +26,28 @@ interface Routed {
   readonly promise: Promise<Reply>;
 }
 
-interface Streamed {
-  readonly stream?: Writable | undefined;
-}
+/** How many commands went to a socket in this turn of the event loop; beyond the first they wait for its end. */
+const sent = new WeakMap<Writable, number>();
 
-const corked = new WeakSet<Writable>();
-
-/** ioredis writes to its socket once a command: what one turn of the event loop sends goes out in one piece instead. */
-function cork(client: IoredisClient): void {
-  const stream = (client as Streamed).stream;
-  if (stream === undefined || corked.has(stream)) return;
-  corked.add(stream);
-  stream.cork();
+/**
+ * ioredis writes to its socket once a command. The first of a turn goes out at once, so that the server works on it
+ * while we go on; those after it go out in one piece.
+ */
+function gather(client: IoredisClient): void {
+  const { stream } = client as { readonly stream?: Writable | null };
+  if (stream === undefined || stream === null) return;
+  const before = sent.get(stream) ?? 0;
+  sent.set(stream, before + 1);
+  if (before === 1) stream.cork();
+  if (before > 0) return;
   process.nextTick(() => {
-    corked.delete(stream);
-    stream.uncork();
+    if ((sent.get(stream) ?? 0) > 1) stream.uncork();
+    sent.set(stream, 0);
   });
 }
 
 function deliver(client: IoredisClient, name: string, args: readonly Arg[], key?: string): Promise<Reply> {
-  cork(client);
+  gather(client);
   const command = new Command(name, args as Arg[], { replyEncoding: null }) as unknown as Routed;
   command.keys = key === undefined ? [] : [key];
   client.sendCommand(command);
