@@ -2,7 +2,7 @@
  * The examples of a page in docs/node, run as they stand: all of its blocks marked `ts`, one after the other, in one
  * scope. `expression; // → value` is checked. Blocks marked otherwise are not ours, and are not run.
  */
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
 const ROOT = new URL("../../", import.meta.url);
@@ -39,10 +39,14 @@ export async function runPage(page: string, names: Readonly<Record<string, unkno
     body,
     "}",
   ].join("\n");
-  const directory = new URL(".vitest-docs/", ROOT);
+  const directory = new URL(".vitest-docs/", ROOT); // within the package, whose dependencies the examples import
   mkdirSync(directory, { recursive: true });
   const file = fileURLToPath(new URL(page.replace(".md", ".ts"), directory));
   writeFileSync(file, module);
-  const { default: run } = (await import(/* @vite-ignore */ file)) as { default: (given: object) => Promise<void> };
-  await run(names);
+  try {
+    const { default: run } = (await import(/* @vite-ignore */ file)) as { default: (given: object) => Promise<void> };
+    await run(names);
+  } finally {
+    rmSync(file);
+  }
 }
