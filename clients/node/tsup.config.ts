@@ -11,6 +11,8 @@ export default defineConfig({
     bentocache: "src/integrations/bentocache.ts",
   },
   format: ["esm", "cjs"],
+  // What entry points share is one module for them in CommonJS too: errors are told by their class.
+  splitting: true,
   target: "node20",
   dts: true,
   clean: true,

@@ -36,7 +36,7 @@ const use = `
   if (packed[0] !== 0xcf || (await zstd()).id !== 1) throw new Error("no codecs");
   await client.quit();
 `;
-// The integrations need what they integrate with; they are there to be imported, and their tests are elsewhere.
+// They need what they integrate with. Their tests are elsewhere: here they are to share the package's own classes.
 const integrations = {
   "cacheflow/keyv": "CacheFlowStore",
   "cacheflow/apollo": "responseCache",
@@ -84,18 +84,28 @@ try {
     join(project, "types.cts"),
     [...imports, `async function main(): Promise<void> {${use}}`, "void main;"].join("\n"),
   );
-  const entries = Object.entries(integrations);
-  writeFileSync(
-    join(project, "integrations.mjs"),
-    entries
-      .map(([from, name]) => `import { ${name} } from "${from}";\nif (typeof ${name} !== "function") throw 0;`)
-      .join("\n"),
-  );
+  const entries = [["cacheflow", "CacheFlow"], ["cacheflow", "ConfigError"], ...Object.entries(integrations)];
+  const integrate = `
+    const cache = new CacheFlow({ url: "redis://127.0.0.1:${String(port)}", namespace: "pack" });
+    const store = new CacheFlowStore(cache);
+    if (!(await store.set("a", 1)) || (await cache.get("a")) !== 1) throw new Error("another cache");
+    const driver = cacheflowDriver({ cache });
+    if (!(await driver.factory(driver.options).set("a", "1"))) throw new Error("no driver");
+    if (typeof responseCache({ cache }).requestDidStart !== "function") throw new Error("no plugin");
+    let error: unknown;
+    try { new CacheFlowStore({ url: "redis://x", namespace: "a:b" }); } catch (thrown) { error = thrown; }
+    if (!(error instanceof ConfigError)) throw new Error("another ConfigError");
+    await cache.close();
+  `;
+  const untyped = integrate.replace("let error: unknown", "let error");
+  const importing = entries.map(([from, name]) => `import { ${name} } from "${from}";`).join("\n");
+  const requiring = entries.map(([from, name]) => `const { ${name} } = require("${from}");`).join("\n");
+  const typed = `${importing}\nasync function main(): Promise<void> {${integrate}}\nvoid main;`;
+  writeFileSync(join(project, "integrations.mjs"), `${importing}\n${untyped}`);
   writeFileSync(
     join(project, "integrations.cjs"),
-    entries.map(([from, name]) => `if (typeof require("${from}").${name} !== "function") throw 0;`).join("\n"),
+    `${requiring}\n(async () => {${untyped}})().catch((error) => { console.error(error); process.exit(1); });`,
   );
-  const typed = entries.map(([from, name]) => `import { ${name} } from "${from}";\nvoid ${name};`).join("\n");
   for (const file of ["integrations-types.mts", "integrations-types.cts"]) writeFileSync(join(project, file), typed);
   for (const program of ["esm.mjs", "cjs.cjs", "integrations.mjs", "integrations.cjs"]) {
     execFileSync(process.execPath, [program], { cwd: project, stdio: "inherit", timeout: 30_000 });

@@ -7,9 +7,10 @@
  * The types are bentocache's contracts, written out: its own would bring those of every database that it can use.
  */
 import { Redis, type Cluster, type RedisOptions } from "ioredis";
-import { CacheFlow } from "../cache.js";
+import type { CacheFlow } from "../cache.js";
 import { ConfigError } from "../errors.js";
 import type { CacheFlowOptions } from "../options.js";
+import { given } from "./given.js";
 
 /** Namespaces in a key that can be cleared, from the first on; what is nested deeper goes with those. */
 const DEPTH = 32;
@@ -30,8 +31,7 @@ export class CacheFlowDriver {
 
   /** @throws ConfigError for options that make no sense */
   constructor({ cache, prefix = "" }: CacheFlowDriverOptions) {
-    this.#owned = !(cache instanceof CacheFlow);
-    this.#cache = cache instanceof CacheFlow ? cache : new CacheFlow(cache);
+    ({ cache: this.#cache, owned: this.#owned } = given(cache));
     this.#prefix = prefix.replace(/:+$/, "");
   }
 

@@ -8,8 +8,9 @@
  */
 import { EventEmitter } from "node:events";
 import type { KeyvStoreAdapter, StoredData } from "keyv";
-import { CacheFlow } from "../cache.js";
+import type { CacheFlow } from "../cache.js";
 import type { CacheFlowOptions } from "../options.js";
+import { given } from "./given.js";
 
 export interface CacheFlowStoreOptions {
   /** More tags of an entry, by its key as Keyv gives it: with Keyv's namespace before it. */
@@ -32,8 +33,7 @@ export class CacheFlowStore extends EventEmitter implements KeyvStoreAdapter {
    */
   constructor(cache: CacheFlow | CacheFlowOptions, options: CacheFlowStoreOptions = {}) {
     super();
-    this.#owned = !(cache instanceof CacheFlow);
-    this.cache = cache instanceof CacheFlow ? cache : new CacheFlow(cache);
+    ({ cache: this.cache, owned: this.#owned } = given(cache));
     this.#tags = options.tags;
   }
 

@@ -204,6 +204,22 @@ describe("the bus", () => {
     await own.stop();
   });
 
+  it("is subscribed as soon as there is a server, and can be closed before", async () => {
+    const own = await TestServer.start();
+    await own.kill();
+    const [one, two] = [bus({ url: own.url }, "one"), bus({ url: own.url }, "two")];
+    const heard: unknown[] = [];
+    const never = one.subscribe("c", () => undefined);
+    const soon = two.subscribe("c", (payload: unknown) => void heard.push(payload));
+    await one.disconnect();
+    await never;
+    await own.start();
+    await soon;
+    await own.command("PUBLISH", "c", JSON.stringify({ busId: "three", payload: 1 }));
+    await eventually(() => heard.length === 1, "the message");
+    await own.stop();
+  });
+
   it("wants to be told where, once", () => {
     expect(() => new CacheFlowBus({})).toThrow(expect.objectContaining({ code: "bad_option" }));
     const client = new Redis({ lazyConnect: true });

@@ -5,6 +5,9 @@ import { createHash } from "node:crypto";
 export type Audience =
   { readonly kind: "anonymous" | "public" } | { readonly kind: "private"; readonly session: string };
 
+/** Of what is stored under the keys: another form has other keys. */
+const FORM = "1";
+
 /** The same text for the same value, in whatever order its names are. */
 function canonical(value: unknown): string {
   return JSON.stringify(value ?? null, (_name, inner: unknown) => {
@@ -28,7 +31,7 @@ export function operationId(source: string, name: string | null | undefined): st
 /** The key of a response. Sessions are not told by it. */
 export function responseKey(operation: string, variables: unknown, extra: unknown, audience: Audience): string {
   const whose = audience.kind === "private" ? audience.session : "";
-  return `graphql:${digest(operation, canonical(variables), canonical(extra), audience.kind, whose)}`;
+  return `graphql:${digest(FORM, operation, canonical(variables), canonical(extra), audience.kind, whose)}`;
 }
 
 /** What the last execution of an operation was: of these scopes, or not to be cached. */
