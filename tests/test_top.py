@@ -42,7 +42,8 @@ def load(server):
     grant(server, "shop:computed")
 
 
-def test_what_is_on_the_screen_is_what_the_server_says(server, top):
+def test_what_is_on_the_screen_is_what_the_server_says(fresh_server, top):
+    server = fresh_server()
     load(server)
     waiter = fetcher(server, "shop:computed")
     terminal = top(url_of(server))
