@@ -65,14 +65,14 @@ class Terminal:
 
     def wait(self, what):
         """Until it is on the screen; the line that has it."""
-        self.wait_for(re.escape(what))
-        return next(line for line in self.lines() if what in line)
+        # Of the screen as it was then: it may have been drawn anew since.
+        return next(line for line in self.wait_for(re.escape(what)).splitlines() if what in line)
 
     def wait_for(self, pattern):
-        """Until a line is like that."""
+        """Until a line is like that; the screen that has it."""
         seen = re.compile(pattern, re.MULTILINE)
         try:
-            wait_for(lambda: seen.search(self.text()), pattern, pause=0.05)
+            return wait_for(lambda: seen.search(self.text()), pattern, pause=0.05).string
         except AssertionError as late:
             raise AssertionError(f"{late}, in:\n{self.text()}") from None
 
