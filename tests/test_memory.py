@@ -106,7 +106,7 @@ def test_namespaces_add_up_and_return_to_zero(warm):
     assert stats(warm, "NAMESPACE", "a")["bytes"] == 0
     warm("FLUSHALL")
     # Valkey 8 frees what is flushed in the background.
-    wait_for(lambda: (figure(warm, "bytes"), figure(warm, "keyspace_bytes")) == (0, 0), "the end of the flush")
+    wait_for(lambda: (figure(warm, "bytes"), figure(warm, "keyspace_bytes")) == (0, 0), "the flush")
     assert stats(warm, "NAMESPACE", "b")["bytes"] == 0
 
 
