@@ -40,7 +40,7 @@ class Bench:
         else:
             client = Bridge(self.loop, self.url, namespace=self.namespace, timeout=5)
             worker = AsyncWorker(client._cache, self.refresh, **options)
-            future = asyncio.run_coroutine_threadsafe(worker.run(), self.loop)
+            future = self.loop.start(worker.run)
 
             def ended(seconds):
                 return future.exception(seconds) is None
