@@ -125,7 +125,10 @@ export class PlainStore implements Store {
       this.#eval(scripts.READ, key, [NO_MARKS.hard, NO_MARKS.soft]),
       this.#marks([this.#namespace(key)]),
     ]);
-    if (!Array.isArray(reply)) return { entry: null, marks: own };
+    if (!Array.isArray(reply)) {
+      // What comes to lie there from now on has come with its mark: one that was missing says nothing about it.
+      return { entry: null, marks: own.hard === EVER ? NO_MARKS : own };
+    }
     const tags = JSON.parse(text(reply[3])) as string[];
     return { entry: reply, marks: tags.length === 0 ? own : later(own, await this.#marks(tags)) };
   }
