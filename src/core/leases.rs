@@ -452,6 +452,9 @@ impl Leases {
 #[path = "leases_fence_tests.rs"]
 mod fence_tests;
 #[cfg(test)]
+#[path = "leases_limits_tests.rs"]
+mod limits_tests;
+#[cfg(test)]
 #[path = "leases_model_tests.rs"]
 mod model_tests;
 #[cfg(test)]

@@ -34,10 +34,13 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// How many keys may be remembered under a budget of so many bytes: a
-    /// sixteenth of it, for entries are what it is for.
+    /// How many keys may be remembered under a budget of so many bytes (0: there
+    /// is none): a sixteenth of it, for entries are what it is for.
     pub fn remembered_in(budget: u64) -> usize {
-        usize::try_from(budget / 16).unwrap_or(usize::MAX) / REMEMBERED_BYTES
+        match budget {
+            0 => usize::MAX,
+            _ => usize::try_from(budget / 16).unwrap_or(usize::MAX) / REMEMBERED_BYTES,
+        }
     }
 }
 

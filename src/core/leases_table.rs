@@ -352,8 +352,11 @@ impl Leases {
         if self.broken.len() > MOST_BROKEN {
             self.forget_first(|leases| &leases.broken);
         }
-        if self.idle.len() > self.limits.remembered {
-            self.forget_first(|leases| &leases.idle);
+        // Two for each that comes, so that a limit that was lowered is reached.
+        for _ in 0..2 {
+            if self.idle.len() > self.limits.remembered {
+                self.forget_first(|leases| &leases.idle);
+            }
         }
     }
 

@@ -90,10 +90,7 @@ fn limits() -> Limits {
     Limits {
         lease_max: Millis(directives::LEASE_MAX.get().unsigned_abs()),
         keys: of(&directives::MAX_LEASES),
-        remembered: match directives::MAX_MEMORY.get().unsigned_abs() {
-            0 => usize::MAX,
-            budget => Limits::remembered_in(budget),
-        },
+        remembered: Limits::remembered_in(directives::MAX_MEMORY.get().unsigned_abs()),
         waiters: of(&directives::MAX_WAITERS),
         waiters_per_key: of(&directives::MAX_WAITERS_PER_KEY),
         ..Limits::default()
