@@ -1,8 +1,8 @@
 // Charts over time, by uPlot. All share a cursor: to point at one moment shows it in each.
 
-import uPlot from "./vendor/uPlot.esm.js";
 import { h, text } from "./dom.js";
 
+const { uPlot } = globalThis; // by a script of its own, as its makers pack it
 const HEIGHT = 150;
 /** Seconds of the width at least. */
 const SHORTEST = 20;
