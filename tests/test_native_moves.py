@@ -209,6 +209,15 @@ def test_moves_that_do_not_happen(server):
     tagged(one, "list", "k", "b")
     assert server("MOVE", "k", 1) == 0 and server("COPY", "k", "k", "DB", 1) == 0
     assert tags_of(server, "k") == [b"a"] and tags_of(one, "k") == [b"b"]
+
+
+@several_databases
+@pytest.mark.since(valkey=(9, 0))
+def test_a_copy_over_one_in_another_database(server):
+    """Valkey 8's replicas are left in the other database (valkey#4024)."""
+    one = server.connect(db=1)
+    tagged(server, "hash", "k", "a")
+    tagged(one, "list", "k", "b")
     assert server("COPY", "k", "k", "DB", 1, "REPLACE") == 1
     assert tags_of(one, "k") == [b"a"] and all_tags(one) == {b"a": 1} and one("DBSIZE") == 2
 

@@ -203,7 +203,12 @@ class Server:
         """Send a command on the server's main connection; errors are raised as ReplyError."""
         if self._main is None:
             self._main = self.connect()
-        return self._main(*args)
+        try:
+            return self._main(*args)
+        except OSError:
+            # What comes next over it would be the answer to this.
+            self._main = None
+            raise
 
     def ask(self, *args):
         """A command over a connection of its own."""
