@@ -26,10 +26,11 @@
 //! operations as there are entries.
 //!
 //! # The choice
-//! Twelve entries drawn from the dense table of slots, the eight that came next
-//! the last time, and the four newest; the least worth for its weight goes
-//! ([`crate::evict_choice`]). No lists: they would cost 16 bytes an entry and a
-//! write to three entries with every read. Where a namespace must keep a budget
+//! Twenty entries drawn from the dense table of slots and those that came since the
+//! last choice are looked at, and the sixteen that were worth the least of all looked
+//! at are kept; of these the least worth for its weight goes, once a second look has
+//! shown that it still is ([`crate::evict_choice`]). No lists of all entries: they
+//! would cost 16 bytes an entry and a write to three entries with every read. Where a namespace must keep a budget
 //! of its own, its slots are found by [`crate::evict_share`].
 //!
 //! # Operations
@@ -38,11 +39,12 @@
 //! 2^30 just that old: none ever looks young again.
 
 use crate::evict_ahead::{Ahead, Drawn};
-use crate::evict_choice::{Ranking, Weigher, Weight};
+use crate::evict_choice::{Pool, Weigher, Weight, AGAIN};
 use crate::evict_class::{Class, Cuts, Marks, Op};
 use crate::evict_follow::{Follow, Followed, Spot, PLACES};
 use crate::evict_ghosts::Ghosts;
-use crate::evict_population::{next_taken, nth_slot, total, Population, FREE};
+use crate::evict_newest::Newest;
+use crate::evict_population::{next_taken, Extents, Population, FREE};
 use crate::evict_share::Shares;
 use crate::evict_table::Table;
 use crate::index::Db;
@@ -68,12 +70,9 @@ pub enum Leaving {
 }
 
 /// Entries drawn in a choice, the runners-up and the newest aside.
-pub const SAMPLE: usize = 12;
-/// Of the newest so many are looked at: where a stranger is worth less than all
-/// that is there (a scan, or one that costs next to nothing), it need not push
-/// others out until a draw falls on it. On the traces that is 0.2 % of the
-/// misses and 0.5 % of their cost.
-const NEWEST: usize = 4;
+pub const SAMPLE: usize = 20;
+/// Where there are no more slots than these, all are looked at.
+const FEW: usize = 16;
 /// Draws in a choice, at most.
 pub const PROBES: usize = 64;
 /// Lines of 64 slots read past in a choice among the entries of one namespace.
@@ -122,11 +121,10 @@ pub struct Eviction {
     ghosts: Ghosts,
     weigher: Weigher,
     shares: Shares,
-    /// Those of all entries first, then by share.
-    runners_up: Vec<Vec<Spot>>,
+    /// That of all entries first, then by share.
+    pools: Vec<Pool>,
     ahead: Ahead,
-    /// Those that came last, in a ring.
-    newest: [Spot; NEWEST],
+    newest: Newest,
     rebuild: Rebuild,
     /// Where the hand goes on.
     hand: Spot,
@@ -149,9 +147,10 @@ impl Eviction {
             ghosts: Ghosts::default(),
             weigher: Weigher::new(weight),
             shares: Shares::default(),
-            runners_up: Vec::new(),
+            // Here already: what a choice allocates is held beyond a limit that is full.
+            pools: vec![Pool::default()],
             ahead: Ahead::default(),
-            newest: [Spot::default(); NEWEST],
+            newest: Newest::default(),
             rebuild: Rebuild::Due(0),
             hand: Spot { db: 0, slot: 1 },
             owed: 0,
@@ -190,7 +189,7 @@ impl Eviction {
         self.ops += 1;
         let now = self.now();
         self.shares.set(spot, share);
-        self.newest[self.ops as usize % NEWEST] = spot;
+        self.newest.came(spot);
         let ghost = self.ghosts.take(hash, now);
         let before = match self.follow.get(hash) {
             Some(Followed::Gone(marks)) => {
@@ -207,6 +206,12 @@ impl Eviction {
             self.table.lost(marks.class(), now.since(marks.last()));
         }
         Marks::new(now, class, followed)
+    }
+
+    /// Where it will be looked or noted what is known of a key that is gone: of one that
+    /// is about to come or to leave.
+    pub fn ghosts_of(&self, hash: u64) -> impl Iterator<Item = &u32> {
+        self.ghosts.places_of(hash)
     }
 
     /// An entry lies in another slot now (or in another database), or counts to
@@ -237,14 +242,15 @@ impl Eviction {
     /// All entries of a database have left at once.
     pub fn flushed(&mut self, db: Db) {
         self.shares.forget(db);
-        self.runners_up.clear();
+        self.pools.iter_mut().for_each(Pool::clear);
+        self.newest.clear();
         self.ahead = Ahead::default();
     }
 
     /// A namespace has got a budget of its own: its entries are found as ticks
     /// pass.
     pub fn survey(&mut self, population: &impl Population) {
-        self.survey = total(population);
+        self.survey = Extents::of(population).total();
     }
 
     // ── the choice ──────────────────────────────────────────────────────────
@@ -263,48 +269,61 @@ impl Eviction {
             Scope::Share(share) => Some(share),
         };
         let number = usize::from(share.unwrap_or(0));
-        if self.runners_up.len() <= number {
-            self.runners_up.resize_with(number + 1, Vec::new);
+        let mut pools = std::mem::take(&mut self.pools);
+        if pools.len() <= number {
+            pools.reserve_exact(number + 1 - pools.len());
+            pools.resize_with(number + 1, Pool::default);
         }
-        let mut ranking = Ranking::default();
-        let mut again = std::mem::take(&mut self.runners_up[number]);
+        let pool = &mut pools[number];
+        pool.begin();
         let mut found = 0;
-        for spot in again.drain(..).chain(self.newest) {
-            self.consider(&mut ranking, population, spot, share);
+        for spot in self.newest.take_due() {
+            self.consider(pool, population, spot, share);
         }
-        let all = total(population);
-        if share.is_none() && all > SAMPLE {
+        let extents = Extents::of(population);
+        let all = extents.total();
+        let is_few = all <= FEW;
+        let mut free = FREE;
+        if share.is_none() && !is_few {
             for spot in self.ahead.take() {
-                found += usize::from(self.consider(&mut ranking, population, spot, share));
+                let taken = next_taken(population, spot, &mut free);
+                found += usize::from(taken.is_some_and(|spot| self.consider(pool, population, spot, share)));
             }
         }
-        let most = if all <= SAMPLE { all } else { PROBES };
-        let (mut probe, mut lines, mut free) = (0, LINES, FREE);
+        let (enough, most) = if is_few { (all, all) } else { (SAMPLE, PROBES) };
+        let (mut probe, mut lines) = (0, LINES);
         // An entry that is gone already is as good as any other of those.
-        while found < SAMPLE && probe < most && !ranking.is_settled() {
+        while found < enough && probe < most && !pool.is_settled() {
             let mut drawn = Drawn::new();
-            let end = most.min(probe + SAMPLE - found);
+            let end = most.min(probe + enough - found);
             for probe in probe..end {
-                let nth = if all <= SAMPLE { probe } else { draw(all, &mut dice) };
-                drawn.extend(nth_slot(population, nth));
+                let nth = if is_few { probe } else { draw(all, &mut dice) };
+                drawn.extend(extents.nth(nth));
             }
             probe = end;
-            let taken = drawn.into_iter().filter_map(|spot| match share.filter(|_| all > SAMPLE) {
+            let taken = drawn.into_iter().filter_map(|spot| match share.filter(|_| !is_few) {
                 Some(share) => self.next_of(population, share, spot, &mut lines),
                 None => next_taken(population, spot, &mut free),
             });
             let taken: Drawn = taken.collect();
             taken.iter().for_each(|&spot| population.expect_entry(spot));
             for spot in taken {
-                found += usize::from(self.consider(&mut ranking, population, spot, share));
+                found += usize::from(self.consider(pool, population, spot, share));
             }
         }
-        if share.is_none() && all > SAMPLE {
-            self.ahead.advance(population, || nth_slot(population, draw(all, &mut dice)), &mut free);
+        for _ in 0..AGAIN {
+            let Some(spot) = pool.unseen() else { break };
+            self.consider(pool, population, spot, share);
         }
-        again.extend(ranking.runners_up());
-        self.runners_up[number] = again;
-        ranking.least()
+        if share.is_none() && !is_few {
+            self.ahead.advance(population, || extents.nth(draw(all, &mut dice)));
+        }
+        let least = pool.take();
+        if let Some(next) = pool.next() {
+            population.expect_entry(next);
+        }
+        self.pools = pools;
+        least
     }
 
     /// The next slot of a share, in its database or in another.
@@ -323,7 +342,7 @@ impl Eviction {
     /// Whether a slot holds an entry that may be evicted for this share.
     fn consider(
         &mut self,
-        ranking: &mut Ranking,
+        pool: &mut Pool,
         population: &impl Population,
         spot: Spot,
         share: Option<u16>,
@@ -337,7 +356,7 @@ impl Eviction {
             }
         }
         let now = self.now();
-        candidate.is_some_and(|candidate| ranking.look(spot, &candidate, now, &self.table, &mut self.weigher))
+        candidate.is_some_and(|candidate| pool.look(spot, &candidate, now, &self.table, &mut self.weigher))
     }
 
     // ── in the background ───────────────────────────────────────────────────
@@ -351,7 +370,7 @@ impl Eviction {
         if passed >= GHOSTS_TURN {
             let turns = passed / GHOSTS_TURN;
             self.ghosts.clean(usize::try_from(turns).map_or(STEP, |turns| turns.min(STEP)), self.now());
-            let all = total(population) as u64;
+            let all = Extents::of(population).total() as u64;
             self.owed = self.owed.saturating_add(passed.saturating_mul(all));
             self.ticked = self.ops;
         }
@@ -474,14 +493,11 @@ impl Eviction {
 
     /// Bytes allocated. Costs what there are of budgets and databases.
     pub fn allocated(&self) -> usize {
-        let spots: usize =
-            self.runners_up.iter().map(|spots| block(spots.capacity() * size_of::<Spot>())).sum();
         self.table.allocated()
             + self.follow.allocated()
             + self.ghosts.allocated()
             + self.shares.allocated()
-            + spots
-            + block(self.runners_up.capacity() * size_of::<Vec<Spot>>())
+            + block(self.pools.capacity() * size_of::<Pool>())
     }
 }
 

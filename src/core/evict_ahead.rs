@@ -2,16 +2,24 @@
 //!
 //! Each look at an entry waits for memory twice, for its slot and for itself, and two
 //! dozen such waits were half of what an eviction cost. So slots are fetched a
-//! choice ahead of their entries, and entries a choice ahead of the look at them. A slot may be free
-//! by then, or hold another entry: it was drawn uniformly all the same.
+//! choice ahead of their entries, and entries a choice ahead of the look at them. A
+//! slot may be free by then, or hold another entry: it was drawn uniformly all the
+//! same.
+//!
+//! Four slots that lie next to each other are drawn together, for they share a cache
+//! line. Slots are given out as they become free, so that neighbours come to have
+//! little in common: on the traces it makes no difference that could be measured.
 
 use crate::evict::SAMPLE;
 use crate::evict_follow::Spot;
-use crate::evict_population::{next_taken, Population};
+use crate::evict_population::Population;
 use smallvec::SmallVec;
 
 /// Drawn in a choice.
 pub type Drawn = SmallVec<[Spot; SAMPLE]>;
+
+/// Slots that are drawn together.
+const RUN: usize = 4;
 
 /// See the module's text.
 #[derive(Debug, Default)]
@@ -29,15 +37,11 @@ impl Ahead {
     }
 
     /// Has what was drawn before fetched, and draws more.
-    pub fn advance(
-        &mut self,
-        population: &impl Population,
-        mut draw: impl FnMut() -> Option<Spot>,
-        free: &mut usize,
-    ) {
-        let drawn = std::mem::replace(&mut self.drawn, (0..SAMPLE).filter_map(|_| draw()).collect());
-        self.drawn.iter().for_each(|&spot| population.expect_slot(spot));
-        self.ready = drawn.into_iter().filter_map(|spot| next_taken(population, spot, free)).collect();
+    pub fn advance(&mut self, population: &impl Population, mut draw: impl FnMut() -> Option<Spot>) {
+        let runs = (0..SAMPLE / RUN).filter_map(|_| draw());
+        let drawn = runs.flat_map(|first| (first.slot..).take(RUN).map(move |slot| Spot { slot, ..first }));
+        self.ready = std::mem::replace(&mut self.drawn, drawn.collect());
+        self.drawn.iter().step_by(RUN).for_each(|&spot| population.expect_slot(spot));
         self.ready.iter().for_each(|&spot| population.expect_entry(spot));
     }
 }

@@ -81,6 +81,11 @@ impl Places {
         (first / CHUNK, first % CHUNK)
     }
 
+    fn first(&self, hash: u64) -> Option<&u32> {
+        let (chunk, first) = self.set(hash);
+        self.chunks.get(chunk)?.as_deref()?.get(first)
+    }
+
     fn ways(&mut self, hash: u64) -> Option<&mut [u32]> {
         let (chunk, first) = self.set(hash);
         self.chunks.get_mut(chunk)?.as_deref_mut()?.get_mut(first..first + WAYS)
@@ -147,6 +152,11 @@ impl Ghosts {
         if let Some(place) = ways.iter_mut().max_by_key(|way| rank(**way)) {
             *place = ghost;
         }
+    }
+
+    /// Where what is known of a key lies, for whoever can have it fetched ahead.
+    pub fn places_of(&self, hash: u64) -> impl Iterator<Item = &u32> {
+        [&self.places, &self.old].into_iter().filter_map(move |places| places.first(hash))
     }
 
     /// What is known of a key that comes; it is a ghost no longer.

@@ -6,6 +6,7 @@ use crate::evict_class::Marks;
 use crate::evict_follow::Spot;
 use crate::index::Db;
 use crate::slots::Slot;
+use smallvec::SmallVec;
 
 /// Free slots passed over in a choice, at most. Where most have become free (a
 /// large entry has taken the room of many), a few draws would find hardly
@@ -35,22 +36,32 @@ pub trait Population {
     fn set_marks(&mut self, spot: Spot, marks: Marks);
 }
 
-/// Slots in all databases.
-pub fn total(population: &impl Population) -> usize {
-    (0..population.databases()).map(|db| population.extent(db)).sum()
-}
+/// The slots of all databases, numbered through.
+#[derive(Debug)]
+pub struct Extents(SmallVec<[usize; 4]>);
 
-/// The nth of them.
-pub fn nth_slot(population: &impl Population, nth: usize) -> Option<Spot> {
-    let mut nth = nth;
-    for db in 0..population.databases() {
-        let extent = population.extent(db);
-        if nth < extent {
-            return Slot::try_from(nth + 1).ok().map(|slot| Spot { db, slot });
-        }
-        nth -= extent;
+impl Extents {
+    /// As they are now.
+    pub fn of(population: &impl Population) -> Extents {
+        Extents((0..population.databases()).map(|db| population.extent(db)).collect())
     }
-    None
+
+    /// How many there are.
+    pub fn total(&self) -> usize {
+        self.0.iter().sum()
+    }
+
+    /// The nth of them.
+    pub fn nth(&self, nth: usize) -> Option<Spot> {
+        let mut nth = nth;
+        for (db, &extent) in self.0.iter().enumerate() {
+            if nth < extent {
+                return Slot::try_from(nth + 1).ok().map(|slot| Spot { db, slot });
+            }
+            nth -= extent;
+        }
+        None
+    }
 }
 
 /// The first slot from `from` on that holds an entry, of the next few of its

@@ -2,7 +2,7 @@
 //! a slot, and none at all where no namespace has one.
 //!
 //! Why: the entries of a namespace are to be sampled, and where it is a
-//! thousandth of all, a sample of twelve out of the whole table costs twelve
+//! thousandth of all, a sample of twenty out of the whole table costs twenty
 //! thousand looks at entries, a cache miss each. Read past one after the other,
 //! a thousand slots are some 100 ns. (Lists of its entries by namespace were not
 //! taken: leaving one needs a position in the entry, which has no byte left.)

@@ -18,16 +18,16 @@
 //! million, however old it is. (Hit density: Beckmann, Chen, Cidon, "LHD:
 //! Improving Cache Hit Rate by Maximizing Hit Density", NSDI 2018.)
 //!
-//! What was counted is forgotten by a tenth with each rebuild. A rebuild goes
+//! What was counted is forgotten by a twentieth with each rebuild. A rebuild goes
 //! class by class, each some 35 µs.
 
 use crate::evict_class::{bucket, start, Class, BUCKETS, CLASSES};
 use crate::units::block;
 
 /// Lives that each bucket is given beforehand.
-pub const PRIOR: f32 = 8.0;
+pub const PRIOR: f32 = 4.0;
 /// What is left of the counts after a rebuild.
-pub const KEPT: f32 = 0.9;
+pub const KEPT: f32 = 0.95;
 /// The share of lives that end while their age doubles, where nothing is known.
 const UNLEARNED: f32 = 0.3;
 /// The share of lives that go on below which no longer horizon is looked at.
@@ -271,7 +271,7 @@ mod tests {
         table.learn(of);
         assert!(table.worth(of, 900_000) > 3.0 * table.worth(of, 100_000));
         assert!(table.worth(of, 900_000) > 5.0 * table.worth(of, 4_000_000), "it is not coming any more");
-        for _ in 0..150 {
+        for _ in 0..300 {
             table.begin();
             table.learn(of);
         }

@@ -57,6 +57,7 @@
 //! | [`evict_class`], [`evict_table`], [`evict_follow`] | how entries are used, and what keeping them is learned to be worth |
 //! | [`evict_choice`], [`evict_population`], [`evict_ahead`], [`evict_share`] | whom a choice falls on, out of which, drawn when, and where a namespace's lie |
 //! | [`evict_ghosts`] | who was here before |
+//! | [`evict_newest`] | who came last |
 //! | [`request_lease`], [`request_hot`] | the options of FETCH, LOCK, UNLOCK and EXTEND; of HOTKEYS and REFRESH |
 //! | [`settings`] | what operators have set for namespaces |
 //! | [`request_namespace`] | the options of NAMESPACE |
@@ -77,6 +78,7 @@ pub mod evict_choice;
 pub mod evict_class;
 pub mod evict_follow;
 pub mod evict_ghosts;
+pub mod evict_newest;
 pub mod evict_population;
 pub mod evict_share;
 pub mod evict_table;

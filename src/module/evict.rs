@@ -133,6 +133,11 @@ pub fn succeeded(db: Db, new: Stored, marks: Marks, same_slot: bool) {
     }
 }
 
+/// It will soon be asked or noted what was known of this key.
+fn expect_ghost(name: &[u8]) {
+    with_eviction(|eviction| eviction.ghosts_of(xxh3_64(name)).for_each(|place| prefetch(place)));
+}
+
 fn place_of(db: Db, entry: Stored) -> (Spot, Share) {
     let head = entry.head();
     (Spot { db, slot: head.slot() }, shard::with(|index| index.share_of(db, head.namespace())))
@@ -232,9 +237,10 @@ impl Limit {
 /// # Errors
 /// [`Error::OverBudget`] where there is none; nothing is written then.
 pub fn admit(ctx: Ctx, name: &[u8], value: usize, tags: usize) -> Result<(), Error> {
-    if !is_on() || ctx.is_replicated() || ctx.is_loading() || ctx.is_replica() {
+    if !is_on() || !ctx.is_deciding() {
         return Ok(());
     }
+    expect_ghost(name);
     let db = ctx.database();
     let share = shard::with(|index| index.share_of_name(shard::namespace_of(name)));
     let namespace = Some(Limit::Share(share)).filter(|_| share > 0);
@@ -264,7 +270,7 @@ fn make_room(ctx: Ctx, limit: Limit, need: u64) -> Result<(), Error> {
 
 /// Evicts what is over, or nearly, for as long as a turn may.
 pub fn work_on(ctx: Ctx) {
-    if ctx.is_replica() || ctx.is_loading() || ctx.is_paused() {
+    if !ctx.is_deciding() || ctx.is_paused() {
         return;
     }
     let began = Instant::now();
@@ -322,6 +328,7 @@ fn evict(ctx: Ctx, limit: Limit) -> bool {
         if leases::about(spot.db, entry.view().name()) != (Millis::ZERO, 0) {
             continue;
         }
+        expect_ghost(entry.view().name());
         let namespace = entry.head().namespace();
         EVICTING.store(true, Relaxed);
         let removed = removal::remove(ctx, spot.db, entry, c"cache.evicted");

@@ -222,6 +222,15 @@ impl Ctx {
         self.flags() & raw::REDISMODULE_CTX_FLAGS_SLAVE as c_int != 0
     }
 
+    /// Whether what is done here is this server's to decide: it is no replica, loads
+    /// nothing, and runs no command of its primary's or the AOF's.
+    pub fn is_deciding(self) -> bool {
+        let not = raw::REDISMODULE_CTX_FLAGS_SLAVE
+            | raw::REDISMODULE_CTX_FLAGS_REPLICATED
+            | raw::REDISMODULE_CTX_FLAGS_LOADING;
+        self.flags() & not as c_int == 0
+    }
+
     /// Whether the server is in cluster mode.
     pub fn is_cluster(self) -> bool {
         self.flags() & raw::REDISMODULE_CTX_FLAGS_CLUSTER as c_int != 0
