@@ -26,11 +26,10 @@
 //! operations as there are entries.
 //!
 //! # The choice
-//! Twenty entries drawn from the dense table of slots and those that came since the
-//! last choice are looked at, and the sixteen that were worth the least of all looked
-//! at are kept; of these the least worth for its weight goes, once a second look has
-//! shown that it still is ([`crate::evict_choice`]). No lists of all entries: they
-//! would cost 16 bytes an entry and a write to three entries with every read. Where a namespace must keep a budget
+//! Twenty entries drawn from the dense table of slots and those that came since are
+//! looked at, the sixteen worth the least of all looked at are kept, and the first of
+//! these goes, once a second look has shown that it still is ([`crate::evict_choice`]).
+//! Lists would cost 16 bytes an entry and a write to three entries with every read. Where a namespace must keep a budget
 //! of its own, its slots are found by [`crate::evict_share`].
 //!
 //! # Operations
@@ -147,7 +146,7 @@ impl Eviction {
             ghosts: Ghosts::default(),
             weigher: Weigher::new(weight),
             shares: Shares::default(),
-            // Here already: what a choice allocates is held beyond a limit that is full.
+            // Made now: what a choice allocates is past a limit that is full.
             pools: vec![Pool::default()],
             ahead: Ahead::default(),
             newest: Newest::default(),
@@ -253,8 +252,6 @@ impl Eviction {
         self.survey = Extents::of(population).total();
     }
 
-    // ── the choice ──────────────────────────────────────────────────────────
-
     /// The entry that is to go; `None`: none was found that may. It is still
     /// there: who evicts it tells by [`Eviction::left`]. `dice` must be
     /// uniform.
@@ -358,8 +355,6 @@ impl Eviction {
         let now = self.now();
         candidate.is_some_and(|candidate| pool.look(spot, &candidate, now, &self.table, &mut self.weigher))
     }
-
-    // ── in the background ───────────────────────────────────────────────────
 
     /// Does what is due beside the commands, in at most so many steps of 2 to
     /// 50 µs.
@@ -478,8 +473,6 @@ impl Eviction {
             }
         };
     }
-
-    // ── looking ─────────────────────────────────────────────────────────────
 
     /// What an entry of these marks is worth keeping now.
     pub fn worth(&self, marks: Marks) -> f32 {
