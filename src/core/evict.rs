@@ -38,7 +38,7 @@
 //! 2^30 just that old: none ever looks young again.
 
 use crate::evict_ahead::{Ahead, Drawn};
-use crate::evict_choice::{Pool, Weigher, Weight, AGAIN};
+use crate::evict_choice::{Pool, Weigher, Weight};
 use crate::evict_class::{Class, Cuts, Marks, Op};
 use crate::evict_follow::{Follow, Followed, Spot, PLACES};
 use crate::evict_ghosts::Ghosts;
@@ -308,8 +308,7 @@ impl Eviction {
                 found += usize::from(self.consider(pool, population, spot, share));
             }
         }
-        for _ in 0..AGAIN {
-            let Some(spot) = pool.unseen() else { break };
+        while let Some(spot) = pool.unseen() {
             self.consider(pool, population, spot, share);
         }
         if share.is_none() && !is_few {

@@ -130,8 +130,6 @@ impl Weigher {
 
 /// Those that are kept for the next choices. With 8 the traces had 0.1 % more misses.
 pub const POOL: usize = 16;
-/// Of the kept so many are looked at again in a choice: most often one is.
-pub const AGAIN: usize = 8;
 
 /// One that is kept.
 #[derive(Clone, Copy, Debug)]
@@ -235,7 +233,8 @@ impl Pool {
     }
 
     /// One that is to be looked at again before this choice is made, for it
-    /// would go and was not looked at in it.
+    /// would go and was not looked at in it. Most often there is one such; it is
+    /// taken out, so there are never more than were kept.
     pub fn unseen(&mut self) -> Option<Spot> {
         if self.is_settled() {
             return None;

@@ -278,6 +278,28 @@ fn what_is_gone_goes_first_and_a_crowd_of_leases_is_left_alone() {
 }
 
 #[test]
+fn the_last_of_the_kept_is_found_where_all_others_are_leased() {
+    for seed in 0..20 {
+        let run = || {
+            let mut cache = Cache::new(seed);
+            (0..2_000).for_each(|key| cache.put(key, 0, Candidate::default()));
+            (0..10).for_each(|_| assert!(cache.evict(Scope::All).is_some()));
+            cache
+        };
+        // Two of a kind: the kept of the one are those of the other.
+        let (mut cache, mut pool) = (run(), run().eviction.pools.remove(0));
+        pool.begin();
+        let kept: Vec<Spot> = std::iter::from_fn(|| pool.unseen()).collect();
+        assert!(kept.len() > 8, "{kept:?}");
+        let last = cache.entries.key(kept[kept.len() - 1]).expect("an entry");
+        for (&key, (_, candidate)) in &mut cache.entries.keys {
+            candidate.standing = if key == last { Standing::Live } else { Standing::Leased };
+        }
+        assert_eq!(cache.choose(Scope::All), Some(last));
+    }
+}
+
+#[test]
 fn a_few_left_among_many_free_slots_are_found() {
     let mut cache = Cache::new(2);
     (1..=20_000).for_each(|key| cache.put(key, 0, PLAIN));

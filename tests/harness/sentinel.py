@@ -51,7 +51,7 @@ class Watcher(Server):
 class Sentinel:
     """`servers` are the primary, at first, and its replicas; `sentinels` watch them."""
 
-    def __init__(self, fleet, replicas=2, sentinels=3, down_after=1000, args=(), **options):
+    def __init__(self, fleet, replicas=2, sentinels=3, down_after=5000, args=(), **options):
         """down_after is in milliseconds; options are Fleet.start's."""
         self.fleet, options = fleet, {"name": "sentinel", **options}
         self.servers = [fleet.start(args, **options) for _ in range(1 + replicas)]
