@@ -1,3 +1,4 @@
+import { setMaxListeners } from "node:events";
 import { LockError, ConfigError } from "./errors.js";
 import { milliseconds } from "./duration.js";
 import { Events, type EventName, type Listener } from "./events.js";
@@ -7,6 +8,7 @@ import { adapt } from "./link/open.js";
 import { Loader } from "./loader.js";
 import { Local } from "./local.js";
 import { Lock, type LockOptions } from "./lock.js";
+import type { GetOrSetManyOptions } from "./many.js";
 import { resolve, type CacheFlowOptions, type Resolved } from "./options.js";
 import { Reader } from "./reader.js";
 import { request, type Entry, type GetOrSetOptions, type LoadOptions } from "./request.js";
@@ -149,6 +151,42 @@ export class CacheFlow implements AsyncDisposable {
       return Promise.resolve({ value: found.value as T, source: "l1", state: "fresh" });
     }
     return this.#reader.getOrSet(this.#request(key, options)) as Promise<Entry<T>>;
+  }
+
+  /**
+   * The values of many keys, asked for at once: one call of the loader for all that are to be loaded by this caller,
+   * each stored under its own lease and fence. What somebody else loads is waited for, and loaded by further calls if
+   * that comes to nothing; what is stale is answered, and refreshed behind by one call. What the loader leaves out is
+   * `null`, a value like others (`negativeTtl`). Rejects as getOrSet does; ConfigError `bad_function` for a loader that
+   * returns no mapping.
+   */
+  async getOrSetMany<T>(options: GetOrSetManyOptions<T>): Promise<Map<string, T | null>> {
+    const { keys, loader, tags, signal: given, ...rest } = options;
+    // One that each key may listen to: of more than ten who listen to the caller's own Node would warn.
+    const signal = given && AbortSignal.any([given]);
+    if (signal !== undefined) setMaxListeners(0, signal);
+    const found = new Map<string, T | null>();
+    const left: string[] = [];
+    for (const key of new Set(keys)) {
+      const there = this.#local?.get(this.#options.prefix + key);
+      found.set(key, (there?.value ?? null) as T | null); // in the order of the keys
+      if (there === undefined) left.push(key);
+      else this.#events.l1Hit(this.#options.prefix + key);
+    }
+    const batch = this.#reader.batch(loader, left.length);
+    const reading = left.map(async (key) => {
+      const { part, factory } = batch.member(key);
+      const own = typeof tags === "function" ? (value: unknown) => tags(key, value as T | null) : tags;
+      const load = { ...rest, signal, key, factory, tags: own } as GetOrSetOptions<unknown>;
+      const asked = request(this.#options.prefix + key, load, this.#options, part);
+      try {
+        found.set(key, (await this.#reader.getOrSet(asked)).value as T | null);
+      } finally {
+        part.decided();
+      }
+    });
+    await Promise.all(reading);
+    return found;
   }
 
   #request<T>(key: string, options: GetOrSetOptions<T>): ReturnType<typeof request> {

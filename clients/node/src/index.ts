@@ -3,6 +3,7 @@ export { CacheFlow, type Abortable, type Stats } from "./cache.js";
 export type { AutoTtl, CacheFlowOptions, LocalOptions, Ttl } from "./options.js";
 export type { Duration } from "./duration.js";
 export type { Entry, Factory, GetOrSetOptions, LoadOptions, Source } from "./request.js";
+export { ManyContext, type GetOrSetManyOptions, type ManyLoader, type ManyValues } from "./many.js";
 export { LoadContext } from "./context.js";
 export type { InvalidateOptions, SetOptions, Targets } from "./writer.js";
 export { Lock, type LockOptions } from "./lock.js";

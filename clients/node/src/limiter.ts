@@ -1,5 +1,12 @@
+/** What is taken before work begins, and given back after it. */
+export interface Places {
+  tryAcquire(): boolean;
+  acquire(ms?: number): Promise<boolean>;
+  release(): void;
+}
+
 /** At most so many at once; the others wait in order, for as long as they like to. */
-export class Limiter {
+export class Limiter implements Places {
   readonly #limit: number;
   readonly #queue: (() => void)[] = [];
   #running = 0;

@@ -20,14 +20,15 @@ export class Loader {
   readonly #local: Local | undefined;
   readonly #events: Events;
   readonly #options: Resolved;
-  readonly #localLoads: Limiter;
+  /** Those without Redis. */
+  readonly localLoads: Limiter;
 
   constructor(server: Server, local: Local | undefined, events: Events, options: Resolved) {
     this.#server = server;
     this.#local = local;
     this.#events = events;
     this.#options = options;
-    this.#localLoads = new Limiter(options.localLoads);
+    this.localLoads = new Limiter(options.localLoads);
   }
 
   async #call(context: LoadContext, request: Request): Promise<unknown> {
@@ -60,12 +61,14 @@ export class Loader {
    * waits for its turn as long as it would for somebody else's value, and then loads all the same: it must be answered.
    */
   async only(flight: Flight, request: Request, limited: boolean): Promise<unknown> {
-    const place = limited && (await this.#localLoads.acquire(request.wait));
+    const places = request.part?.localLoads ?? this.localLoads;
+    if (limited) request.part?.decided();
+    const place = limited && (await places.acquire(request.wait));
     try {
       flight.trueAt = flight.asks();
       return await this.#call(this.#context(flight, request), request);
     } finally {
-      if (place) this.#localLoads.release();
+      if (place) places.release();
     }
   }
 

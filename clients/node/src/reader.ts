@@ -23,6 +23,7 @@ import { Limiter } from "./limiter.js";
 import type { Loader } from "./loader.js";
 import type { Local, Ticket } from "./local.js";
 import { milliseconds } from "./duration.js";
+import { Batch, SharedPlace, type ManyLoader } from "./many.js";
 import type { Resolved } from "./options.js";
 import type { Entry, Request } from "./request.js";
 import type { Server } from "./server.js";
@@ -83,6 +84,12 @@ export class Reader {
     this.#refreshes = new Limiter(options.refreshes);
   }
 
+  /** Many keys with one loader, that share their places. */
+  batch(loader: ManyLoader<unknown>, keys: number): Batch {
+    const refreshes = new SharedPlace(this.#refreshes);
+    return new Batch(loader, keys, { refreshes, localLoads: new SharedPlace(this.#loader.localLoads) });
+  }
+
   // --- getOrSet ------------------------------------------------------------------------------
   /** The value, whoever has it; the level in the process was asked already. */
   getOrSet(request: Request): Promise<Entry<unknown>> {
@@ -103,6 +110,7 @@ export class Reader {
         return this.#lead(ride.flight, request);
       }
       ride.flight = current;
+      request.part?.decided();
       const joinedAt = current.join();
       await current.landed;
       if (current.failed) throw current.error;
@@ -195,6 +203,7 @@ export class Reader {
     let fetched = first;
     if (fetched.state === "BUSY") {
       const waited = performance.now();
+      request.part?.decided();
       try {
         fetched = await this.#wait(flight, request, fetched);
       } catch (error) {
@@ -327,7 +336,8 @@ export class Reader {
     stale: { readonly value: unknown },
   ): Promise<Obtained | undefined> {
     const { key } = request;
-    if (this.#refreshing.has(key) || !this.#refreshes.tryAcquire()) {
+    const places = request.part?.refreshes ?? this.#refreshes;
+    if (this.#refreshing.has(key) || !places.tryAcquire()) {
       await this.#loader.giveUp(key, token, 0);
       return undefined;
     }
@@ -342,7 +352,7 @@ export class Reader {
       return undefined;
     } finally {
       this.#refreshing.delete(key);
-      this.#refreshes.release();
+      places.release();
     }
   }
 

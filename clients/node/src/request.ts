@@ -1,6 +1,7 @@
 import type { LoadContext } from "./context.js";
 import type { Duration } from "./duration.js";
 import { milliseconds } from "./duration.js";
+import type { Places } from "./limiter.js";
 import type { Resolved, Ttl } from "./options.js";
 import type { FetchOptions } from "./store/store.js";
 
@@ -45,6 +46,15 @@ export interface Entry<T> {
   readonly state: "fresh" | "stale";
 }
 
+/** What a key that is one of many has of its own. */
+export interface Part {
+  /** Told when it is known what becomes of the key for now: it waits for others, or is in need of the factory. */
+  readonly decided: () => void;
+  /** Where the many have one place together. */
+  readonly refreshes: Places;
+  readonly localLoads: Places;
+}
+
 /** What getOrSet was asked for, in milliseconds and with the defaults of the cache. */
 export interface Request {
   readonly key: string;
@@ -55,9 +65,10 @@ export interface Request {
   readonly grace: Duration | undefined;
   readonly wait: number;
   readonly softTimeout: number;
+  readonly part: Part | undefined;
 }
 
-export function request(key: string, options: GetOrSetOptions<unknown>, defaults: Resolved): Request {
+export function request(key: string, options: GetOrSetOptions<unknown>, defaults: Resolved, part?: Part): Request {
   const { maxStale, lease, wait, softTimeout } = options;
   return {
     key,
@@ -73,5 +84,6 @@ export function request(key: string, options: GetOrSetOptions<unknown>, defaults
     grace: options.grace ?? defaults.grace,
     wait: wait === undefined ? defaults.wait : milliseconds(wait, "wait"),
     softTimeout: softTimeout === undefined ? defaults.softTimeout : milliseconds(softTimeout, "softTimeout"),
+    part,
   };
 }
