@@ -41,7 +41,7 @@ def test_what_is_named_is_declared_and_used(scenario):
     loaders, clients = scenario.get("loaders", {}), scenario.get("clients", {})
     called = set(values(scenario, "loader"))
     assert called == loaders.keys()
-    assert {name for step in values(scenario, "loaded") for name in step} <= called
+    assert {name for step in values(scenario, "loaded", "asked") for name in step} <= called
     assert clients.keys() <= set(values(scenario, "on"))
     gates = {loader["gate"] for loader in loaders.values() if "gate" in loader}
     assert set(values(scenario, "await")) == gates == set(values(scenario, "open"))

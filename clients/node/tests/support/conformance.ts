@@ -47,6 +47,7 @@ export interface Expectation {
 export interface LoaderSpec {
   readonly gate?: string;
   readonly returns?: Json;
+  readonly returns_each?: Readonly<Record<string, Json>>;
   readonly raises?: string;
   readonly not_modified?: boolean;
   readonly skip?: boolean;
@@ -73,6 +74,7 @@ export interface Step {
   readonly loaders?: number;
   readonly open?: string;
   readonly loaded?: Readonly<Record<string, number>>;
+  readonly asked?: Readonly<Record<string, readonly (readonly string[])[]>>;
   readonly redis?: readonly (string | number | { readonly $bytes: string })[];
   readonly reply?: Json;
   readonly between?: readonly [number, number];

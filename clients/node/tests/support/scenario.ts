@@ -16,6 +16,7 @@ import {
   type FramedOptions,
   type LoadContext,
   type Lock,
+  type ManyLoader,
 } from "../../src/index.js";
 import { lz4 } from "../../src/codecs/lz4.js";
 import { MsgpackCodec, MsgpackSerializer } from "../../src/codecs/msgpack.js";
@@ -104,6 +105,7 @@ export class Performance {
   readonly #events = new Map<string, CacheEvent[]>();
   readonly #gates = new Map<string, Gate<undefined> & { waiting: number }>();
   readonly #calls = new Map<string, number>();
+  readonly #asked = new Map<string, string[][]>();
   readonly #locks = new Map<string, Lock>();
   readonly #begun = new Map<string, Promise<Outcome>[]>();
   /** What a loader found wrong: its own error would be the application's. */
@@ -174,17 +176,32 @@ export class Performance {
     return made;
   }
 
-  #loader(name: string): (context: LoadContext) => Promise<unknown> {
+  /** A loader's beginning: it counts, and waits at its gate. */
+  async #enter(name: string): Promise<NonNullable<Scenario["loaders"]>[string]> {
     const spec = this.#scenario.loaders?.[name];
     check(spec !== undefined, `there is no loader ${name}`);
+    this.#calls.set(name, (this.#calls.get(name) ?? 0) + 1);
+    if (spec.gate !== undefined) {
+      const stop = this.#gate(spec.gate);
+      stop.waiting += 1;
+      await stop.promise;
+      stop.waiting -= 1;
+    }
+    return spec;
+  }
+
+  #loaderOfMany(name: string): ManyLoader<unknown> {
+    return async (keys) => {
+      this.#asked.set(name, [...(this.#asked.get(name) ?? []), keys.toSorted()]);
+      const spec = await this.#enter(name);
+      if (spec.raises !== undefined) throw new LoaderError(spec.raises);
+      return new Map(Object.entries(spec.returns_each ?? {}).filter(([key]) => keys.includes(key)));
+    };
+  }
+
+  #loader(name: string): (context: LoadContext) => Promise<unknown> {
     return async (context) => {
-      this.#calls.set(name, (this.#calls.get(name) ?? 0) + 1);
-      if (spec.gate !== undefined) {
-        const stop = this.#gate(spec.gate);
-        stop.waiting += 1;
-        await stop.promise;
-        stop.waiting -= 1;
-      }
+      const spec = await this.#enter(name);
       try {
         if (spec.sees_stale !== undefined)
           check(isDeepStrictEqual(context.staleValue, spec.sees_stale), "it sees", context.staleValue);
@@ -217,19 +234,22 @@ export class Performance {
     const { key = "", keys = [], args = {} } = step;
     const times = { ttl: seconds(args.ttl), grace: seconds(args.grace) };
     const tags = args.tags as string[] | undefined;
+    const load = {
+      ...times,
+      tags,
+      negativeTtl: seconds(args.negative_ttl),
+      maxStale: seconds(args.max_stale),
+      lease: seconds(args.lease),
+    };
     switch (step.call) {
       case "get_or_set": {
-        const entry = await client.getOrSetEntry({
-          key,
-          factory: this.#loader(step.loader as string),
-          ...times,
-          tags,
-          negativeTtl: seconds(args.negative_ttl),
-          maxStale: seconds(args.max_stale),
-          lease: seconds(args.lease),
-        });
+        const entry = await client.getOrSetEntry({ key, factory: this.#loader(step.loader as string), ...load });
         const source = SOURCES[entry.source === "redis" ? `redis ${entry.state}` : entry.source];
         return { value: entry.value, source };
+      }
+      case "get_or_set_many": {
+        const found = await client.getOrSetMany({ keys, loader: this.#loaderOfMany(step.loader as string), ...load });
+        return { value: Object.fromEntries(found) };
       }
       case "get": {
         const value = await client.get(key);
@@ -346,6 +366,12 @@ export class Performance {
     } else if (step.loaded !== undefined) {
       for (const [name, calls] of Object.entries(step.loaded)) {
         check((this.#calls.get(name) ?? 0) === calls, `${name} was called`, this.#calls.get(name) ?? 0);
+      }
+    } else if (step.asked !== undefined) {
+      for (const [name, calls] of Object.entries(step.asked)) {
+        const asked = this.#asked.get(name) ?? [];
+        const wanted = calls.map((keys) => keys.toSorted());
+        check(isDeepStrictEqual(asked, wanted), `${name} was asked for`, asked);
       }
     } else if (step.redis !== undefined) {
       await this.#command(step, step.redis);

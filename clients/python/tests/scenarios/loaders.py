@@ -40,33 +40,43 @@ class Gate:
 
 
 class Loader:
-    """One loader of a scenario, for all of its actors."""
+    """One loader of a scenario, for all of its actors. It is given a context, or the keys of get_or_set_many."""
 
     def __init__(self, told, gate):
         self._told, self._gate = told, gate
         self._lock = threading.Lock()
         self.calls = 0
+        self.asked = []
         self.complaints = []
 
-    def call(self, context):
+    def call(self, given):
         """For threads."""
-        self._begin()
+        self._begin(given)
         if self._gate:
             self._gate.pass_through()
-        return self._end(context)
+        return self._end(given)
 
-    async def call_async(self, context):
+    async def call_async(self, given):
         """For tasks."""
-        self._begin()
+        self._begin(given)
         if self._gate:
             await self._gate.pass_through_async()
-        return self._end(context)
+        return self._end(given)
 
-    def _begin(self):
+    def _begin(self, given):
         with self._lock:
             self.calls += 1
+            if isinstance(given, list):
+                self.asked.append(sorted(given))
 
-    def _end(self, context):
+    def _end(self, given):
+        if "raises" in self._told:
+            raise ApplicationError(self._told["raises"])
+        if isinstance(given, list):
+            return {key: value for key, value in self._told["returns_each"].items() if key in given}
+        return self._end_one(given)
+
+    def _end_one(self, context):
         told = self._told
         seen = context.stale_value if context.has_stale else "nothing"
         if "sees_stale" in told and seen != told["sees_stale"]:
@@ -75,8 +85,6 @@ class Loader:
             self.complaints.append(f"a loader saw {seen!r} where there was nothing")
         for name, value in told.get("sets", {}).items():
             setattr(context, name, value)
-        if "raises" in told:
-            raise ApplicationError(told["raises"])
         if "not_modified" in told:
             return context.not_modified()
         if "skip" in told:

@@ -85,6 +85,9 @@ class Runner:
             case {"loaded": counts}:
                 called = {name: self._loaders[name].calls for name in counts}
                 assert called == counts, called
+            case {"asked": asked}:
+                told = {name: self._loaders[name].asked for name in asked}
+                assert told == {name: list(map(sorted, calls)) for name, calls in asked.items()}, told
             case {"redis": command}:
                 self._send(command, step)
             case {"proxy": line}:
@@ -137,9 +140,9 @@ class Runner:
         named = {word: args[word] for word in ARGUMENTS if word in args}
         cache = actor.cache
         match name:
-            case "get_or_set":
+            case "get_or_set" | "get_or_set_many":
                 loader = actor.loader(self._loaders[step["loader"]])
-                return actor.start(cache.get_or_set, step["key"], loader, **named)
+                return actor.start(getattr(cache, name), step.get("key") or step["keys"], loader, **named)
             case "get":
                 return actor.start(cache.get, step["key"], ABSENT)
             case "set":
