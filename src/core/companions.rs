@@ -39,6 +39,17 @@ use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 use crate::index::Db;
 use crate::units::{Millis, Time};
 
+/// Ticks of the server's cron in which all companions are warmed: two seconds, as it
+/// comes by default.
+const PASS: usize = 20;
+
+/// Of so many slots, how many are looked at in a tick so that the companions in them
+/// count as used to the server's eviction, time and again: to LRU none is older than a
+/// pass takes.
+pub fn warmed_a_tick(slots: usize) -> usize {
+    slots.div_ceil(PASS)
+}
+
 /// Who is to be removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Remove {

@@ -24,6 +24,14 @@ fn who_goes_takes_the_other_along() {
 }
 
 #[test]
+fn all_are_warmed_in_a_pass() {
+    for slots in [0, 1, 19, 20, 21, 12_345] {
+        let looked_at = PASS * warmed_a_tick(slots);
+        assert!((slots..slots + PASS).contains(&looked_at), "{slots}: {looked_at}");
+    }
+}
+
+#[test]
 fn a_companion_that_comes_first_waits() {
     let mut all = Companions::default();
     let came = Event::CompanionCame { dead: false };

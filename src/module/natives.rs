@@ -151,6 +151,7 @@ pub fn put(ctx: Ctx, name: Str<'_>, meta: &Meta, tags: &[&[u8]]) -> Result<Store
             }
         }
     }
+    key.warm();
     Ok(new)
 }
 

@@ -297,6 +297,7 @@ unsafe extern "C" fn on_timer(ctx: *mut raw::RedisModuleCtx, _: *mut c_void) {
             return arm(PAUSE);
         }
         settle();
+        natives_walk::warm(ctx);
         if !natives::follows(ctx) {
             end_waits();
             natives_walk::walk();

@@ -1,22 +1,27 @@
-//! The walk over all companions, some with each tick of the cron: it finds those
-//! whose key went and nobody was told. A key may have expired before a file was
+//! Two walks over all companions, some with each tick of the cron. One finds those
+//! whose key went and nobody was told: a key may have expired before a file was
 //! loaded, another module may have deleted its own, a callback may have panicked.
+//! The other has them count as used to the server's eviction.
 //!
 //! Not here: what is heard of (`natives_told`).
 
 use std::time::{Duration, Instant};
 
-use cacheflow_core::companions::Event;
+use cacheflow_core::companions::{self, Event};
 use cacheflow_core::index::Db;
 use cacheflow_core::slots::Slot;
 use lazy_static::lazy_static;
 
+use crate::directives::companion_of;
+use crate::ffi::ctx::Ctx;
+use crate::ffi::key::Key;
+use crate::ffi::owned::Owned;
 use crate::natives;
 use crate::natives_told;
 use crate::shard;
 use crate::state::MainThread;
 
-/// Slots that a tick looks at, and for how long it does where it hurries.
+/// Slots that a tick looks at, and for how long it does at most.
 const STEPS_A_TICK: usize = 20;
 const HURRY: Duration = Duration::from_micros(200);
 
@@ -31,6 +36,8 @@ struct Walk {
 
 lazy_static! {
     static ref WALK: MainThread<Walk> = MainThread::new(Walk::default());
+    /// The other walk's: what it comes by is warmed.
+    static ref WARMTH: MainThread<Walk> = MainThread::new(Walk::default());
 }
 
 /// A file was loaded.
@@ -43,31 +50,51 @@ pub fn loaded() {
 pub fn walk() {
     let began = Instant::now();
     let hurries = WALK.with(|walk| walk.hurries);
-    let mut steps = 0;
-    while natives::is_any() && steps < shard::with(|index| index.extent()) + step_limit(hurries, began) {
-        steps += 1;
-        let Some((db, companion)) = WALK.with(Walk::next) else { break };
-        let Some(key) = companion else { continue };
-        let Some(ctx) = natives::context(db) else { continue };
+    let goes_on = |steps| if hurries { began.elapsed() < HURRY } else { steps < STEPS_A_TICK };
+    each(&WALK, goes_on, |ctx, db, key| {
         let there = natives::there(ctx, &key);
         if there.companion && !there.key && !natives_told::waits(db, &key) {
             natives::happened(ctx, &key, Event::KeyWent, there);
         }
-    }
+    });
 }
 
-fn step_limit(hurries: bool, began: Instant) -> usize {
-    match hurries {
-        true if began.elapsed() < HURRY => usize::MAX / 2,
-        true => 0,
-        false => STEPS_A_TICK,
+/// Warms some companions, where the server may evict keys: nobody reads them, so they
+/// would go first, and take keys along that are read all the time.
+pub fn warm(ctx: Ctx) {
+    if !natives::is_any() || !ctx.evicts() {
+        return;
+    }
+    let began = Instant::now();
+    let slots = shard::with(|index| (0..index.extent()).map(|db| index.slots(db)).sum());
+    let most = companions::warmed_a_tick(slots);
+    let goes_on = |steps| steps < most && began.elapsed() < HURRY;
+    each(&WARMTH, goes_on, |ctx, _, key| {
+        let companion = Owned::new(&companion_of(&key));
+        Key::look(ctx, companion.get()).warm();
+    });
+}
+
+/// Does something with each companion that a walk comes by, as long as it goes on, or
+/// until it is through.
+fn each(walk: &MainThread<Walk>, goes_on: impl Fn(usize) -> bool, mut body: impl FnMut(Ctx, Db, Vec<u8>)) {
+    let mut steps = 0;
+    while natives::is_any() && goes_on(steps) {
+        let Some((db, slot)) = walk.with(Walk::next) else { break };
+        let Some(slot) = slot else { continue };
+        steps += 1;
+        let Some(entry) = shard::at(db, slot).filter(|entry| entry.is_companion()) else { continue };
+        let key = entry.view().name().to_vec();
+        if let Some(ctx) = natives::context(db) {
+            body(ctx, db, key);
+        }
     }
 }
 
 impl Walk {
-    /// The next slot's database, and the key of the companion in it, if one is;
-    /// `None`: that was the last one.
-    fn next(&mut self) -> Option<(Db, Option<Vec<u8>>)> {
+    /// The next slot, and its database; no slot: a database begins; `None`: that was
+    /// the last one.
+    fn next(&mut self) -> Option<(Db, Option<Slot>)> {
         let (extent, slots) = shard::with(|index| (index.extent(), index.slots(self.db)));
         if self.slot as usize >= slots {
             self.slot = 0;
@@ -79,7 +106,6 @@ impl Walk {
             return Some((self.db, None));
         }
         self.slot += 1;
-        let entry = shard::at(self.db, self.slot).filter(|entry| entry.is_companion());
-        Some((self.db, entry.map(|entry| entry.view().name().to_vec())))
+        Some((self.db, Some(self.slot)))
     }
 }

@@ -231,6 +231,13 @@ impl Ctx {
         self.flags() & not as c_int == 0
     }
 
+    /// Whether the server may evict keys: it has a `maxmemory`, and a policy that
+    /// allows it.
+    pub fn evicts(self) -> bool {
+        let both = (raw::REDISMODULE_CTX_FLAGS_MAXMEMORY | raw::REDISMODULE_CTX_FLAGS_EVICT) as c_int;
+        self.flags() & both == both
+    }
+
     /// Whether the server is in cluster mode.
     pub fn is_cluster(self) -> bool {
         self.flags() & raw::REDISMODULE_CTX_FLAGS_CLUSTER as c_int != 0

@@ -29,6 +29,9 @@ const WRITE: c_int = raw::REDISMODULE_WRITE as c_int;
 const NOTOUCH: c_int = raw::REDISMODULE_OPEN_KEY_NOTOUCH as c_int;
 const NOSTATS: c_int = (raw::REDISMODULE_OPEN_KEY_NOSTATS | raw::REDISMODULE_OPEN_KEY_NONOTIFY) as c_int;
 
+/// Of LFU's logarithmic counter, which has eight bits.
+const MOST_FREQUENT: i64 = 255;
+
 impl Key {
     #[inline]
     fn open(ctx: Ctx, name: Str<'_>, mode: c_int) -> Key {
@@ -110,6 +113,20 @@ impl Key {
     pub fn database(&self) -> usize {
         // SAFETY: takes a null key too.
         usize::try_from(unsafe { api!(RedisModule_GetDbIdFromModuleKey)(self.raw) }).unwrap_or(0)
+    }
+
+    /// Has the key count as used just now (LRU), and as often as can be (LFU). It is
+    /// nobody's access: nothing else notices.
+    pub fn warm(&self) {
+        if self.raw.is_null() {
+            return;
+        }
+        // SAFETY: the key is open. Of the two the server takes that of its policy;
+        // of an empty key neither.
+        unsafe {
+            api!(RedisModule_SetLRU)(self.raw, 0);
+            api!(RedisModule_SetLFU)(self.raw, MOST_FREQUENT);
+        }
     }
 
     /// The length of a string; of other types the number of elements.
