@@ -40,7 +40,7 @@ def test_mageos_283_orphans_after_expiry(server):
     for round_ in range(5):
         connection.pipeline(
             [
-                ("CACHE.SET", f"p{round_}:{n}", "v", "PX", 1 + n % 40, "TAGS", f"cat{n % 50}", f"p{n}", "all")
+                ("CACHE.SET", f"p{round_}:{n}{{t}}", "v", "PX", 1 + n % 40, "TAGS", f"cat{n % 50}", "all")
                 for n in range(2000)
             ]
         )

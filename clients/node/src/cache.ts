@@ -178,14 +178,20 @@ export class CacheFlow implements AsyncDisposable {
       const { part, factory } = batch.member(key);
       const own = typeof tags === "function" ? (value: unknown) => tags(key, value as T | null) : tags;
       const load = { ...rest, signal, key, factory, tags: own } as GetOrSetOptions<unknown>;
-      const asked = request(this.#options.prefix + key, load, this.#options, part);
       try {
+        const asked = request(this.#options.prefix + key, load, this.#options, part);
         found.set(key, (await this.#reader.getOrSet(asked)).value as T | null);
       } finally {
         part.decided();
       }
     });
-    await Promise.all(reading);
+    try {
+      await Promise.all(reading);
+    } catch (error) {
+      // By when it is told, the leases of all that were to be loaded are given up.
+      await Promise.allSettled(reading.filter((_, at) => batch.loaded.has(left[at] as string)));
+      throw error;
+    }
     return found;
   }
 

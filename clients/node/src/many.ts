@@ -108,6 +108,8 @@ export interface Member {
 export class Batch {
   readonly #loader: ManyLoader<unknown>;
   readonly #places: Pick<Part, "refreshes" | "localLoads">;
+  /** The keys that the loader was called for. */
+  readonly loaded = new Set<string>();
   #undecided: number;
   #wanted: Waiting[] = [];
   #stale: Waiting[] = [];
@@ -149,6 +151,7 @@ export class Batch {
   }
 
   async #load(waiting: readonly Waiting[]): Promise<void> {
+    for (const { key } of waiting) this.loaded.add(key);
     try {
       const context = new ManyContext(waiting.map((one) => one.context));
       const loaded = await this.#loader(
