@@ -38,11 +38,9 @@ def test_mageos_283_orphans_after_expiry(server):
     was = nothing(server)
     connection = server.connect()
     for round_ in range(5):
+        named = [(f"p{round_}:{n}{{t}}", 1 + n % 40, f"cat{n % 50}", f"p{n}") for n in range(2000)]
         connection.pipeline(
-            [
-                ("CACHE.SET", f"p{round_}:{n}{{t}}", "v", "PX", 1 + n % 40, "TAGS", f"cat{n % 50}", "all")
-                for n in range(2000)
-            ]
+            [("CACHE.SET", key, "v", "PX", ms, "TAGS", *tags, "all") for key, ms, *tags in named]
         )
     wait_for(lambda: server("DBSIZE") == 0, "everything to expire")
     wait_for(lambda: bookkeeping(server) == was, f"{bookkeeping(server)} to be {was}")
