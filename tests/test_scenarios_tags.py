@@ -65,6 +65,7 @@ def test_mageos_283_orphans_after_deletion_by_others(server):
 def test_next_shared_cache_852_orphans_after_eviction(server, policy):
     was = nothing(server)
     server.config("maxmemory-policy", policy)
+    server.config("repl-backlog-size", 1 << 20)  # it fills meanwhile
     server.config("maxmemory", int(server.info("memory")["used_memory"]) + (4 << 20))
     connection = server.connect()
     for first in range(0, 20_000, 1000):
@@ -102,6 +103,7 @@ def test_symfony_33953_44015_eviction_revives_nothing(server, policy):
     """Whatever is evicted, entries or anything else: an acknowledged invalidation stays."""
     dice, connection = random.Random(policy), server.connect()
     server.config("maxmemory-policy", policy)
+    server.config("repl-backlog-size", 1 << 20)  # it fills meanwhile
     server.config("maxmemory", int(server.info("memory")["used_memory"]) + (2 << 20))
     version = dict.fromkeys(range(20), 0)  # of each tag: what its entries hold
     payloads = []
