@@ -140,7 +140,7 @@ def test_tagged_keys_that_are_read_stay(server, policy):
     press(server, 300, more)
     left = assert_pairs(server, "all")
     in_use = [key for key in left if int(key[2:-3]) < 300]
-    # By chance a sample has none that is idle, some 3 times; were companions not warmed 60 to 110 of these would go.
+    # By chance a sample has none that is idle. Were companions not warmed, 60 to 110 of these would go.
     assert len(in_use) > 270
     assert sum(all_tags(server, "COUNT", 2000).values()) == 2 * len(left)
 
