@@ -88,7 +88,7 @@ class Sentinel(Single):
 
     def __init__(self, fleet):
         super().__init__(fleet)
-        self._left, self.sentinel = 0, None
+        self._left, self.sentinel, self._hushed = 0, None, False
 
     def start(self):
         self.sentinel = sentinel.Sentinel(self.fleet, down_after=PATIENT)
@@ -101,6 +101,7 @@ class Sentinel(Single):
     def begin(self):
         for watcher in self.sentinel.sentinels if self.sentinel else ():
             watcher.resume()
+        self._hushed = False
         if not self.alive() and self.sentinel:
             self.end()
         super().begin()
@@ -114,7 +115,7 @@ class Sentinel(Single):
         assert_replicated(self.primary, self.servers[1:])
         super().check()
         self._left += self.primary("DBSIZE") > 0
-        if self._left >= self.EVERY:
+        if self._left >= self.EVERY and not self._hushed:  # they would not answer
             self._left = 0
             before = snapshot(self.primary)
             self.sentinel.failover()
@@ -125,6 +126,7 @@ class Sentinel(Single):
 
     def hush(self):
         super().hush()
+        self._hushed = True
         for watcher in self.sentinel.sentinels:  # they publish, which replicas are told
             watcher.pause()
 

@@ -5,6 +5,7 @@ import sys
 import threading
 import tracemalloc
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -209,7 +210,16 @@ def test_bytes_are_what_it_takes():
     assert 0.8 <= local.bytes / took <= 1.25
 
 
-def test_under_threads():
+@pytest.fixture
+def restless():
+    """Threads that take turns as often as can be."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def test_under_threads(restless):
     local, errors = level(200 * OVERHEAD), []
 
     def work(seed):
@@ -220,6 +230,8 @@ def test_under_threads():
                     put(local, key, number, tags=(f"t{number % 7}",))
                 if number % 50 == 0:
                     local.invalidate(f"t{seed % 7}")
+                if number % 70 == 0:
+                    local.invalidate("@n", soft=seed == 7)
                 if number % 20 == 0:
                     local.drop([key])
         except Exception as error:
@@ -230,5 +242,32 @@ def test_under_threads():
         thread.start()
     for thread in threads:
         thread.join(60)
+    assert errors == []
+    local.validate()
+
+
+def test_who_reads_moves_what_another_walks_over(restless):
+    """A read takes no lock, and moves its entry to the end while another thread looks for the oldest, or for all
+    of a namespace."""
+    local, end, errors = level(100 * OVERHEAD), threading.Event(), []
+
+    def read():
+        while not end.is_set():
+            for number in range(200):
+                local.get(f"n:{number}", None)
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    try:
+        for number in range(30_000):
+            put(local, f"n:{number % 200}", number)
+            if number % 100 == 0:
+                local.invalidate("@n", soft=True)
+    except RuntimeError as error:
+        errors.append(error)
+    end.set()
+    for reader in readers:
+        reader.join(60)
     assert errors == []
     local.validate()

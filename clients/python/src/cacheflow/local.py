@@ -60,7 +60,9 @@ class Ticket:
 
 
 class LocalCache:
-    """The level. Reads take no lock: one dict look-up and one move within an OrderedDict, both atomic."""
+    """The level. Reads take no lock: one dict look-up and one move within an OrderedDict, both atomic. So they move
+    entries while another thread has the lock, which takes all keys or the oldest entry by one call, never by an
+    iterator that it holds."""
 
     def __init__(
         self,
@@ -133,13 +135,15 @@ class LocalCache:
             self._entries[key] = entry
             self.bytes += size
             while self.bytes > self._max_bytes:
-                self._remove(next(iter(self._entries)))
+                self._forget(*self._entries.popitem(last=False))
         return True
 
     def _remove(self, key: str) -> None:
         entry = self._entries.pop(key, None)
-        if entry is None:
-            return
+        if entry is not None:
+            self._forget(key, entry)
+
+    def _forget(self, key: str, entry: Entry) -> None:
         self.bytes -= entry.size
         for tag in entry.tags:
             keys = self._tags[tag]
@@ -163,7 +167,7 @@ class LocalCache:
             keys = set(self._tags.get(target, ()))
             if target.startswith("@"):
                 name = target[1:]
-                keys.update(key for key in self._entries if self._namespace_of(key) == name)
+                keys.update(key for key in list(self._entries) if self._namespace_of(key) == name)
             for key in keys:
                 if soft:
                     self._entries[key].fresh_until = 0.0
