@@ -52,6 +52,24 @@ def test_restored_in_either_order(server, order):
 
 
 @orders
+@pytest.mark.parametrize(
+    "went", [(0, 1), (1, 0), (0,), (1,)], ids=["key, companion", "companion, key", "key", "companion"]
+)
+def test_gone_and_restored_in_one_turn(server, order, went):
+    """What was heard of the first pair's end is not taken for the second's: they come before it is done."""
+    connection = server.connect()
+    for kind in kinds(server):
+        pair = taken(server, kind, "k", "a", "b")
+        requests = [("RESTORE", pair[at][0], 0, pair[at][1], "REPLACE") for at in order]
+        ends = [("DEL", pair[at][0]) for at in went]
+        replies = connection.pipeline([*requests, *ends, *requests])
+        assert replies[:2] == replies[-2:] == [b"OK", b"OK"], kind
+        assert keys_of(server, "b") == [b"k"] and len(companions(server)) == 1, kind
+        assert_bound(server, "k", [b"a", b"b"], kind)
+        assert_nothing(server, kind)
+
+
+@orders
 @pytest.mark.parametrize("again", [False, True], ids=["first time", "a second time"])
 @pytest.mark.parametrize("how", ["MULTI", "pipeline"])
 def test_restored_in_one_turn(server, order, how, again):

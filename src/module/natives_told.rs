@@ -348,17 +348,18 @@ fn settle_noted() {
         let is_of_another = went.is_some_and(|went| came.is_none_or(|came| came < went || came > at));
         let is_of_others = own.as_ref().is_some_and(|own| !own.has(slot::of(key)));
         let mut there = natives::there(ctx, key);
+        if matches!(what, Note::KeyWent | Note::KeySent | Note::KeyCame) {
+            // A companion that came later in the turn is not that of the key that went, nor,
+            // where the key came first, another's that the key finds.
+            there.companion &= came.is_none_or(|came| came < at);
+        }
         let event = match what {
             Note::KeyWent => Event::KeyWent,
             Note::KeySent => Event::KeySent,
             Note::CompanionWent if is_of_another || is_of_others => continue,
             Note::CompanionWent => Event::CompanionWent,
             Note::CompanionSent(tags) => Event::CompanionSent(tags),
-            Note::KeyCame => {
-                // One that came before its companion, in one turn, does not find another's.
-                there.companion &= came.is_none_or(|came| came < at);
-                Event::KeyCame
-            }
+            Note::KeyCame => Event::KeyCame,
             Note::CompanionCame { dead } => Event::CompanionCame { dead: *dead },
             Note::Astray => {
                 natives::remove_astray(ctx, key);
