@@ -29,8 +29,9 @@
 //! Twenty entries drawn from the dense table of slots and those that came since are
 //! looked at, the sixteen worth the least of all looked at are kept, and the first of
 //! these goes, once a second look has shown that it still is ([`crate::evict_choice`]).
-//! Lists would cost 16 bytes an entry and a write to three entries with every read. Where a namespace must keep a budget
-//! of its own, its slots are found by [`crate::evict_share`].
+//! Lists would cost 16 bytes an entry and a write to three entries with every read.
+//! Where a namespace must keep a budget of its own, its slots are found by
+//! [`crate::evict_share`].
 //!
 //! # Operations
 //! Time is the number of uses, of which 31 bits lie in an entry. A hand goes
