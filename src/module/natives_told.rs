@@ -78,6 +78,8 @@ lazy_static! {
 
 static NOTED: AtomicBool = AtomicBool::new(false);
 static ARMED: AtomicBool = AtomicBool::new(false);
+/// The cron has come, and the walks with it: what is noted arms the timer in any turn.
+static TICKED: AtomicBool = AtomicBool::new(false);
 /// The command that is being run, as far as it matters.
 static RUNNING: AtomicU8 = AtomicU8::new(OTHER);
 const OTHER: u8 = 0;
@@ -297,10 +299,15 @@ unsafe extern "C" fn on_timer(ctx: *mut raw::RedisModuleCtx, _: *mut c_void) {
             return arm(PAUSE);
         }
         settle();
-        natives_walk::warm(ctx);
-        if !natives::follows(ctx) {
+        let follows = natives::follows(ctx);
+        if !follows {
             end_waits();
-            natives_walk::walk();
+        }
+        if TICKED.swap(false, Relaxed) {
+            natives_walk::warm(ctx);
+            if !follows {
+                natives_walk::walk();
+            }
         }
     });
 }
@@ -420,6 +427,7 @@ fn end_waits() {
 /// A tick of the cron.
 pub fn tick() {
     if natives::is_any() || !is_quiet() {
+        TICKED.store(true, Relaxed);
         arm(0);
     }
 }
